@@ -1,0 +1,226 @@
+package transaction
+
+import (
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+type clientState uint8
+
+const (
+	clientCalling    clientState = iota // nothing heard yet
+	clientProceeding                    // a provisional response was heard
+	clientAccepted                      // INVITE answered 2xx (RFC 6026 section 7.2)
+	clientCompleted                     // any other final response
+	clientTerminated
+)
+
+// Client is a client transaction: one request sent, and what came back.
+type Client struct {
+	layer  *Layer
+	key    clientKey
+	conn   Conn
+	invite bool
+	// on is called for each response that is not a repetition (a repeated 2xx
+	// to an INVITE is passed on: the far end waits for an ACK), and once with
+	// an error if there will be none.
+	on func(*sip.Response, error)
+
+	mu        sync.Mutex // guards what follows; never held while calling out
+	request   *sip.Request
+	state     clientState
+	ack       *sip.Request // of a failed INVITE, repeated with its response
+	interval  time.Duration
+	repeat    *time.Timer // timers A, E
+	end       *time.Timer // timers B, C, D, F, K, M
+	cancelled bool        // Cancel was called
+}
+
+// Request sends req on conn. The top Via of req is ours and carries the
+// branch. on is called on the goroutine that brings the response, or on a
+// timer's; never before Request returned an error, and never after an error
+// of its own. req is given away.
+func (l *Layer) Request(conn Conn, req *sip.Request, on func(*sip.Response, error)) (*Client, error) {
+	branch, _ := req.Via().Params.Get("branch")
+	c := &Client{
+		layer: l, key: clientKey{branch, req.Method}, conn: conn,
+		invite: req.Method == sip.INVITE, on: on, request: req,
+	}
+	l.mu.Lock()
+	l.client[c.key] = c
+	l.join(conn, c)
+	l.mu.Unlock()
+
+	c.mu.Lock()
+	c.end = time.AfterFunc(64*l.timers.T1, c.timeout)
+	if !conn.Reliable() {
+		c.interval = l.timers.T1
+		c.repeat = time.AfterFunc(c.interval, c.resend)
+	}
+	c.mu.Unlock()
+	if err := conn.Send(req); err != nil {
+		c.terminate()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Cancel asks the far end to give up an INVITE. It waits for the first
+// provisional response, as RFC 3261 section 9.1 demands, and does nothing
+// after a final one.
+func (c *Client) Cancel() {
+	c.mu.Lock()
+	if !c.invite || c.cancelled || c.state > clientProceeding {
+		c.mu.Unlock()
+		return
+	}
+	c.cancelled = true
+	now := c.state == clientProceeding
+	c.mu.Unlock()
+	if now {
+		c.sendCancel()
+	}
+}
+
+func (c *Client) sendCancel() {
+	c.mu.Lock()
+	req := c.request
+	if c.state != clientProceeding {
+		c.mu.Unlock()
+		return
+	}
+	// A far end that answers the CANCEL and never the INVITE (section 9.1).
+	c.end.Reset(64 * c.layer.timers.T1)
+	c.mu.Unlock()
+	// The answer to a CANCEL tells nothing: the INVITE's own is awaited.
+	_, _ = c.layer.Request(c.conn, hopByHop(req, sip.CANCEL), func(*sip.Response, error) {})
+}
+
+func (c *Client) receive(res *sip.Response) {
+	c.mu.Lock()
+	var pass, cancel bool
+	var ack *sip.Request
+	switch {
+	case res.StatusCode < 200:
+		pass = c.state <= clientProceeding
+		if pass {
+			cancel = c.provisionalLocked()
+		}
+	case c.invite && res.StatusCode < 300:
+		pass = c.state <= clientAccepted
+		if c.state < clientAccepted {
+			c.finalLocked(clientAccepted, 64*c.layer.timers.T1)
+		}
+	case c.state <= clientProceeding:
+		pass = true
+		if c.invite {
+			c.ack = ackOf(c.request, res)
+			c.finalLocked(clientCompleted, c.linger(32*time.Second))
+		} else {
+			c.finalLocked(clientCompleted, c.linger(c.layer.timers.T4))
+		}
+		ack = c.ack
+	case c.state == clientCompleted:
+		ack = c.ack
+	}
+	c.mu.Unlock()
+	if ack != nil {
+		_ = c.conn.Send(ack) // a flow that can't be written reports itself closed
+	}
+	if cancel {
+		c.sendCancel()
+	}
+	if pass {
+		c.on(res, nil)
+	}
+}
+
+// provisionalLocked reports whether a CANCEL was waiting for this response.
+func (c *Client) provisionalLocked() (cancel bool) {
+	cancel = c.cancelled && c.state == clientCalling
+	c.state = clientProceeding
+	if c.invite {
+		stop(c.repeat)
+		if !c.cancelled {
+			c.end.Reset(c.layer.timers.C)
+		}
+	} else {
+		c.interval = c.layer.timers.T2
+	}
+	return cancel
+}
+
+func (c *Client) finalLocked(s clientState, linger time.Duration) {
+	c.state = s
+	c.request = nil
+	stop(c.repeat)
+	stop(c.end)
+	c.end = time.AfterFunc(linger, c.terminate)
+}
+
+// linger is how long repeated responses are absorbed: none come on a reliable
+// flow (timers D and K).
+func (c *Client) linger(unreliable time.Duration) time.Duration {
+	if c.conn.Reliable() {
+		return 0
+	}
+	return unreliable
+}
+
+func (c *Client) resend() {
+	c.mu.Lock()
+	if c.state > clientProceeding || (c.invite && c.state == clientProceeding) {
+		c.mu.Unlock()
+		return
+	}
+	c.interval *= 2
+	if !c.invite {
+		c.interval = min(c.interval, c.layer.timers.T2)
+	}
+	c.repeat.Reset(c.interval)
+	req := c.request
+	c.mu.Unlock()
+	_ = c.conn.Send(req)
+}
+
+// timeout is timers B and F, and for a ringing INVITE timer C: the far end is
+// told to stop, then given up (RFC 3261 section 16.8).
+func (c *Client) timeout() {
+	c.mu.Lock()
+	if c.state > clientProceeding {
+		c.mu.Unlock()
+		return
+	}
+	if c.invite && c.state == clientProceeding && !c.cancelled {
+		c.cancelled = true
+		c.mu.Unlock()
+		c.sendCancel()
+		return
+	}
+	c.mu.Unlock()
+	c.fail(ErrTimeout)
+}
+
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	waiting := c.state <= clientProceeding
+	c.mu.Unlock()
+	c.terminate()
+	if waiting {
+		c.on(nil, err)
+	}
+}
+
+func (c *Client) flowClosed() { c.fail(ErrFlowClosed) }
+
+func (c *Client) terminate() {
+	c.mu.Lock()
+	c.state = clientTerminated
+	c.request, c.ack = nil, nil
+	stop(c.repeat)
+	stop(c.end)
+	c.mu.Unlock()
+	c.layer.dropClient(c)
+}

@@ -1,0 +1,203 @@
+package transaction
+
+import (
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// serverState is a state of RFC 3261 section 17.2. INVITE and non-INVITE
+// share the names they have in common.
+type serverState uint8
+
+const (
+	serverTrying    serverState = iota // no final response yet ("Trying" and "Proceeding")
+	serverAccepted                     // INVITE answered 2xx (RFC 6026 section 7.1)
+	serverCompleted                    // any other final response
+	serverConfirmed                    // INVITE refused, and its ACK seen
+	serverTerminated
+)
+
+// Server is a server transaction: one request received, and what was answered.
+type Server struct {
+	layer   *Layer
+	key     serverKey
+	conn    Conn
+	request *sip.Request
+	invite  bool
+
+	mu       sync.Mutex // guards what follows; never held while calling out
+	state    serverState
+	last     *sip.Response // repeated when the request is
+	interval time.Duration // timer G
+	repeat   *time.Timer   // timer G
+	end      *time.Timer   // timers H, I, J, L
+	gone     func()
+	next     *Client // the transaction that a proxy serves this one with
+}
+
+func newServer(l *Layer, key serverKey, conn Conn, req *sip.Request) *Server {
+	return &Server{layer: l, key: key, conn: conn, request: req, invite: req.Method == sip.INVITE}
+}
+
+// Request returns the request that opened the transaction. It must not be
+// changed.
+func (s *Server) Request() *sip.Request { return s.request }
+
+// Conn returns the flow that the request came on.
+func (s *Server) Conn() Conn { return s.conn }
+
+// Final tells whether a final response was sent.
+func (s *Server) Final() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != serverTrying
+}
+
+// OnGone sets what is called if the flow closes before a final response.
+func (s *Server) OnGone(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = f
+}
+
+// SetNext notes the client transaction that serves this one, for a CANCEL.
+func (s *Server) SetNext(c *Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = c
+}
+
+// Next returns the client transaction that serves this one, or nil.
+func (s *Server) Next() *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
+}
+
+// Respond sends a response. After a final one, only a repeated 2xx to an
+// INVITE still passes; anything else is dropped, because the peer has its
+// answer.
+func (s *Server) Respond(res *sip.Response) error {
+	s.mu.Lock()
+	switch s.state {
+	case serverTrying:
+		s.last = res
+		if res.StatusCode >= 200 {
+			s.finalLocked(res.StatusCode < 300)
+		}
+	case serverAccepted:
+		if res.StatusCode < 200 || res.StatusCode >= 300 {
+			s.mu.Unlock()
+			return nil
+		}
+	default:
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	return s.conn.Send(res)
+}
+
+func (s *Server) finalLocked(success bool) {
+	s.gone = nil
+	t := s.layer.timers
+	switch {
+	case s.invite && success:
+		s.state = serverAccepted
+		s.last = nil // a repeated 2xx is the far end's own, or the proxy's
+		s.end = time.AfterFunc(64*t.T1, s.terminate)
+	case s.invite:
+		s.state = serverCompleted
+		s.end = time.AfterFunc(64*t.T1, s.terminate)
+		if !s.conn.Reliable() {
+			s.interval = t.T1
+			s.repeat = time.AfterFunc(s.interval, s.timerG)
+		}
+	case s.conn.Reliable():
+		s.state = serverCompleted
+		s.end = time.AfterFunc(0, s.terminate)
+	default:
+		s.state = serverCompleted
+		s.end = time.AfterFunc(64*t.T1, s.terminate)
+	}
+}
+
+// receive takes a repeated request, or an ACK. It reports true if the ACK
+// acknowledges a 2xx and must be forwarded: some phones reuse the branch of
+// the INVITE for it.
+func (s *Server) receive(req *sip.Request) (forward bool) {
+	s.mu.Lock()
+	if req.Method == sip.ACK {
+		defer s.mu.Unlock()
+		switch s.state {
+		case serverAccepted:
+			return true
+		case serverCompleted:
+			s.confirmLocked()
+		}
+		return false
+	}
+	last := s.last
+	s.mu.Unlock()
+	if last != nil {
+		_ = s.conn.Send(last) // a flow that can't be written reports itself closed
+	}
+	return false
+}
+
+func (s *Server) confirmLocked() {
+	s.state = serverConfirmed
+	stop(s.repeat)
+	stop(s.end)
+	linger := s.layer.timers.T4
+	if s.conn.Reliable() {
+		linger = 0
+	}
+	s.end = time.AfterFunc(linger, s.terminate)
+}
+
+func (s *Server) timerG() {
+	s.mu.Lock()
+	if s.state != serverCompleted {
+		s.mu.Unlock()
+		return
+	}
+	s.interval = min(2*s.interval, s.layer.timers.T2)
+	s.repeat.Reset(s.interval)
+	last := s.last
+	s.mu.Unlock()
+	_ = s.conn.Send(last)
+}
+
+func (s *Server) terminate() {
+	s.mu.Lock()
+	s.terminateLocked()
+	s.mu.Unlock()
+	s.layer.dropServer(s)
+}
+
+func (s *Server) terminateLocked() {
+	s.state = serverTerminated
+	s.last, s.gone, s.next = nil, nil, nil
+	stop(s.repeat)
+	stop(s.end)
+}
+
+func (s *Server) flowClosed() {
+	s.mu.Lock()
+	gone := s.gone
+	s.terminateLocked()
+	s.mu.Unlock()
+	s.layer.dropServer(s)
+	if gone != nil {
+		gone()
+	}
+}
+
+func stop(t *time.Timer) {
+	if t != nil {
+		t.Stop()
+	}
+}
