@@ -1,0 +1,78 @@
+# sallyport: what a person can ask for.
+#
+#   make demo    build, then show an encrypted call in ten seconds
+#   make test    everything CI runs: vet, lint, race, short fuzz, real peers
+#   make e2e CASE=CallOut    one case against the real peers
+
+export CGO_ENABLED = 0
+
+CACHE      := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sallyport
+BIN        := bin/sallyport
+LINT       := $(CACHE)/bin/golangci-lint-$(LINT_VER)
+LINT_VER   := v2.12.2
+VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
+VULN_VER   := v1.9.0
+FUZZTIME   ?= 60s
+CASE       ?= .*
+E2E_TIME   ?= 30m
+UNIT       := $(shell go list ./... 2>/dev/null | grep -v /e2e)
+
+.PHONY: all build test unit race e2e fuzz bench lint vuln demo peers clean
+
+all: build
+
+build: ## the static binary, bin/sallyport
+	@mkdir -p bin
+	go build -trimpath -o $(BIN) ./cmd/sallyport
+
+demo: build ## a call through the edge, then an edge to point a phone at
+	$(BIN) demo $(DEMO)
+
+test: build ## what CI runs
+	go vet ./...
+	$(MAKE) lint
+	$(MAKE) race
+	$(MAKE) vuln
+	$(MAKE) fuzz FUZZTIME=5s
+	$(MAKE) e2e
+
+unit: ## unit tests, without the race detector
+	go test $(UNIT)
+
+race: ## unit tests with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m $(UNIT)
+
+e2e: build peers ## real peers in network namespaces; CASE=Name for one
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e/... -run '^(Test)?($(CASE))$$'
+
+peers: ## install the real peers; quick when they are there
+	@bash e2e/peers/install.sh
+
+fuzz: ## each fuzz target for FUZZTIME (60s)
+	@set -e; for pkg in $(UNIT); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "fuzz $$pkg $$f $(FUZZTIME)"; \
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$pkg; \
+	  done; done
+
+bench: ## benchmarks of the hot paths
+	go test -run '^$$' -bench . -benchmem $(UNIT)
+
+lint: $(LINT) ## golangci-lint, and gofmt
+	@test -z "$$(gofmt -l cmd sipproxy media tlsconf policy e2e | tee /dev/stderr)"
+	$(LINT) run ./...
+
+$(LINT):
+	@echo "build golangci-lint $(LINT_VER) (some minutes, once)"
+	@mkdir -p $(dir $@) && GOFLAGS= GOBIN=$(dir $@)tmp go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VER)
+	@mv $(dir $@)tmp/golangci-lint $@ && rmdir $(dir $@)tmp
+
+vuln: $(VULN) ## govulncheck, if its database can be reached
+	@bash .ci/vuln $(VULN)
+
+$(VULN):
+	@mkdir -p $(dir $@) && GOFLAGS= GOBIN=$(dir $@)tmp go install golang.org/x/vuln/cmd/govulncheck@$(VULN_VER)
+	@mv $(dir $@)tmp/govulncheck $@ && rmdir $(dir $@)tmp
+
+clean:
+	rm -rf bin

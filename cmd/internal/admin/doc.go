@@ -1,0 +1,13 @@
+// Package admin is the operator's HTTP, on loopback: /healthz tells whether the
+// edge serves, /metrics what it counts, for Prometheus.
+//
+// What it refuses: a listen address that is not loopback, for it asks for no
+// password; methods other than GET and HEAD; requests that are slow, large or name
+// a host that is not this machine (a web page the operator visits must not read
+// it by pointing its own name here). It serves no profiles and no secrets.
+//
+// Who owns what: the packages keep their own counters and give snapshots; a
+// Gauges function turns one into samples at each scrape. Nothing below admin knows
+// Prometheus. Run owns the listener and its connections and ends them before it
+// returns.
+package admin

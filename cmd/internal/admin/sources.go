@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"strconv"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+var (
+	policyConnections = &Metric{Name: "policy_connections", Help: "Connections that policy admitted and that are open.", Kind: Gauge}
+	policySources     = &Metric{Name: "policy_sources", Help: "Sources whose connections or rate are remembered.", Kind: Gauge}
+	policyVerdicts    = &Metric{Name: "policy_verdicts_total", Help: "Verdicts by the rule that gave them.", Labels: []string{"rule", "verdict"}}
+)
+
+// Policy reports what policy counts.
+func Policy(snapshot func() policy.Stats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		emit(Sample{Metric: policyConnections, Value: float64(s.Connections)})
+		emit(Sample{Metric: policySources, Value: float64(s.Sources)})
+		for _, r := range s.Rules {
+			emit(Sample{policyVerdicts, []string{r.Rule, "allow"}, float64(r.Allowed)})
+			emit(Sample{policyVerdicts, []string{r.Rule, "refuse"}, float64(r.Refused)})
+		}
+	}
+}
+
+var (
+	flowsOpen      = &Metric{Name: "flows", Help: "Connections open.", Kind: Gauge, Labels: []string{"socket"}}
+	flowsAccepted  = &Metric{Name: "flows_accepted_total", Help: "Connections accepted.", Labels: []string{"socket"}}
+	flowHandshakes = &Metric{Name: "flow_handshakes", Help: "TLS handshakes under way.", Kind: Gauge, Labels: []string{"socket"}}
+	flowEvents     = &Metric{Name: "flow_events_total", Help: "Refusals, failures and endings of connections, and datagrams dropped.", Labels: []string{"socket", "event"}}
+)
+
+// Flows reports what one listener, or the plain socket, counts.
+func Flows(socket string, snapshot func() flow.Stats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		emit(Sample{flowsOpen, []string{socket}, float64(s.Open)})
+		emit(Sample{flowsAccepted, []string{socket}, float64(s.Accepted)})
+		emit(Sample{flowHandshakes, []string{socket}, float64(s.Handshakes)})
+		for event, n := range s.Events {
+			emit(Sample{flowEvents, []string{socket, event}, float64(n)})
+		}
+	}
+}
+
+var (
+	sipCalls        = &Metric{Name: "calls", Help: "Calls now.", Kind: Gauge}
+	sipBindings     = &Metric{Name: "bindings", Help: "Registered contacts now.", Kind: Gauge}
+	sipTransactions = &Metric{Name: "transactions", Help: "SIP transactions now.", Kind: Gauge}
+	sipStarted      = &Metric{Name: "calls_total", Help: "Calls begun, by the side that called.", Labels: []string{"caller"}}
+	sipEnded        = &Metric{Name: "calls_ended_total", Help: "Calls ended, by reason.", Labels: []string{"reason"}}
+	sipRequests     = &Metric{Name: "requests_total", Help: "Requests, by the side they came from.", Labels: []string{"side", "method"}}
+	sipRefused      = &Metric{Name: "requests_refused_total", Help: "Requests that we refused, by status.", Labels: []string{"status"}}
+	sipStray        = &Metric{Name: "stray_responses_total", Help: "Responses to nothing we had sent."}
+)
+
+// SIP reports what the proxy counts.
+func SIP(snapshot func() sipproxy.Stats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		emit(Sample{Metric: sipCalls, Value: float64(s.Calls)})
+		emit(Sample{Metric: sipBindings, Value: float64(s.Bindings)})
+		emit(Sample{Metric: sipTransactions, Value: float64(s.Transactions)})
+		emit(Sample{sipStarted, []string{"phone"}, float64(s.CallsFromPhones)})
+		emit(Sample{sipStarted, []string{"pbx"}, float64(s.CallsToPhones)})
+		emit(Sample{Metric: sipStray, Value: float64(s.StrayResponses)})
+		for reason, n := range s.Ended {
+			emit(Sample{sipEnded, []string{reason}, float64(n)})
+		}
+		for kind, n := range s.Requests {
+			emit(Sample{sipRequests, []string{kind.Side, kind.Method}, float64(n)})
+		}
+		for status, n := range s.Refused {
+			emit(Sample{sipRefused, []string{strconv.Itoa(status)}, float64(n)})
+		}
+	}
+}
+
+var (
+	mediaSessions = &Metric{Name: "media_sessions", Help: "Media sessions now.", Kind: Gauge}
+	mediaStreams  = &Metric{Name: "media_streams", Help: "Media streams now.", Kind: Gauge}
+	mediaPackets  = &Metric{Name: "media_packets_total", Help: "Packets relayed: inward is from the phone to the PBX.", Labels: []string{"direction", "protocol"}}
+	mediaBytes    = &Metric{Name: "media_bytes_total", Help: "Bytes relayed, as plain RTP and RTCP.", Labels: []string{"direction"}}
+	mediaDrops    = &Metric{Name: "media_drops_total", Help: "Packets that went no further, by reason.", Labels: []string{"reason"}}
+)
+
+// Media reports what the media engine counts.
+func Media(snapshot func() media.Stats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		emit(Sample{Metric: mediaSessions, Value: float64(s.Sessions)})
+		emit(Sample{Metric: mediaStreams, Value: float64(s.Streams)})
+		for direction, c := range map[string]media.Counts{"inward": s.Inward, "outward": s.Outward} {
+			emit(Sample{mediaPackets, []string{direction, "rtp"}, float64(c.RTP)})
+			emit(Sample{mediaPackets, []string{direction, "rtcp"}, float64(c.RTCP)})
+			emit(Sample{mediaBytes, []string{direction}, float64(c.Bytes)})
+		}
+		for reason, n := range s.Drops {
+			emit(Sample{mediaDrops, []string{reason}, float64(n)})
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/cmd/internal/admin"
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
+)
+
+// edge is every part, built and bound, with nothing running yet.
+type edge struct {
+	log   *slog.Logger
+	drain time.Duration
+
+	certificate *tlsconf.Source
+	media       *media.Engine
+	proxy       *sipproxy.Proxy
+	plain       *flow.PlainSocket
+	listeners   []*flow.Listener
+	admin       *admin.Server
+
+	draining atomic.Bool
+}
+
+// build makes the parts, leaves first, and binds their sockets. The words of its
+// errors begin with the key at fault, where there is one.
+func (p plan) build(log *slog.Logger) (_ *edge, err error) {
+	e := &edge{log: log, drain: p.drain}
+	judge, err := policy.New(p.policy)
+	if err != nil {
+		return nil, err
+	}
+	if e.certificate, err = tlsconf.New(p.tls, log); err != nil {
+		return nil, err
+	}
+	if p.sip.Secret, err = loadSecret(p.tls.StateDir); err != nil {
+		return nil, err
+	}
+	// What holds sockets comes last, and gives them up if a later one fails.
+	var bound []func(context.Context) error
+	defer func() {
+		if err != nil {
+			giveUp(bound)
+		}
+	}()
+	if e.media, err = media.New(p.media); err != nil {
+		return nil, err
+	}
+	bound = append(bound, e.media.Run)
+	if e.proxy, err = sipproxy.New(p.sip, e.media, judge, log); err != nil {
+		return nil, err
+	}
+	if e.plain, err = flow.ListenPlain(p.plain, []netip.Addr{p.pbx.Addr()}, p.limits, e.proxy, log); err != nil {
+		return nil, err
+	}
+	bound = append(bound, e.plain.Run)
+	e.proxy.Attach(e.plain.Flow(p.pbx))
+	for _, at := range p.listen {
+		l, err := flow.ListenTLS(at, e.certificate.ServerConfig(), p.limits, e.proxy, admission(judge), log)
+		if err != nil {
+			return nil, err
+		}
+		e.listeners = append(e.listeners, l)
+		bound = append(bound, l.Run)
+	}
+	e.admin, err = admin.New(admin.Config{Listen: p.admin, Health: e.health, Sources: e.sources(judge)}, log)
+	return e, err
+}
+
+// giveUp closes what a part bound but never ran: each part's Run closes what it
+// owns when its context ends, and here it has ended before.
+func giveUp(parts []func(context.Context) error) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	for _, run := range slices.Backward(parts) {
+		_ = run(ended) // nothing ran yet: there is nothing to lose
+	}
+}
+
+// admission asks policy about a connection, in the words flow understands.
+func admission(judge *policy.Policy) flow.Admit {
+	return func(from netip.Addr) (func(), error) {
+		v := judge.Decide(policy.Event{Kind: policy.Connection, Source: from})
+		if !v.Allowed {
+			return nil, errors.New(v.Reason)
+		}
+		return v.Release, nil
+	}
+}
+
+func (e *edge) health() error {
+	if e.draining.Load() {
+		return errors.New("the edge shuts down and takes no new calls")
+	}
+	return nil
+}
+
+func (e *edge) sources(judge *policy.Policy) []admin.Source {
+	sources := []admin.Source{
+		admin.Policy(judge.Stats),
+		admin.SIP(e.proxy.Stats),
+		admin.Media(e.media.Stats),
+		admin.Flows(e.plain.Addr().String(), e.plain.Stats),
+	}
+	for _, l := range e.listeners {
+		sources = append(sources, admin.Flows(l.Addr().String(), l.Stats))
+	}
+	return sources
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sallyport/sallyport/tlsconf"
+)
+
+func checkCommand(c console, args []string) int {
+	flags := newFlags("check")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	p, cert, faults := examine(context.Background(), *path)
+	if len(faults) > 0 {
+		report(c.err, faults)
+		return exitFault
+	}
+	fmt.Fprintf(c.out, "%s is good. `sallyport run` would serve:\n\n", *path)
+	p.summary(c.out, cert)
+	return exitOK
+}
+
+// examine loads a file and finds every fault that can be found without serving.
+func examine(ctx context.Context, path string) (plan, tlsconf.Description, []fault) {
+	cfg, doc := load(path)
+	if doc.unreadable {
+		return plan{}, tlsconf.Description{}, doc.sorted()
+	}
+	p := cfg.plan(ctx, doc)
+	cert, err := tlsconf.Inspect(p.tls)
+	doc.addError(err)
+	return p, cert, doc.sorted()
+}
+
+func report(w io.Writer, faults []fault) {
+	for _, f := range faults {
+		fmt.Fprintln(w, f)
+	}
+}
+
+// summary tells an operator what would run.
+func (p plan) summary(w io.Writer, cert tlsconf.Description) {
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("phones", "SIP over TLS %s or later on %s", p.tls.MinVersion, list(p.listen))
+	row("", "SRTP on UDP ports %d to %d, by %s", p.media.Port, int(p.media.Port)+2*p.media.Workers-1, list(p.sip.Suites))
+	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)
+	row("", "RTP on UDP ports %d to %d", p.media.PlainPorts.First, p.media.PlainPorts.Last)
+	row("certificate", "%s", cert)
+	for _, warning := range cert.Warnings {
+		row("", "note: %s", warning)
+	}
+	row("admission", "%d connections, %d from one address", p.policy.MaxConnections, p.policy.MaxConnectionsPerAddress)
+	row("admin", "http://%s/healthz and /metrics", p.admin)
+}
+
+func list[T fmt.Stringer](items []T) string {
+	var out []string
+	for _, item := range items {
+		out = append(out, item.String())
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// loopback is where admin listens unless told otherwise.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+const defaultConfig = "/etc/sallyport/sallyport.toml"
+
+// Config is the configuration file. Every key is described in sallyport.toml,
+// which `sallyport help config` prints.
+type Config struct {
+	Edge   edgeConfig   `toml:"edge"`
+	PBX    pbxConfig    `toml:"pbx"`
+	TLS    tlsConfig    `toml:"tls"`
+	SIP    sipConfig    `toml:"sip"`
+	Media  mediaConfig  `toml:"media"`
+	Policy policyConfig `toml:"policy"`
+	Admin  adminConfig  `toml:"admin"`
+	Log    logConfig    `toml:"log"`
+}
+
+type edgeConfig struct {
+	Domain   string        `toml:"domain"`
+	PublicIP []netip.Addr  `toml:"public_ip"`
+	ListenIP []netip.Addr  `toml:"listen_ip"` // empty: PublicIP
+	PlainIP  netip.Addr    `toml:"plain_ip"`  // not valid: the one that routes to the PBX
+	StateDir string        `toml:"state_dir"`
+	Drain    time.Duration `toml:"drain"`
+}
+
+type pbxConfig struct {
+	Address hostPort `toml:"address"`
+}
+
+type tlsConfig struct {
+	Cert       string `toml:"cert"`
+	Key        string `toml:"key"`
+	MinVersion string `toml:"min_version"`
+}
+
+type sipConfig struct {
+	TLSListen   listenAddr    `toml:"tls_listen"`
+	PlainListen listenAddr    `toml:"plain_listen"`
+	RingTimeout time.Duration `toml:"ring_timeout"`
+
+	// The rest are flow.Limits: a key for each, hence the length.
+	MaxHead             int           `toml:"max_head"`
+	MaxBody             int           `toml:"max_body"`
+	HandshakeTimeout    time.Duration `toml:"handshake_timeout"`
+	FirstMessageTimeout time.Duration `toml:"first_message_timeout"`
+	MessageTimeout      time.Duration `toml:"message_timeout"`
+	IdleTimeout         time.Duration `toml:"idle_timeout"`
+	WriteTimeout        time.Duration `toml:"write_timeout"`
+	WriteQueue          int           `toml:"write_queue"`
+	KeepAlive           time.Duration `toml:"keepalive"`
+	MaxFlows            int           `toml:"max_flows"`
+	MaxHandshakes       int           `toml:"max_handshakes"`
+}
+
+type mediaConfig struct {
+	Port       int           `toml:"port"`
+	PlainPorts portRange     `toml:"plain_ports"`
+	Workers    int           `toml:"workers"`
+	Suites     []string      `toml:"suites"`
+	Timeout    time.Duration `toml:"timeout"`
+	DSCP       int           `toml:"dscp"`
+}
+
+type policyConfig struct {
+	Allow                    []prefix `toml:"allow"`
+	Deny                     []prefix `toml:"deny"`
+	MaxConnections           int      `toml:"max_connections"`
+	MaxConnectionsPerAddress int      `toml:"max_connections_per_address"`
+	NewConnectionsPerSecond  float64  `toml:"new_connections_per_second"`
+	NewConnectionsBurst      int      `toml:"new_connections_burst"`
+}
+
+type adminConfig struct {
+	Listen listenAddr `toml:"listen"`
+}
+
+type logConfig struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// defaults is the configuration of an empty file.
+func defaults() Config {
+	p := policy.Defaults()
+	return Config{
+		Edge:  edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
+		TLS:   tlsConfig{MinVersion: "1.2"},
+		SIP:   defaultSIP(),
+		Media: defaultMedia(),
+		Policy: policyConfig{
+			MaxConnections:           p.MaxConnections,
+			MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
+			NewConnectionsPerSecond:  p.NewConnectionsPerSecond,
+			NewConnectionsBurst:      p.NewConnectionsBurst,
+		},
+		Admin: adminConfig{Listen: listenAddr{loopback, 9060}},
+		Log:   logConfig{Level: "info", Format: "text"},
+	}
+}
+
+func defaultMedia() mediaConfig {
+	m := media.Defaults()
+	c := mediaConfig{
+		Port:       int(m.Port),
+		PlainPorts: portRange{m.PlainPorts.First, m.PlainPorts.Last},
+		Workers:    m.Workers,
+		Timeout:    m.Silence,
+		DSCP:       m.DSCP,
+	}
+	for _, suite := range sipproxy.Defaults().Suites {
+		c.Suites = append(c.Suites, suite.String())
+	}
+	return c
+}
+
+func defaultSIP() sipConfig {
+	l := flow.DefaultLimits()
+	return sipConfig{
+		TLSListen:   listenAddr{Port: 5061},
+		PlainListen: listenAddr{Port: 5060},
+		RingTimeout: sipproxy.Defaults().RingTimeout,
+
+		MaxHead: l.MaxHead, MaxBody: l.MaxBody,
+		HandshakeTimeout:    l.HandshakeTimeout,
+		FirstMessageTimeout: l.FirstMessageTimeout,
+		MessageTimeout:      l.MessageTimeout,
+		IdleTimeout:         l.IdleTimeout,
+		WriteTimeout:        l.WriteTimeout,
+		WriteQueue:          l.WriteQueue,
+		KeepAlive:           l.KeepAlive,
+		MaxFlows:            l.MaxFlows,
+		MaxHandshakes:       l.MaxHandshakes,
+	}
+}
+
+// limits are those of one connection and of all.
+func (s sipConfig) limits() flow.Limits {
+	return flow.Limits{
+		MaxHead: s.MaxHead, MaxBody: s.MaxBody,
+		HandshakeTimeout:    s.HandshakeTimeout,
+		FirstMessageTimeout: s.FirstMessageTimeout,
+		MessageTimeout:      s.MessageTimeout,
+		IdleTimeout:         s.IdleTimeout,
+		WriteTimeout:        s.WriteTimeout,
+		WriteQueue:          s.WriteQueue,
+		KeepAlive:           s.KeepAlive,
+		MaxFlows:            s.MaxFlows,
+		MaxHandshakes:       s.MaxHandshakes,
+	}
+}
+
+// validate reports the faults that are ours to see; the packages' own Validate
+// report the rest.
+func (c Config) validate(d *document) {
+	if c.Edge.Domain == "" {
+		d.add("edge.domain", "is missing; give the name phones register at, like \"pbx.example.com\"")
+	}
+	if len(c.Edge.PublicIP) == 0 {
+		d.add("edge.public_ip", "is missing; give the address phones reach, like \"203.0.113.7\"")
+	}
+	for _, ip := range c.Edge.PublicIP {
+		if ip.IsUnspecified() || ip.IsMulticast() {
+			d.add("edge.public_ip", fmt.Sprintf("%s is no address a phone can send to; give the one phones reach", ip))
+		}
+	}
+	if c.PBX.Address.Host == "" {
+		d.add("pbx.address", "is missing; give the PBX's address, like \"10.0.0.5:5060\"")
+	}
+	if c.Edge.PlainIP.IsUnspecified() {
+		d.add("edge.plain_ip", "must be one address, to tell the PBX; leave it out to have it found")
+	}
+	if c.Media.Port < 1 || c.Media.Port > 65534 {
+		d.add("media.port", fmt.Sprintf("%d is no port; give an even one, like 10000", c.Media.Port))
+	}
+	if c.Edge.StateDir == "" {
+		d.add("edge.state_dir", "is empty; give a folder, like \"/var/lib/sallyport\"")
+	}
+	if c.Edge.Drain < 0 {
+		d.add("edge.drain", "is negative; give a time, or \"0s\" to end calls at once")
+	}
+	if at := c.Admin.Listen.on(loopback); !at.Addr().IsLoopback() {
+		d.add("admin.listen", fmt.Sprintf("%s is open to the network, and admin asks for no password; give an address like 127.0.0.1:9060", at))
+	}
+	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	choice(d, "log.format", c.Log.Format, "text", "json")
+}
+
+func choice(d *document, key, value string, offered ...string) {
+	if !slices.Contains(offered, value) {
+		d.add(key, fmt.Sprintf("is %q; give one of %s", value, strings.Join(offered, ", ")))
+	}
+}
+
+// load reads a configuration file. The document holds the faults, and takes
+// those found later.
+func load(path string) (Config, *document) {
+	c := defaults()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		d := &document{file: path, unreadable: true}
+		d.add("", fmt.Sprintf("%v; name the file with -config, or start from `sallyport help config`", rootCause(err)))
+		return c, d
+	}
+	d := decode(path, data, &c)
+	if !d.unreadable {
+		c.validate(d)
+	}
+	return c, d
+}
+
+// rootCause is an error without the path, which the fault has already.
+func rootCause(err error) error {
+	if pe, ok := err.(*os.PathError); ok {
+		return pe.Err
+	}
+	return err
+}
+
+// logger returns the logger that [log] asks for.
+func (c logConfig) logger(w io.Writer) *slog.Logger {
+	level := map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[c.Level]
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// fault is one thing wrong with the configuration file.
+type fault struct {
+	file string
+	line int    // 0: the file lacks the key
+	key  string // dotted; empty for a fault of the file itself
+	text string // what is wrong; what to do
+}
+
+// Error has the form compilers use, which editors can jump to.
+func (f fault) Error() string {
+	var b strings.Builder
+	b.WriteString(f.file)
+	if f.line > 0 {
+		fmt.Fprintf(&b, ":%d", f.line)
+	}
+	if f.key != "" {
+		b.WriteString(": " + f.key)
+	}
+	return b.String() + ": " + f.text
+}
+
+// document is a parsed file on its way into a struct. go-toml's own decoder ends
+// at the first value of a wrong type; this one goes on, to report all at once.
+type document struct {
+	file       string
+	lines      map[string]int // by dotted key, sections included
+	faults     []fault
+	unreadable bool // the file holds no TOML: its values are not worth a look
+}
+
+// decode fills the struct that into points to from TOML, and returns the
+// document with every fault found. A field whose key is at fault or is not given
+// keeps its value.
+func decode(file string, data []byte, into any) *document {
+	d := &document{file: file, lines: make(map[string]int)}
+	var tree map[string]any
+	if err := toml.Unmarshal(data, &tree); err != nil {
+		d.syntax(err)
+		return d
+	}
+	d.readLines(data)
+	d.table("", tree, reflect.ValueOf(into).Elem())
+	return d
+}
+
+// add records a fault under a key, at its line if the file has it. A key already
+// at fault is left: what is said of it later mostly follows from the first.
+func (d *document) add(key, text string) {
+	if !d.faulty(key) {
+		d.record(key, text)
+	}
+}
+
+func (d *document) record(key, text string) {
+	d.faults = append(d.faults, fault{file: d.file, line: d.lines[key], key: key, text: text})
+}
+
+func (d *document) faulty(key string) bool {
+	return slices.ContainsFunc(d.faults, func(f fault) bool { return f.key == key && key != "" })
+}
+
+// addError records an error whose words begin with a key, as those of the
+// packages' Validate do; joined errors one by one, all those of a key together.
+func (d *document) addError(err error) {
+	before := document{faults: slices.Clone(d.faults)}
+	for _, e := range split(err) {
+		key, text, ok := strings.Cut(e.Error(), ": ")
+		if !ok || !isKey(key) {
+			key, text = "", e.Error()
+		}
+		if !before.faulty(key) {
+			d.record(key, text)
+		}
+	}
+}
+
+// split takes joined errors apart.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, split(e)...)
+	}
+	return out
+}
+
+// isKey reports whether s looks like "section.key".
+func isKey(s string) bool {
+	section, key, ok := strings.Cut(s, ".")
+	return ok && section != "" && key != "" && !strings.ContainsAny(s, " /:\"")
+}
+
+// sorted returns the faults in the order of the file, those of absent keys last.
+func (d *document) sorted() []fault {
+	out := slices.Clone(d.faults)
+	slices.SortStableFunc(out, func(a, b fault) int {
+		if (a.line == 0) != (b.line == 0) {
+			return cmp.Compare(b.line, a.line)
+		}
+		return cmp.Compare(a.line, b.line)
+	})
+	return out
+}
+
+func (d *document) syntax(err error) {
+	d.unreadable = true
+	f := fault{file: d.file, text: err.Error()}
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		f.line, _ = de.Position()
+		f.text = strings.TrimPrefix(de.Error(), "toml: ")
+	}
+	f.text += "; this is not TOML, see `sallyport help config`"
+	d.faults = append(d.faults, f)
+}
+
+// readLines notes the line of every key and section.
+func (d *document) readLines(data []byte) {
+	var p unstable.Parser
+	p.Reset(data)
+	var section []string
+	for p.NextExpression() {
+		switch e := p.Expression(); e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			section = d.keyLine(&p, nil, e)
+		case unstable.KeyValue:
+			d.valueLines(&p, section, e)
+		}
+	}
+}
+
+func (d *document) valueLines(p *unstable.Parser, section []string, kv *unstable.Node) {
+	path := d.keyLine(p, section, kv)
+	if v := kv.Value(); v.Kind == unstable.InlineTable {
+		for it := v.Children(); it.Next(); {
+			d.valueLines(p, path, it.Node())
+		}
+	}
+}
+
+func (d *document) keyLine(p *unstable.Parser, section []string, n *unstable.Node) []string {
+	path := slices.Clone(section)
+	for it := n.Key(); it.Next(); {
+		path = append(path, string(it.Node().Data))
+		key := strings.Join(path, ".")
+		if _, seen := d.lines[key]; !seen {
+			d.lines[key] = p.Shape(it.Node().Raw).Start.Line
+		}
+	}
+	return path
+}
+
+// table sets the fields of a struct from a table.
+func (d *document) table(at string, tree map[string]any, into reflect.Value) {
+	fields := fieldsOf(into)
+	for _, name := range slices.Sorted(maps.Keys(tree)) {
+		key, value := dotted(at, name), tree[name]
+		field, known := fields[name]
+		if !known {
+			d.add(key, unknown(at, name, fields))
+			continue
+		}
+		if field.Kind() == reflect.Struct && !isText(field) {
+			if sub, ok := value.(map[string]any); ok {
+				d.table(key, sub, field)
+			} else {
+				d.add(key, fmt.Sprintf("is %s, and must be a section; write [%s]", kindOf(value), key))
+			}
+			continue
+		}
+		fresh := reflect.New(field.Type()).Elem()
+		if err := set(fresh, value); err != nil {
+			d.add(key, err.Error())
+			continue
+		}
+		field.Set(fresh)
+	}
+}
+
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	fields := make(map[string]reflect.Value)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Tag.Get("toml"); name != "" {
+			fields[name] = v.Field(i)
+		}
+	}
+	return fields
+}
+
+func dotted(at, name string) string {
+	if at == "" {
+		return name
+	}
+	return at + "." + name
+}
+
+func isText(v reflect.Value) bool {
+	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return ok
+}
+
+// set sets one value of a key. The words of its errors follow the key's name.
+func set(v reflect.Value, from any) error {
+	if v.Kind() == reflect.Slice {
+		return setList(v, from)
+	}
+	s, isString := from.(string)
+	switch {
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		d, err := time.ParseDuration(s)
+		if !isString || err != nil {
+			return fmt.Errorf("is %s, and must be a time; write it like \"90s\" or \"5m\"", shown(from))
+		}
+		v.SetInt(int64(d))
+	case v.Type() == reflect.TypeFor[netip.Addr]():
+		a, err := netip.ParseAddr(s)
+		if !isString || err != nil {
+			return fmt.Errorf("is %s, and must be an IP address; write it like \"203.0.113.7\" or \"2001:db8::7\"", shown(from))
+		}
+		v.Set(reflect.ValueOf(a))
+	case isText(v):
+		if !isString {
+			return fmt.Errorf("is %s, and must be a string; put it in quotes", shown(from))
+		}
+		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
+	case v.Kind() == reflect.String:
+		if !isString {
+			return fmt.Errorf("is %s, and must be a string; put it in quotes", shown(from))
+		}
+		v.SetString(s)
+	case v.Kind() == reflect.Int:
+		n, ok := from.(int64)
+		if !ok {
+			return fmt.Errorf("is %s, and must be a whole number; write it without quotes", shown(from))
+		}
+		if n > math.MaxInt32 || n < math.MinInt32 {
+			return fmt.Errorf("is %d, which is out of all proportion; give a smaller number", n)
+		}
+		v.SetInt(n)
+	case v.Kind() == reflect.Float64:
+		switch n := from.(type) {
+		case int64:
+			v.SetFloat(float64(n))
+		case float64:
+			v.SetFloat(n)
+		default:
+			return fmt.Errorf("is %s, and must be a number; write it without quotes", shown(from))
+		}
+	default:
+		return fmt.Errorf("can't be read into %s", v.Type())
+	}
+	return nil
+}
+
+// setList sets a list; one value without brackets is a list of one.
+func setList(v reflect.Value, from any) error {
+	items, ok := from.([]any)
+	if !ok {
+		items = []any{from}
+	}
+	var faults []string
+	list := reflect.MakeSlice(v.Type(), len(items), len(items))
+	for i, item := range items {
+		if err := set(list.Index(i), item); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
+	if len(faults) > 0 {
+		return errors.New(strings.Join(faults, "; "))
+	}
+	v.Set(list)
+	return nil
+}
+
+// kindOf names the kind of a TOML value.
+func kindOf(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64, float64:
+		return "a number"
+	case bool:
+		return "true or false"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "a section"
+	}
+	return "a date"
+}
+
+// shown is a value as a fault shows it: itself if it is short and simple.
+func shown(v any) string {
+	switch v := v.(type) {
+	case string:
+		if len(v) <= 40 {
+			return fmt.Sprintf("%q", v)
+		}
+	case int64, float64, bool:
+		return fmt.Sprint(v)
+	}
+	return kindOf(v)
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
+)
+
+const (
+	sipPort       = 5060 // of a PBX, if none is given
+	lookupTimeout = 5 * time.Second
+)
+
+// plan is the configuration with nothing left open: names resolved, addresses
+// found, and each package's own Config made and validated.
+type plan struct {
+	listen []netip.AddrPort // TLS, one for each listen_ip
+	plain  netip.AddrPort   // SIP towards the PBX
+	pbx    netip.AddrPort
+	admin  netip.AddrPort
+	drain  time.Duration
+
+	tls    tlsconf.Config
+	policy policy.Config
+	limits flow.Limits
+	media  media.Config
+	sip    sipproxy.Config // without its Secret, which build loads
+}
+
+// plan resolves the configuration, and adds the faults that come to light to
+// d. It sends nothing but a name's lookup, and writes nothing.
+func (c Config) plan(ctx context.Context, d *document) plan {
+	p := plan{
+		admin:  c.Admin.Listen.on(loopback),
+		drain:  c.Edge.Drain,
+		tls:    c.tlsConfig(),
+		policy: c.policyConfig(),
+		limits: c.SIP.limits(),
+	}
+	p.listen = c.secureListen(d)
+	if a := c.Edge.PlainIP; a.IsValid() && !isLocal(a) {
+		d.add("edge.plain_ip", fmt.Sprintf("%s is no address of this machine; give one, or leave it out to have it found", a))
+	}
+	if a := c.SIP.PlainListen.Addr; a.IsValid() && !isLocal(a) {
+		d.add("sip.plain_listen", fmt.Sprintf("%s is no address of this machine; give one that is, or a port alone", a))
+	}
+	if at, r := c.SIP.PlainListen.Port, c.Media.PlainPorts; at >= r.First && at <= r.Last {
+		d.add("media.plain_ports", fmt.Sprintf("%s holds port %d of sip.plain_listen; keep the two apart", r, at))
+	}
+	p.plain, p.pbx = c.plainSide(ctx, d)
+	if p.plain == p.pbx {
+		d.add("sip.plain_listen", fmt.Sprintf("%s is the PBX's own address; with both on one machine give another port, like \":5070\"", p.plain))
+	}
+	p.media = c.mediaConfig(p.plain.Addr())
+	p.sip = c.sipConfig(p.plain, p.pbx, d)
+	p.validate(d)
+	return p
+}
+
+// validate asks each package what it thinks of its own.
+func (p plan) validate(d *document) {
+	d.addError(p.tls.Validate())
+	d.addError(p.policy.Validate())
+	d.addError(p.limits.Validate())
+	d.addError(p.media.Validate())
+	sip := p.sip
+	sip.Secret = make([]byte, secretSize) // the real one is not made before build
+	d.addError(sip.Validate())
+}
+
+// plainSide is our address towards the PBX, and the PBX's. When they are not to
+// be found it says so, and stands in loopback for the checks that follow.
+func (c Config) plainSide(ctx context.Context, d *document) (plain, pbx netip.AddrPort) {
+	standIn := netip.AddrPortFrom(loopback, c.SIP.PlainListen.Port)
+	nobody := netip.AddrPortFrom(loopback, 9) // the discard port
+	pbx, err := c.PBX.Address.resolve(ctx)
+	if err != nil {
+		d.add("pbx.address", err.Error())
+		return standIn, nobody
+	}
+	ip, err := c.plainIP(pbx)
+	if err != nil {
+		d.addError(err)
+		return standIn, nobody
+	}
+	return c.SIP.PlainListen.on(ip), pbx
+}
+
+func (c Config) mediaConfig(plain netip.Addr) media.Config {
+	return media.Config{
+		SecureIPs:  c.listenIPs(),
+		PublicIPs:  c.Edge.PublicIP,
+		PlainIP:    plain,
+		Port:       uint16(c.Media.Port),
+		PlainPorts: media.PortRange{First: c.Media.PlainPorts.First, Last: c.Media.PlainPorts.Last},
+		Workers:    cmp.Or(c.Media.Workers, runtime.NumCPU()),
+		Silence:    c.Media.Timeout,
+		DSCP:       c.Media.DSCP,
+	}
+}
+
+func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Config {
+	s := sipproxy.Config{
+		Domain:      c.Edge.Domain,
+		PublicIPs:   c.Edge.PublicIP,
+		PublicPort:  c.SIP.TLSListen.Port,
+		PlainAddr:   plain,
+		PBX:         pbx,
+		RingTimeout: c.SIP.RingTimeout,
+	}
+	for _, name := range c.Media.Suites {
+		suite, ok := media.ParseSuite(name)
+		if !ok {
+			d.add("media.suites", fmt.Sprintf("%q is no suite we speak; see `sallyport help config` for those", name))
+			continue
+		}
+		s.Suites = append(s.Suites, suite)
+	}
+	return s
+}
+
+func (c Config) tlsConfig() tlsconf.Config {
+	t := tlsconf.Config{
+		Cert: c.TLS.Cert, Key: c.TLS.Key, MinVersion: c.TLS.MinVersion,
+		StateDir: c.Edge.StateDir,
+		IPs:      c.Edge.PublicIP,
+	}
+	if c.Edge.Domain != "" {
+		t.Names = []string{c.Edge.Domain}
+	}
+	if a, err := netip.ParseAddr(c.Edge.Domain); err == nil { // an edge without a name is known by its address
+		t.Names, t.IPs = nil, append(slices.Clone(c.Edge.PublicIP), a)
+	}
+	return t
+}
+
+func (c Config) policyConfig() policy.Config {
+	bare := func(list []prefix) []netip.Prefix {
+		var out []netip.Prefix
+		for _, p := range list {
+			out = append(out, p.Prefix)
+		}
+		return out
+	}
+	return policy.Config{
+		Allow: bare(c.Policy.Allow), Deny: bare(c.Policy.Deny),
+		MaxConnections:           c.Policy.MaxConnections,
+		MaxConnectionsPerAddress: c.Policy.MaxConnectionsPerAddress,
+		NewConnectionsPerSecond:  c.Policy.NewConnectionsPerSecond,
+		NewConnectionsBurst:      c.Policy.NewConnectionsBurst,
+	}
+}
+
+// listenIPs is where phones are served on this machine.
+func (c Config) listenIPs() []netip.Addr {
+	if len(c.Edge.ListenIP) > 0 {
+		return c.Edge.ListenIP
+	}
+	return c.Edge.PublicIP
+}
+
+// secureListen is where TLS listens.
+func (c Config) secureListen(d *document) []netip.AddrPort {
+	if c.SIP.TLSListen.Addr.IsValid() {
+		if at := c.SIP.TLSListen.Addr; !isLocal(at) {
+			d.add("sip.tls_listen", fmt.Sprintf("%s is no address of this machine; give one that is, or a port alone", at))
+		}
+		return []netip.AddrPort{c.SIP.TLSListen.on(netip.Addr{})}
+	}
+	if n := len(c.Edge.ListenIP); n > 0 && n != len(c.Edge.PublicIP) {
+		d.add("edge.listen_ip", fmt.Sprintf("has %d addresses, public_ip %d; give one for each, in the same order", n, len(c.Edge.PublicIP)))
+	}
+	var out []netip.AddrPort
+	for _, ip := range c.listenIPs() {
+		out = append(out, c.SIP.TLSListen.on(ip))
+		switch {
+		case isLocal(ip):
+		case len(c.Edge.ListenIP) > 0:
+			d.add("edge.listen_ip", fmt.Sprintf("%s is no address of this machine; give one that is", ip))
+		default:
+			d.add("edge.public_ip", fmt.Sprintf("%s is no address of this machine; if a NAT maps it here, set edge.listen_ip to the address it maps to", ip))
+		}
+	}
+	return out
+}
+
+// resolve looks the peer up, once: a PBX does not move, and a name that later
+// pointed elsewhere would move every phone's password with it.
+func (h hostPort) resolve(ctx context.Context) (netip.AddrPort, error) {
+	port := h.Port
+	if port == 0 {
+		port = sipPort
+	}
+	if h.Host == "" {
+		return netip.AddrPort{}, errors.New("is missing")
+	}
+	if a, err := netip.ParseAddr(h.Host); err == nil {
+		return netip.AddrPortFrom(a, port), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", h.Host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("look up %s: %w; give a name this machine can resolve, or the address", h.Host, err)
+	}
+	slices.SortStableFunc(found, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() }) // IPv4 first: chan_sip listens there
+	return netip.AddrPortFrom(found[0].Unmap(), port), nil
+}
+
+// plainIP is our address towards the PBX. Connecting a UDP socket sends nothing:
+// it asks the kernel for the route.
+func (c Config) plainIP(pbx netip.AddrPort) (netip.Addr, error) {
+	if a := c.SIP.PlainListen.Addr; a.IsValid() && !a.IsUnspecified() {
+		return a, nil
+	}
+	if c.Edge.PlainIP.IsValid() {
+		return c.Edge.PlainIP, nil
+	}
+	s, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(pbx))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("pbx.address: find a route to %s: %w; check this machine's network, or set edge.plain_ip", pbx, err)
+	}
+	defer s.Close()
+	return s.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// isLocal reports whether a socket can be bound to an address here. Only the
+// kernel knows: of 127.0.0.0/8, or of routes to local, no interface tells.
+func isLocal(a netip.Addr) bool {
+	s, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRNOTAVAIL)
+	}
+	s.Close()
+	return true
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// partingTime is how long the messages that end the last calls may take.
+const partingTime = time.Second
+
+func runCommand(c console, args []string) int {
+	flags := newFlags("run")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	cfg, doc := load(*path)
+	if doc.unreadable {
+		report(c.err, doc.sorted())
+		return exitFault
+	}
+	p := cfg.plan(context.Background(), doc)
+	if len(doc.faults) > 0 {
+		report(c.err, doc.sorted())
+		return exitFault
+	}
+	log := cfg.Log.logger(c.err)
+	e, err := p.build(log)
+	if err != nil {
+		doc.addError(err)
+		report(c.err, doc.sorted())
+		return exitFault
+	}
+	stop, hurry, release := signals()
+	defer release()
+	if err := e.run(stop, hurry); err != nil {
+		fmt.Fprintf(c.err, "sallyport: %v\n", err)
+		return exitFault
+	}
+	return exitOK
+}
+
+// signals returns a context that ends at the first SIGTERM or SIGINT, and one
+// that ends at the second. Release ends both.
+func signals() (stop, hurry context.Context, release func()) {
+	came := make(chan os.Signal, 2)
+	signal.Notify(came, syscall.SIGTERM, os.Interrupt)
+	stop, first := context.WithCancel(context.Background())
+	hurry, second := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { // ends after two signals or with release, which waits
+		defer close(done)
+		for _, cancel := range []context.CancelFunc{first, second} {
+			if _, ok := <-came; !ok {
+				return
+			}
+			cancel()
+		}
+	}()
+	return stop, hurry, func() {
+		signal.Stop(came)
+		close(came) // Stop has returned: no one sends any more
+		<-done
+		first()
+		second()
+	}
+}
+
+// run serves until stop ends, then lets calls end until hurry does or the
+// time for it is over. It returns when every part has.
+func (e *edge) run(stop, hurry context.Context) error {
+	group, ctx := errgroup.WithContext(context.Background())
+	serving, end := context.WithCancel(ctx)
+	group.Go(func() error { return e.media.Run(serving) })
+	group.Go(func() error { return e.proxy.Run(serving) })
+	group.Go(func() error { return e.plain.Run(serving) })
+	group.Go(func() error { return e.admin.Run(serving) })
+	for _, l := range e.listeners {
+		group.Go(func() error { return l.Run(serving) })
+		e.log.Info("serving phones", "listen", l.Addr())
+	}
+	group.Go(func() error {
+		defer end() // ends the parts above
+		select {
+		case <-stop.Done():
+			e.leave(ctx, hurry)
+		case <-ctx.Done(): // a part failed; Wait tells
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// leave takes nothing new and lets what is there end.
+func (e *edge) leave(ctx, hurry context.Context) {
+	e.draining.Store(true)
+	for _, l := range e.listeners {
+		l.StopAccepting()
+	}
+	e.log.Info("shutting down: no new calls", "calls", e.proxy.Stats().Calls, "wait", e.drain)
+	patience, cancel := context.WithTimeout(hurry, e.drain)
+	defer cancel()
+	stop := context.AfterFunc(ctx, cancel) // a part that fails meanwhile ends the wait
+	defer stop()
+	e.proxy.Drain(patience)
+	e.part()
+	e.log.Info("shut down")
+}
+
+// part gives the last BYEs time to be answered, so that neither end is left in a
+// call that is over.
+func (e *edge) part() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(partingTime); time.Now().Before(deadline); <-tick.C {
+		if e.proxy.Stats().Transactions == 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,39 @@
+// Package media relays RTP and RTCP between the legs of calls: SRTP on the
+// secure side, where all calls of a worker share one UDP port pair, and plain
+// RTP on the other, where each stream has a port pair of its own.
+//
+// # Workers
+//
+// A worker is one goroutine on one OS thread with one epoll set: its secure
+// sockets, its streams' plain sockets, and a wake-up. It owns the crypto
+// contexts, tables, buffers and counters of its sessions; nothing is shared,
+// so nothing is locked, and nothing is allocated for a packet. Control hands
+// it functions to run between packets, by a queue and a wake-up.
+//
+// # Latching
+//
+// A packet from the secure side is looked up by (source, SSRC). If that is
+// not known, its tag is tried under the keys of the streams it may belong to,
+// in an order that finds honest phones first, with a budget that strangers
+// cannot exceed. Only a tag that verifies changes anything: it latches the
+// stream to the packet's source, and only for a packet newer than all before
+// does a known stream follow to a new source. Before a phone was heard, its
+// leg's packets go to the address that its own signalling connection comes
+// from, which cannot be another's.
+//
+// # What it refuses
+//
+// On the secure side all that has no verified tag, or was seen before. On the
+// plain side all that does not come from the address that the PBX named, and
+// what is not RTP or RTCP. Each drop is counted by its reason.
+//
+// # Who owns what
+//
+// Engine.Run owns the workers and one goroutine that delivers events; all are
+// gone, and all sockets closed, when it returns. A Session is used by one call;
+// its methods may be called from any goroutine. Buffers belong to the worker;
+// nothing outlives its batch.
+//
+// RFCs: 3550, 3711, 4568, 5761 (telling RTCP from RTP), 6188, 7714, 7983
+// (telling RTP from DTLS and STUN).
+package media

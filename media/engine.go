@@ -1,0 +1,115 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+)
+
+// Engine relays the media of all calls.
+type Engine struct {
+	config  Config
+	workers []*worker
+	ports   *ports
+	events  *events
+
+	mu   sync.Mutex // guards load
+	load map[*worker]int
+}
+
+// New binds the secure sockets. Nothing is relayed before Run.
+func New(c Config) (*Engine, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{config: c, ports: newPorts(c), events: newEvents(), load: make(map[*worker]int)}
+	for i := range c.workers() {
+		w, err := newWorker(c, i, e.events)
+		if err != nil {
+			for _, w := range e.workers {
+				w.close()
+			}
+			return nil, err
+		}
+		e.workers = append(e.workers, w)
+		e.load[w] = 0
+	}
+	return e, nil
+}
+
+// Run relays until ctx ends. All sockets of the engine are closed when it
+// returns; those of sessions when they are.
+func (e *Engine) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(e.workers))
+	for i, w := range e.workers {
+		wg.Go(func() { // ends by stop below; waited for by wg
+			if errs[i] = w.run(); errs[i] != nil {
+				errs[i] = fmt.Errorf("run media worker %d: %w", i, errs[i])
+			}
+		})
+	}
+	wg.Go(e.events.deliver) // ends by stop below
+	<-ctx.Done()
+	for _, w := range e.workers {
+		w.stop()
+	}
+	e.events.stop()
+	wg.Wait()
+	for _, w := range e.workers {
+		w.close()
+	}
+	return errors.Join(errs...)
+}
+
+// Open begins a session on the worker with the fewest. notify may be nil.
+func (e *Engine) Open(notify Notify) (*Session, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	least := e.workers[0]
+	for _, w := range e.workers {
+		if e.load[w] < e.load[least] {
+			least = w
+		}
+	}
+	e.load[least]++
+	return &Session{engine: e, worker: least, notify: notify}, nil
+}
+
+func (e *Engine) left(s *Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.load[s.worker]--
+}
+
+// secureAddrs are a worker's RTP addresses as phones see them.
+func (e *Engine) secureAddrs(w *worker) []netip.AddrPort {
+	var list []netip.AddrPort
+	for i, s := range w.secure {
+		if s.kind == kindRTP {
+			list = append(list, netip.AddrPortFrom(e.config.public(i/numKinds), s.Local.Port()))
+		}
+	}
+	return list
+}
+
+// Stats returns a snapshot of all workers.
+func (e *Engine) Stats() Stats {
+	var total counts
+	var s Stats
+	for _, w := range e.workers {
+		w.do(func() {
+			total.add(&w.counts)
+			s.Streams += len(w.table.all)
+		})
+	}
+	e.mu.Lock()
+	for _, n := range e.load {
+		s.Sessions += n
+	}
+	e.mu.Unlock()
+	s.Inward, s.Outward, s.Drops = total.dir[Inward], total.dir[Outward], total.dropMap()
+	return s
+}

@@ -1,0 +1,326 @@
+package media
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/media/packet"
+)
+
+// Trials cost a verification each, and strangers can cause them. The budget
+// keeps what they cost far below what the calls in progress need: at 2 µs a
+// trial, these are some 4 ms of each second.
+const (
+	trialsPerTick  = 2000
+	failsPerSource = 100 // in a tick, from one hash of addresses
+	sourceBuckets  = 1024
+)
+
+// table finds the stream of a packet from the secure side. It belongs to the
+// worker.
+type table struct {
+	lanes  map[laneKey]*lane
+	bySSRC map[uint32][]*stream         // that have, or declared, it
+	byAddr map[netip.AddrPort][]*stream // with a lane from there
+	fresh  []*stream                    // that may latch to a new address
+	all    map[*stream]struct{}
+
+	trials int                   // left in this tick
+	fails  [sourceBuckets]uint16 // in this tick, by a hash of the source
+}
+
+func newTable() table {
+	return table{
+		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
+		byAddr: make(map[netip.AddrPort][]*stream), all: make(map[*stream]struct{}), trials: trialsPerTick,
+	}
+}
+
+// refill begins a new tick.
+func (t *table) refill() {
+	t.trials = trialsPerTick
+	clear(t.fails[:])
+}
+
+// bucket hashes a source. Ports are left out: one host has many.
+func bucket(a netip.Addr) int {
+	b := a.As16()
+	h := uint32(2166136261)
+	for _, x := range b {
+		h = (h ^ uint32(x)) * 16777619 // FNV-1a
+	}
+	return int(h % sourceBuckets)
+}
+
+// fromPhone takes a packet of the secure side. Nothing in it is to be
+// believed before open has verified its tag.
+func (w *worker) fromPhone(s *secureSocket, i int) {
+	if w.batch.Truncated(i) {
+		w.drop(nil, DropOversize)
+		return
+	}
+	p := w.batch.Packet(i)
+	if len(p) == 0 {
+		w.drop(nil, DropMalformed)
+		return
+	}
+	switch b := p[0]; { // RFC 7983 section 7
+	case b >= 128 && b <= 191:
+	case b <= 3:
+		w.drop(nil, DropSTUN)
+		return
+	case b >= 20 && b <= 63:
+		w.drop(nil, DropDTLS)
+		return
+	default:
+		w.drop(nil, DropUnknown)
+		return
+	}
+	kind, ssrc, ok := classify(p)
+	if !ok {
+		w.drop(nil, DropMalformed)
+		return
+	}
+	key := laneKey{w.batch.Source(i), ssrc, kind}
+	if l := w.table.lanes[key]; l != nil {
+		w.known(l, p)
+		return
+	}
+	w.search(s, key, p)
+}
+
+// known takes a packet of a source and SSRC that verified before.
+func (w *worker) known(l *lane, p []byte) {
+	st := l.stream
+	if st.rx.old != nil {
+		w.duringGrace(l, p)
+		return
+	}
+	seq := sequence(p)
+	out, why, ok := st.rx.open(st.rx.ctx, p, p, l.key.kind, &w.head)
+	if !ok {
+		w.drop(st, why)
+		return
+	}
+	if l.newer(seq) {
+		l.highest = seq
+	}
+	w.deliver(st, l.key.kind, out)
+}
+
+// duringGrace tries the new key, then the one it replaced. Both write to the
+// spare buffer: GCM wipes what it could not verify.
+func (w *worker) duringGrace(l *lane, p []byte) {
+	st := l.stream
+	if w.now > st.rx.oldUntil {
+		st.rx.old = nil
+		w.known(l, p)
+		return
+	}
+	out, why, ok := st.rx.open(st.rx.ctx, w.spare, p, l.key.kind, &w.head)
+	if !ok {
+		out, _, ok = st.rx.open(st.rx.old, w.spare, p, l.key.kind, &w.head)
+	}
+	if !ok {
+		w.drop(st, why)
+		return
+	}
+	if seq := sequence(p); l.newer(seq) {
+		l.highest = seq
+	}
+	w.deliver(st, l.key.kind, out)
+}
+
+// search finds whose packet this is by trying keys: of the streams at that
+// address (a new SSRC), of those that have the SSRC (a phone that changed
+// networks), then of those that may latch, where the ones whose signalling
+// came from the same host stand first.
+func (w *worker) search(s *secureSocket, key laneKey, p []byte) {
+	t := &w.table
+	from := bucket(key.from.Addr())
+	if t.fails[from] >= failsPerSource {
+		w.drop(nil, DropBudget)
+		return
+	}
+	for _, group := range [...][]*stream{t.byAddr[key.from], t.bySSRC[key.ssrc]} {
+		for _, st := range group {
+			if w.try(st, s, key, p) {
+				return
+			}
+		}
+	}
+	for _, near := range [...]bool{true, false} {
+		for _, st := range t.fresh {
+			if (st.peers[kindRTP].hint.Addr() == key.from.Addr()) == near && w.try(st, s, key, p) {
+				return
+			}
+		}
+	}
+	t.fails[from]++
+	if t.trials <= 0 {
+		w.drop(nil, DropBudget)
+		return
+	}
+	w.drop(nil, DropNoStream)
+}
+
+// try verifies a packet under one stream's key, and takes it if it is the
+// stream's. The packet itself stays as it came.
+func (w *worker) try(st *stream, s *secureSocket, key laneKey, p []byte) bool {
+	if st.rx.ctx == nil || w.table.trials <= 0 {
+		return false
+	}
+	w.table.trials--
+	out, why, ok := st.rx.open(st.rx.ctx, w.spare, p, key.kind, &w.head)
+	if !ok {
+		// Most likely another stream's packet. The counter of this one is for
+		// what comes from its own phone's host.
+		if why == DropAuth && st.peers[kindRTP].hint.Addr() == key.from.Addr() {
+			w.drop(st, why)
+		}
+		return false
+	}
+	if !w.latch(st, s, key, p) {
+		w.drop(st, DropSSRCLimit)
+		return true
+	}
+	w.deliver(st, key.kind, out)
+	return true
+}
+
+// latch notes where verified packets of a stream come from. It returns false
+// if the stream has too many sources already.
+//
+// A stream follows a known SSRC to a new address only for a packet newer than
+// all before. An attacker on the path can at most send a genuine packet on
+// from his own address before it arrives itself; the next one, which he can't
+// make, moves the stream back.
+func (w *worker) latch(st *stream, s *secureSocket, key laneKey, p []byte) bool {
+	l := st.lane(key.ssrc, key.kind)
+	switch {
+	case l == nil && len(st.lanes) >= maxLanes:
+		return false
+	case l == nil:
+		l = &lane{stream: st, key: key, highest: sequence(p)}
+		st.lanes = append(st.lanes, l)
+		w.table.learn(st, key.ssrc)
+	case key.kind == kindRTP && !l.newer(sequence(p)):
+		return true
+	case key.kind == kindRTCP && st.peers[kindRTP].latched.Addr() != key.from.Addr():
+		return true // RTCP follows RTP, and does not lead it
+	default:
+		w.table.dropLane(l)
+		l.key, l.highest = key, sequence(p)
+	}
+	w.table.addLane(l)
+	w.setPeer(st, key.kind, key.from, s)
+	if key.kind == kindRTP {
+		w.table.settle(st)
+	}
+	return true
+}
+
+// setPeer sends a kind's packets to an address from now on.
+func (w *worker) setPeer(st *stream, kind uint8, at netip.AddrPort, s *secureSocket) {
+	peer := &st.peers[kind]
+	if peer.latched == at {
+		return
+	}
+	peer.latched, peer.to, peer.sock = at, packet.MakeAddr(at), s
+	if kind == kindRTP {
+		w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: at})
+		w.guessRTCP(st)
+	}
+}
+
+// guessRTCP says where RTCP goes until it was heard: where the description
+// says if RTP comes from where it said, else one port above.
+func (w *worker) guessRTCP(st *stream) {
+	rtp, rtcp := &st.peers[kindRTP], &st.peers[kindRTCP]
+	if rtcp.latched.IsValid() && rtcp.latched.Addr() == rtp.latched.Addr() {
+		return
+	}
+	at := netip.AddrPortFrom(rtp.latched.Addr(), rtp.latched.Port()+1)
+	if rtp.latched == rtp.hint && rtcp.hint.IsValid() {
+		at = rtcp.hint
+	}
+	rtcp.latched = netip.AddrPort{}
+	rtcp.to, rtcp.sock = packet.MakeAddr(at), w.socketFor(at.Addr(), kindRTCP)
+}
+
+// socketFor returns the shared socket that reaches an address.
+func (w *worker) socketFor(a netip.Addr, kind uint8) *secureSocket {
+	for _, s := range w.secure {
+		if s.kind == kind && s.Local.Addr().Is4() == a.Is4() {
+			return s
+		}
+	}
+	return nil
+}
+
+func (t *table) add(st *stream) { t.all[st] = struct{}{} }
+
+// freshen lets a stream latch to an address not seen before: it is new, or
+// its phone said that something changes.
+func (t *table) freshen(st *stream) {
+	if !st.fresh {
+		st.fresh = true
+		t.fresh = append(t.fresh, st)
+	}
+}
+
+func (t *table) settle(st *stream) {
+	if st.fresh {
+		st.fresh = false
+		t.fresh = slices.DeleteFunc(t.fresh, func(o *stream) bool { return o == st })
+	}
+}
+
+func (t *table) learn(st *stream, ssrc uint32) {
+	if !slices.Contains(t.bySSRC[ssrc], st) {
+		t.bySSRC[ssrc] = append(t.bySSRC[ssrc], st)
+	}
+}
+
+func (t *table) addLane(l *lane) {
+	t.lanes[l.key] = l
+	if !slices.Contains(t.byAddr[l.key.from], l.stream) {
+		t.byAddr[l.key.from] = append(t.byAddr[l.key.from], l.stream)
+	}
+}
+
+// dropLane forgets a lane's address; its stream keeps the lane.
+func (t *table) dropLane(l *lane) {
+	if t.lanes[l.key] == l {
+		delete(t.lanes, l.key)
+	}
+	for _, o := range l.stream.lanes {
+		if o != l && o.key.from == l.key.from {
+			return
+		}
+	}
+	remove(t.byAddr, l.key.from, l.stream)
+}
+
+// drop forgets a stream.
+func (t *table) drop(st *stream) {
+	t.settle(st)
+	delete(t.all, st)
+	for _, l := range st.lanes {
+		delete(t.lanes, l.key)
+		remove(t.byAddr, l.key.from, st)
+		remove(t.bySSRC, l.key.ssrc, st)
+	}
+	for _, ssrc := range st.declared {
+		remove(t.bySSRC, ssrc, st)
+	}
+}
+
+func remove[K comparable](m map[K][]*stream, key K, st *stream) {
+	left := slices.DeleteFunc(m[key], func(o *stream) bool { return o == st })
+	if len(left) == 0 {
+		delete(m, key)
+		return
+	}
+	m[key] = left
+}

@@ -1,0 +1,80 @@
+package packet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a non-blocking UDP socket.
+type Socket struct {
+	FD    int
+	Local netip.AddrPort
+}
+
+// Options of a socket.
+type Options struct {
+	Buffer int // bytes in each direction, as far as the kernel grants
+	DSCP   int // differentiated services code point of what is sent
+}
+
+// Listen binds a socket.
+func Listen(addr netip.AddrPort, o Options) (Socket, error) {
+	family := unix.AF_INET
+	if addr.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return Socket{}, fmt.Errorf("open UDP socket: %w", err)
+	}
+	if family == unix.AF_INET6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, o.DSCP<<2)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, o.DSCP<<2)
+	}
+	if o.Buffer > 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.Buffer)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.Buffer)
+	}
+	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
+		_ = unix.Close(fd)
+		return Socket{}, fmt.Errorf("bind %s: %w", addr, err)
+	}
+	local, err := localAddr(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return Socket{}, err
+	}
+	return Socket{FD: fd, Local: local}, nil
+}
+
+// Close closes the socket.
+func (s Socket) Close() error { return unix.Close(s.FD) }
+
+// InUse tells whether binding failed because another socket has the address.
+func InUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func localAddr(fd int) (netip.AddrPort, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("read socket address: %w", err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)), nil
+	}
+	return netip.AddrPort{}, errors.New("read socket address: unknown family")
+}

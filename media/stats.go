@@ -1,0 +1,131 @@
+package media
+
+import "time"
+
+// Direction of a packet.
+type Direction uint8
+
+// The directions.
+const (
+	Inward  Direction = iota // from the phone to the PBX
+	Outward                  // from the PBX to the phone
+)
+
+// Drop is why a packet went no further.
+type Drop uint8
+
+// The reasons.
+const (
+	DropMalformed  Drop = iota // not RTP or RTCP, or cut short
+	DropOversize               // longer than a slot
+	DropSTUN                   // no ICE here
+	DropDTLS                   // no DTLS-SRTP here
+	DropUnknown                // first byte of no protocol that belongs here (RFC 7983)
+	DropNoStream               // no stream's key verifies it
+	DropBudget                 // not tried: too many unknown packets at the time
+	DropAuth                   // known source and SSRC, but the tag does not verify
+	DropReplay                 // seen before, or too old to tell
+	DropSSRCLimit              // one stream's sources are bounded
+	DropStranger               // plain side: not from where the PBX said
+	DropNotReady               // plain side: no key yet
+	DropNotLatched             // plain side: the phone's address is not known yet
+	DropNowhere                // secure side: the PBX wants no media
+	DropSend                   // the kernel did not take it
+	DropCrypto                 // could not be encrypted
+	numDrops
+)
+
+var dropNames = [numDrops]string{
+	"malformed", "oversize", "stun", "dtls", "unknown_protocol", "no_stream", "budget", "auth_failed", "replayed",
+	"ssrc_limit", "plain_stranger", "not_ready", "not_latched", "nowhere_to_send", "send_failed", "encrypt_failed",
+}
+
+// String is the reason as metrics show it.
+func (d Drop) String() string {
+	if d < numDrops {
+		return dropNames[d]
+	}
+	return "unknown"
+}
+
+// Counts are packets and bytes of one direction, and what was dropped.
+type Counts struct {
+	RTP, RTCP uint64
+	Bytes     uint64 // of plain RTP and RTCP, headers included
+}
+
+// counts is what a worker keeps, for itself and for each stream.
+type counts struct {
+	dir   [2]Counts
+	drops [numDrops]uint64
+}
+
+func (c *counts) relayed(d Direction, rtcp bool, n int) {
+	k := &c.dir[d]
+	if rtcp {
+		k.RTCP++
+	} else {
+		k.RTP++
+	}
+	k.Bytes += uint64(n)
+}
+
+func (c *counts) add(o *counts) {
+	for d := range c.dir {
+		c.dir[d].RTP += o.dir[d].RTP
+		c.dir[d].RTCP += o.dir[d].RTCP
+		c.dir[d].Bytes += o.dir[d].Bytes
+	}
+	for i := range c.drops {
+		c.drops[i] += o.drops[i]
+	}
+}
+
+func (c *counts) dropMap() map[string]uint64 {
+	m := make(map[string]uint64, numDrops)
+	for d, n := range c.drops {
+		m[Drop(d).String()] = n
+	}
+	return m
+}
+
+// Stats is what the engine has counted, and holds now.
+type Stats struct {
+	Sessions int // now
+	Streams  int // now
+	Inward   Counts
+	Outward  Counts
+	Drops    map[string]uint64
+}
+
+// SessionStats is one session's part.
+type SessionStats struct {
+	Streams []StreamStats
+}
+
+// StreamStats is one stream's part.
+type StreamStats struct {
+	Inward, Outward Counts
+	Drops           map[string]uint64 // those above zero
+	LastHeard       time.Time         // the phone's last authenticated packet; zero: never
+}
+
+// Attrs are the figures that a call's record shows, as keys and values for
+// log/slog.
+func (s SessionStats) Attrs() []any {
+	var in, out, auth, replay uint64
+	for _, st := range s.Streams {
+		in += st.Inward.RTP
+		out += st.Outward.RTP
+		auth += st.Drops[DropAuth.String()]
+		replay += st.Drops[DropReplay.String()]
+	}
+	attrs := []any{"rtp_from_phone", in, "rtp_to_phone", out}
+	if auth > 0 {
+		attrs = append(attrs, "auth_failed", auth)
+	}
+	if replay > 0 {
+		attrs = append(attrs, "replayed", replay)
+	}
+	return attrs
+}

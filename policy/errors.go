@@ -1,0 +1,6 @@
+package policy
+
+import "errors"
+
+// ErrPrefix: an allow or deny entry that is no proper prefix.
+var ErrPrefix = errors.New("not a proper prefix")

@@ -1,0 +1,110 @@
+package sipproxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// binding is a registered contact and the flow that leads to it. It is never
+// changed in place: a refresh puts a new one.
+type binding struct {
+	token   string
+	aor     string // as aorKey writes it
+	uri     string // the address of record as the phone wrote it
+	contact string // the phone's own Contact URI
+	host    string // the name by which the phone knows us
+	flow    *flow.Flow
+	expires time.Time
+}
+
+// bindings are the registered contacts. Only a 200 of the PBX changes them,
+// and the clock.
+type bindings struct {
+	mu      sync.Mutex // guards the maps
+	byToken map[string]*binding
+	byAOR   map[string]map[string]*binding // by token
+}
+
+func newBindings() *bindings {
+	return &bindings{byToken: make(map[string]*binding), byAOR: make(map[string]map[string]*binding)}
+}
+
+func (t *bindings) put(b *binding) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byToken[b.token] = b
+	if t.byAOR[b.aor] == nil {
+		t.byAOR[b.aor] = make(map[string]*binding)
+	}
+	t.byAOR[b.aor][b.token] = b
+}
+
+func (t *bindings) remove(token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLocked(token)
+}
+
+func (t *bindings) removeLocked(token string) {
+	b := t.byToken[token]
+	if b == nil {
+		return
+	}
+	delete(t.byToken, token)
+	delete(t.byAOR[b.aor], token)
+	if len(t.byAOR[b.aor]) == 0 {
+		delete(t.byAOR, b.aor)
+	}
+}
+
+// get returns the binding of a token, or nil.
+func (t *bindings) get(token string) *binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byToken[token]
+}
+
+// of returns the bindings of one user.
+func (t *bindings) of(aor string) []*binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*binding, 0, len(t.byAOR[aor]))
+	for _, b := range t.byAOR[aor] {
+		list = append(list, b)
+	}
+	return list
+}
+
+// on returns the binding that a user made over one flow, or nil.
+func (t *bindings) on(aor string, f *flow.Flow) *binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.byAOR[aor] {
+		if b.flow == f {
+			return b
+		}
+	}
+	return nil
+}
+
+// expire removes what has run out, and returns it.
+func (t *bindings) expire(now time.Time) []*binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var gone []*binding
+	for token, b := range t.byToken {
+		if now.After(b.expires) {
+			gone = append(gone, b)
+			t.removeLocked(token)
+		}
+	}
+	return gone
+}
+
+func (t *bindings) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byToken)
+}

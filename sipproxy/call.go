@@ -1,0 +1,265 @@
+package sipproxy
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// dialogID names a dialog as this proxy sees it (RFC 3261 section 12). The
+// tags are told apart by side: a PBX that is itself a proxy sends one dialog
+// through us twice, with the same Call-ID and tags, but from opposite sides.
+type dialogID struct {
+	callID    string
+	secureTag string
+	plainTag  string
+}
+
+// leg is one half of a dialog: what we must know to speak to its far end.
+type leg struct {
+	flow    *flow.Flow
+	tag     string        // the far end's
+	peer    flow.NameAddr // the far end's address, as written on this leg
+	self    flow.NameAddr // the other party's address, as written on this leg
+	target  sip.Uri       // the far end's Contact
+	routes  []string      // the far end's route set, in the order to write it
+	contact string        // ours
+	cseq    uint32        // the highest number the far end has used
+}
+
+// dialog is a call between two tags. A forked INVITE gives a call several,
+// all with the caller's leg in common.
+type dialog struct {
+	id        dialogID
+	call      *call
+	secure    *leg
+	plain     *leg
+	confirmed bool
+}
+
+func (d *dialog) leg(s flow.Side) *leg {
+	if s == flow.Secure {
+		return d.secure
+	}
+	return d.plain
+}
+
+// call is what one INVITE set up: its dialogs and their media.
+type call struct {
+	callID  string
+	token   string    // the user part of our Contact at the PBX
+	caller  flow.Side // the side the INVITE came from
+	from    string    // who calls, for the log
+	to      string    // who is called
+	started time.Time
+	log     *slog.Logger
+
+	mu       sync.Mutex // guards what follows, and the legs and flags of the dialogs
+	media    *negotiation
+	callerAt *leg               // the caller's leg
+	calleeAt *leg               // the callee's, as far as it is known before a dialog
+	dialogs  map[string]*dialog // by the callee's tag
+	answered time.Time          // zero until a 2xx
+	ended    bool
+}
+
+// calls finds dialogs.
+type calls struct {
+	mu       sync.Mutex // guards the maps
+	byDialog map[dialogID]*dialog
+	active   map[*call]struct{}
+}
+
+func newCalls() *calls {
+	return &calls{byDialog: make(map[dialogID]*dialog), active: make(map[*call]struct{})}
+}
+
+func (t *calls) add(c *call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.active[c] = struct{}{}
+}
+
+func (t *calls) addDialog(d *dialog) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byDialog[d.id] = d
+}
+
+func (t *calls) dialog(id dialogID) *dialog {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byDialog[id]
+}
+
+func (t *calls) removeDialog(d *dialog) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byDialog[d.id] == d {
+		delete(t.byDialog, d.id)
+	}
+}
+
+func (t *calls) remove(c *call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.active, c)
+}
+
+func (t *calls) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.active)
+}
+
+func (t *calls) list() []*call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*call, 0, len(t.active))
+	for c := range t.active {
+		list = append(list, c)
+	}
+	return list
+}
+
+// dialogOf returns the dialog that a message from the callee belongs to, and
+// makes it if its tag is new. c.mu is held.
+func (p *Proxy) dialogOf(c *call, calleeTag string) *dialog {
+	if d := c.dialogs[calleeTag]; d != nil {
+		return d
+	}
+	callee := *c.calleeAt
+	callee.tag = calleeTag
+	d := &dialog{call: c, secure: c.callerAt, plain: &callee}
+	if c.caller == flow.Plain {
+		d.secure, d.plain = d.plain, d.secure
+	}
+	d.id = dialogID{c.callID, d.secure.tag, d.plain.tag}
+	c.dialogs[calleeTag] = d
+	p.calls.addDialog(d)
+	return d
+}
+
+// endDialog forgets one dialog, and ends the call with its last one. c.mu is
+// held.
+func (p *Proxy) endDialog(d *dialog, reason string) {
+	p.calls.removeDialog(d)
+	c := d.call
+	for tag, each := range c.dialogs {
+		if each == d {
+			delete(c.dialogs, tag)
+		}
+	}
+	for _, each := range c.dialogs {
+		if each.confirmed {
+			return
+		}
+	}
+	p.endCall(c, reason)
+}
+
+// endCall frees all that a call holds and writes its record. c.mu is held.
+func (p *Proxy) endCall(c *call, reason string) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	for _, d := range c.dialogs {
+		p.calls.removeDialog(d)
+	}
+	p.calls.remove(c)
+	stats := c.media.close()
+	attrs := []any{
+		"call_id", c.callID, "from", c.from, "to", c.to, "reason", reason,
+		"lasted", time.Since(c.started).Round(time.Millisecond),
+	}
+	if !c.answered.IsZero() {
+		attrs = append(attrs, "talked", time.Since(c.answered).Round(time.Millisecond))
+	}
+	c.log.Info("call ended", append(attrs, stats...)...)
+	p.counters.callEnded(reason)
+}
+
+// hangUp ends a call on our own account: a BYE to each far end that has
+// answered. It is for a call that neither end can be left to finish.
+func (p *Proxy) hangUp(c *call, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	for _, d := range c.dialogs {
+		if d.confirmed {
+			p.bye(d, flow.Secure, reason)
+			p.bye(d, flow.Plain, reason)
+		}
+	}
+	p.endCall(c, reason)
+}
+
+// bye sends a BYE of ours to one end of a dialog, in the name of the other.
+// c.mu is held.
+func (p *Proxy) bye(d *dialog, to flow.Side, reason string) {
+	far := d.leg(other(to))
+	far.cseq++
+	req := p.ownRequest(sip.BYE, d, to, far.cseq)
+	req.AppendHeader(sip.NewHeader("Reason", fmt.Sprintf("SIP;cause=503;text=%q", reason)))
+	appendBody(req, body{})
+	near := p.reach(d, to)
+	if _, err := p.tx.Request(near, req, func(*sip.Response, error) {}); err != nil {
+		d.call.log.Debug("send BYE", "call_id", d.call.callID, "side", to.String(), "reason", err)
+	}
+}
+
+// ownRequest is a request of ours to one end of a dialog, in the name of the
+// other.
+func (p *Proxy) ownRequest(method sip.RequestMethod, d *dialog, to flow.Side, cseq uint32) *sip.Request {
+	near, far := d.leg(to), d.leg(other(to))
+	req := sip.NewRequest(method, near.target)
+	req.AppendHeader(p.via(near.flow))
+	for _, r := range near.routes {
+		req.AppendHeader(sip.NewHeader("Route", r))
+	}
+	req.AppendHeader(sip.NewHeader("Max-Forwards", "70"))
+	req.AppendHeader(sip.NewHeader("From", near.self.WithTag(far.tag)))
+	req.AppendHeader(sip.NewHeader("To", near.peer.WithTag(near.tag)))
+	req.AppendHeader(sip.NewHeader("Call-ID", d.call.callID))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: cseq, MethodName: method})
+	return req
+}
+
+// reach returns the flow to one end of a dialog. A phone that reconnected and
+// registered again is reached by its new flow. c.mu is held.
+func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
+	l := d.leg(to)
+	if to == flow.Secure && closed(l.flow) {
+		if b := p.bindings.get(d.call.token); b != nil {
+			l.flow = b.flow
+		}
+	}
+	return l.flow
+}
+
+func closed(f *flow.Flow) bool {
+	select {
+	case <-f.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+func other(s flow.Side) flow.Side {
+	if s == flow.Secure {
+		return flow.Plain
+	}
+	return flow.Secure
+}
+
+var _ transaction.Conn = (*flow.Flow)(nil)

@@ -1,0 +1,62 @@
+package sipproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sallyport/sallyport/media"
+)
+
+// Config is what the proxy must know of its two sides.
+type Config struct {
+	Domain     string         // the name that phones know us by
+	PublicIPs  []netip.Addr   // our addresses on the secure side, as phones see them
+	PublicPort uint16         // the TLS port, as phones see it
+	PlainAddr  netip.AddrPort // our SIP address on the plain side
+	PBX        netip.AddrPort // where requests of phones go
+
+	// Secret keys the tokens that stand for phones at the PBX. It must outlive
+	// a restart, or every phone leaves a stale contact behind. 32 bytes.
+	Secret []byte
+
+	// Suites we accept and offer, best first.
+	Suites []media.Suite
+
+	RingTimeout time.Duration // timer C: an INVITE that rings longer is given up; over 3 min (RFC 3261 section 16.6)
+}
+
+// Defaults returns a Config with everything set that has a default.
+func Defaults() Config {
+	return Config{
+		PublicPort:  5061,
+		Suites:      []media.Suite{media.AEADAES128GCM, media.AESCM128HMACSHA180, media.AESCM128HMACSHA132},
+		RingTimeout: 185 * time.Second,
+	}
+}
+
+// Validate reports all faults at once, each with the key that it is about.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(c.Domain == "", "edge.domain: missing; set the name that phones register at")
+	fault(len(c.PublicIPs) == 0, "edge.public_ip: missing; set the address that phones reach")
+	for _, ip := range c.PublicIPs {
+		fault(!ip.IsValid() || ip.IsUnspecified(), "edge.public_ip: %s is no address that a phone can reach", ip)
+	}
+	fault(c.PublicPort == 0, "sip.tls_listen: port missing")
+	fault(!c.PlainAddr.IsValid() || c.PlainAddr.Addr().IsUnspecified() || c.PlainAddr.Port() == 0,
+		"sip.plain_listen: %s is no address that the PBX can answer to", c.PlainAddr)
+	fault(!c.PBX.IsValid() || c.PBX.Port() == 0, "pbx.address: missing or without a port")
+	fault(c.PBX.IsValid() && c.PlainAddr.IsValid() && c.PBX.Addr().Is4() != c.PlainAddr.Addr().Is4(),
+		"pbx.address: %s and edge.plain_ip %s are not of one IP version", c.PBX, c.PlainAddr.Addr())
+	fault(len(c.Secret) < 32, "edge.state_dir: the token secret has %d bytes, not 32", len(c.Secret))
+	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
+	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
+	return errors.Join(faults...)
+}

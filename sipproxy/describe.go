@@ -1,0 +1,106 @@
+package sipproxy
+
+import (
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/sdp"
+)
+
+// describe writes our description for one side from what the other side said:
+// our offer from its offer, or our answer from its answer.
+func (n *negotiation) describe(to flow.Side, said *sdp.Session, isOffer bool) *sdp.Session {
+	out := &sdp.Session{Addr: n.voices[to].addr}
+	for _, s := range n.lines[to] {
+		var theirs *sdp.Media
+		if at := s.at[other(to)]; at >= 0 && at < len(said.Media) {
+			theirs = &said.Media[at]
+		}
+		if !s.relayed || theirs == nil {
+			out.Media = append(out.Media, n.rejected(to, s, isOffer))
+			continue
+		}
+		m := n.carry(theirs)
+		m.Addr = out.Addr
+		if to == flow.Secure {
+			n.secureLine(s, &m, isOffer)
+		} else {
+			plainLine(s, &m)
+		}
+		out.Media = append(out.Media, m)
+	}
+	return out
+}
+
+// carry copies what means the same on both sides.
+func (n *negotiation) carry(theirs *sdp.Media) sdp.Media {
+	m := sdp.Media{
+		Kind: theirs.Kind, Direction: theirs.Direction, Ptime: theirs.Ptime, Maxptime: theirs.Maxptime,
+		Bandwidth: theirs.Bandwidth,
+	}
+	for _, f := range theirs.Formats {
+		f.Feedback = nil // a profile of RFC 4585 on neither side
+		m.Formats = append(m.Formats, f)
+	}
+	// The old way to hold names no address. Ours must stay a real one, so the
+	// direction says it (RFC 3264 section 8.4).
+	if theirs.Held() {
+		switch m.Direction {
+		case sdp.SendRecv:
+			m.Direction = sdp.SendOnly
+		case sdp.RecvOnly:
+			m.Direction = sdp.Inactive
+		}
+	}
+	return m
+}
+
+// secureLine gives a line towards the phone its port and our keys.
+func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
+	for _, a := range s.addrs.Secure {
+		if a.Addr() == m.Addr {
+			m.Port = a.Port()
+		}
+	}
+	m.Proto = sdp.SAVP
+	if !isOffer { // an answer keeps the offer's profile and tag (RFC 3264 section 6, RFC 4568 section 5.1.2)
+		offered := &n.pending.session.Media[s.at[flow.Secure]]
+		m.Proto, m.RTCPMux = offered.Proto, offered.RTCPMux
+		m.Crypto = []sdp.Crypto{n.cryptoLine(s, s.chosen.Tag, s.chosen.Suite)}
+		return
+	}
+	for i, suite := range n.offeredSuites() {
+		m.Crypto = append(m.Crypto, n.cryptoLine(s, i+1, suite.String()))
+	}
+}
+
+func plainLine(s *stream, m *sdp.Media) {
+	m.Proto, m.Port = sdp.AVP, s.addrs.Plain.Port()
+}
+
+// rejected is a line with port 0, which keeps its place (RFC 3264 section 6).
+func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media {
+	m := sdp.Media{Kind: s.kind, Proto: sdp.AVP, Addr: n.voices[to].addr, Direction: sdp.Inactive}
+	if to == flow.Secure {
+		m.Proto = sdp.SAVP
+	}
+	if at := s.at[to]; !isOffer && n.pending != nil && at < len(n.pending.session.Media) {
+		offered := &n.pending.session.Media[at]
+		m.Proto = offered.Proto
+		if len(offered.Formats) > 0 {
+			m.Formats = []sdp.Format{{Name: offered.Formats[0].Name}}
+		}
+	}
+	return m
+}
+
+// cryptoLine is our key as an a=crypto line. The key exists already: connect
+// or the offer made it.
+func (n *negotiation) cryptoLine(s *stream, tag int, suite string) sdp.Crypto {
+	c := sdp.Crypto{Tag: tag, Suite: suite}
+	if id, ok := media.ParseSuite(suite); ok {
+		if key, err := s.key(id); err == nil {
+			c.Keys = []sdp.InlineKey{{KeySalt: key.KeySalt}}
+		}
+	}
+	return c
+}

@@ -1,0 +1,171 @@
+package sipproxy
+
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// find returns the dialog that a request on f is inside of, or nil. A phone's
+// request must come by the flow of the call, or by one over which the same
+// device has registered since: Call-ID and tags alone prove nothing.
+func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
+	id := dialogID{in.CallID().Value(), flow.Tag(in, "From"), flow.Tag(in, "To")}
+	if f.Side() == flow.Plain {
+		id.secureTag, id.plainTag = id.plainTag, id.secureTag
+	}
+	d := p.calls.dialog(id)
+	if d == nil || f.Side() == flow.Plain {
+		return d
+	}
+	d.call.mu.Lock()
+	defer d.call.mu.Unlock()
+	if d.secure.flow == f {
+		return d
+	}
+	if b := p.bindings.get(d.call.token); b != nil && b.flow == f {
+		d.secure.flow = f
+		return d
+	}
+	return nil
+}
+
+// inDialog forwards a request inside a dialog, other than ACK and CANCEL.
+func (p *Proxy) inDialog(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	d := p.find(f, in)
+	if d == nil {
+		return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such call on this connection")
+	}
+	from := f.Side()
+	c := d.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	near, far := d.leg(from), d.leg(other(from))
+	near.cseq = max(near.cseq, in.CSeq().SeqNo)
+	far.flow = p.reach(d, other(from))
+	if in.Method == sip.INVITE || in.Method == sip.UPDATE || in.Method == sip.SUBSCRIBE {
+		learnTarget(near, in, false) // target refresh (RFC 3261 section 12.2)
+	}
+	if in.Method == sip.INVITE {
+		return p.sendInvite(&invite{call: c, dialog: d, server: tx, in: in, from: from}, far, far.tag)
+	}
+	return p.sendInDialog(d, tx, in, from)
+}
+
+// sendInDialog forwards anything but INVITE. call.mu is held.
+func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request, from flow.Side) *refusal {
+	c, far := d.call, d.leg(other(from))
+	b, offered := bodyOf(in), false
+	if len(b.bytes) > 0 && carriesSession(in.Method) {
+		sdp, r := c.media.request(from, b)
+		if r != nil {
+			return r
+		}
+		b, offered = sdp, true
+	} else if r := bodyRefused(b); r != nil {
+		return r
+	}
+	contact := ""
+	if len(in.GetHeaders("Contact")) > 0 {
+		contact = far.contact
+	}
+	req := p.request(in, outgoing{
+		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: b,
+		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
+	})
+	_, err := p.tx.Request(far.flow, req, func(res *sip.Response, err error) {
+		p.inDialogAnswered(d, tx, in, from, offered, res, err)
+	})
+	if err == nil {
+		return nil
+	}
+	if in.Method == sip.BYE { // the far end is gone: that is what the sender wants
+		p.endDialog(d, "far end unreachable")
+		_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
+		return nil
+	}
+	return p.unreachable(far.flow.Side(), err)
+}
+
+func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Request, from flow.Side, offered bool, res *sip.Response, err error) {
+	c := d.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		res := p.refusal(in, p.unreachable(other(from), err))
+		if in.Method == sip.BYE {
+			p.endDialog(d, byeReason(from))
+			res = p.answer(in, sip.StatusOK, "OK")
+		}
+		_ = tx.Respond(res)
+		return
+	}
+	var b body
+	if sdp := bodyOf(res); sdp.isSDP() && offered {
+		var r *refusal
+		if b, r = c.media.answer(other(from), sdp); r != nil {
+			_ = tx.Respond(p.refusal(in, r))
+			return
+		}
+	} else if !sdp.isSDP() {
+		b = sdp
+	}
+	if offered && res.StatusCode >= 300 {
+		c.media.rollback()
+	}
+	var contacts []string
+	if len(res.GetHeaders("Contact")) > 0 {
+		contacts = []string{d.leg(from).contact}
+		if res.StatusCode < 300 && in.Method == sip.UPDATE {
+			learnTarget(d.leg(other(from)), res, false)
+		}
+	}
+	// A challenged BYE comes again; any other answer ends the call, also a
+	// refusal: the far end does not know the dialog.
+	if in.Method == sip.BYE && res.StatusCode >= 200 && res.StatusCode != 401 && res.StatusCode != 407 {
+		p.endDialog(d, byeReason(from))
+	}
+	_ = tx.Respond(p.response(in, res, contacts, b))
+}
+
+// ack forwards the ACK of a 2xx: end to end, in no transaction (RFC 3261
+// section 13.2.2.4).
+func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
+	d := p.find(f, in)
+	if d == nil {
+		return
+	}
+	from := f.Side()
+	c := d.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	far := d.leg(other(from))
+	b := bodyOf(in)
+	if len(b.bytes) > 0 {
+		sdp, r := c.media.answer(from, b)
+		if r != nil { // too late to refuse: the call stays, without media
+			c.log.Warn("media of ACK refused", "call_id", c.callID, "reason", r.text)
+		}
+		b = sdp
+	}
+	req := p.request(in, outgoing{
+		to: p.reach(d, other(from)), uri: far.target, routes: far.routes, body: b,
+		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
+	})
+	if err := far.flow.Send(req); err != nil {
+		c.log.Debug("send ACK", "call_id", c.callID, "reason", err)
+	}
+}
+
+// carriesSession tells the methods whose bodies are session descriptions.
+func carriesSession(m sip.RequestMethod) bool {
+	return m == sip.INVITE || m == sip.UPDATE || m == sip.PRACK
+}
+
+func byeReason(from flow.Side) string {
+	if from == flow.Secure {
+		return "phone hung up"
+	}
+	return "PBX hung up"
+}

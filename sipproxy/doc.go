@@ -1,0 +1,38 @@
+// Package sipproxy routes SIP between the secure side (phones, each on a flow
+// of its own) and the plain side (the PBX, over UDP). It holds the bindings
+// that tell which flow leads to a registered phone, and owns each call's life
+// from the INVITE to the last media counter.
+//
+// # What it does
+//
+// A request is read as a chain: validated (package flow), judged (package
+// policy), matched to a transaction, routed, written anew, sent. Every message
+// that leaves is built from the parsed model: our Via alone, our Contact, our
+// SDP; only headers that mean something end to end are copied. Call-ID, tags
+// and CSeq stay as they are, so transfers and third-party control work.
+//
+// A REGISTER goes to the PBX with a Contact of ours, sip:<token>@<plain
+// address>. The token is an HMAC of the user and the device, so a phone that
+// reconnects keeps its one contact there. Only a 200 of the PBX makes, changes
+// or removes a binding.
+//
+// A call is a dialog (RFC 3261 section 12) with two legs, and a media session
+// while it has SDP. It is known by Call-ID and the tags of each side, so that
+// a PBX which is itself a proxy can send the same dialog through us twice.
+//
+// # What it refuses
+//
+// Media that is not encrypted on the secure side (488 with a Warning), a
+// request inside a dialog that comes on another flow than the dialog's (481),
+// a body that could carry SDP past us (415), a stray response.
+//
+// # Who owns what
+//
+// The flow's reader goroutine runs everything a message causes, in order.
+// A call's state is guarded by its own mutex; a goroutine holds one call's
+// mutex at most, and tables' mutexes only inside it. Proxy.Run owns the one
+// goroutine that expires bindings.
+//
+// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows),
+// 6026 (INVITE transactions).
+package sipproxy

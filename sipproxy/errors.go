@@ -1,0 +1,28 @@
+package sipproxy
+
+import (
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// refusal is why a request is answered by us: a status, and words that an
+// operator and a phone's user can act on. They go out as a Warning header
+// (RFC 3261 section 20.43), so they name nothing of the plain side.
+type refusal struct {
+	status int
+	reason string // the status line's
+	warn   int    // a Warning code: 399 unless section 20.43 has a better one
+	text   string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%d %s: %s", r.status, r.reason, r.text) }
+
+func refuse(status int, reason, format string, args ...any) *refusal {
+	return &refusal{status: status, reason: reason, warn: 399, text: fmt.Sprintf(format, args...)}
+}
+
+// refuseMedia is a 488 with a Warning code of RFC 3261 section 20.43.
+func refuseMedia(warn int, format string, args ...any) *refusal {
+	return &refusal{sip.StatusNotAcceptableHere, "Not Acceptable Here", warn, fmt.Sprintf(format, args...)}
+}

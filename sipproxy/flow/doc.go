@@ -1,0 +1,30 @@
+// Package flow owns the connections: the TLS listener that phones reach, and
+// the UDP socket towards the PBX.
+//
+// A Flow is one connection (RFC 5626), written to by identity. Nothing is ever
+// dialled to deliver a message, and no connection is looked up by an address
+// that a message names: a flow that is gone is gone.
+//
+// Each flow's bytes are framed here with bounds in size and time, taken apart
+// by a lexer that knows no leniency, checked, and put together again as a
+// sipgo message. What a peer and a PBX could read differently (RFC 4475, and
+// the attacks that grew from it) does not get past this package: a message
+// that fails is answered 400, or whatever fits better, and its connection is
+// closed, because its framing cannot be trusted any longer.
+//
+// Refused: bare CR or LF, NUL and other control characters, white space where
+// a token is due, two of a header that may come once, a Content-Length that is
+// no plain number or not the length of the body, a CSeq whose method is not
+// the request's, a version other than SIP/2.0, a missing From, To, Call-ID,
+// CSeq or Via, a URI outside of the grammar.
+//
+// # Who owns what
+//
+// Listener.Run owns its goroutines: one that accepts, and one reader for each
+// connection; a writer lives only while there is something to write. The
+// reader calls the Handler, one message after the other. Run returns when all
+// are gone. Plain.Run reads the PBX's socket in the same way.
+//
+// RFCs: 3261 (grammar in section 25), 3581, 4475, 5118, 5626 (keep-alive in
+// sections 4.4.1 and 5.4).
+package flow

@@ -1,0 +1,230 @@
+package flow
+
+import (
+	"crypto/tls"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Side tells the two sides of the edge apart.
+type Side uint8
+
+// The sides.
+const (
+	Secure Side = iota // phones, browsers, trunks
+	Plain              // the PBX
+)
+
+// String implements fmt.Stringer.
+func (s Side) String() string {
+	if s == Plain {
+		return "plain"
+	}
+	return "secure"
+}
+
+// Handler takes what flows bring.
+type Handler interface {
+	// Receive takes one validated message. It is called on the flow's own
+	// reader goroutine, in order, and delays that flow while it runs.
+	Receive(*Flow, sip.Message)
+	// Closed is called once for each flow that is gone, after its last Receive.
+	Closed(*Flow, error)
+}
+
+// Flow is one connection on the secure side, or the way to one address of the
+// PBX. Its methods may be called from any goroutine.
+type Flow struct {
+	id        uint64
+	side      Side
+	transport string
+	local     netip.AddrPort
+	remote    netip.AddrPort
+	tls       *tls.ConnectionState
+	trace     *tracer
+	out       outlet
+
+	done chan struct{}
+	once sync.Once
+	err  error // set before done is closed
+}
+
+// outlet is where a flow's bytes go. write owns b, and does not block.
+type outlet interface {
+	write(b []byte) error
+	reliable() bool
+	// close is called once, and does not block.
+	close()
+}
+
+// nextID numbers flows; ids are never used again in one process.
+var nextID atomic.Uint64
+
+func newFlow(side Side, transport string, local, remote netip.AddrPort, out outlet, trace *tracer) *Flow {
+	return &Flow{
+		id: nextID.Add(1), side: side, transport: transport, local: local, remote: remote,
+		out: out, trace: trace, done: make(chan struct{}),
+	}
+}
+
+// ID names the flow; no other flow of this process has or had it.
+func (f *Flow) ID() uint64 { return f.id }
+
+// Side tells where the flow leads.
+func (f *Flow) Side() Side { return f.side }
+
+// Transport is the name that Via headers use: "TLS" or "UDP".
+func (f *Flow) Transport() string { return f.transport }
+
+// Reliable tells whether what is sent arrives, or the flow breaks.
+func (f *Flow) Reliable() bool { return f.out.reliable() }
+
+// Local is our end.
+func (f *Flow) Local() netip.AddrPort { return f.local }
+
+// Remote is the peer's end, as its packets show it.
+func (f *Flow) Remote() netip.AddrPort { return f.remote }
+
+// TLS is what the handshake agreed on; nil on UDP.
+func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
+
+// Done is closed when the flow is gone.
+func (f *Flow) Done() <-chan struct{} { return f.done }
+
+// Err tells why the flow is gone; nil while it is not.
+func (f *Flow) Err() error {
+	select {
+	case <-f.done:
+		return f.err
+	default:
+		return nil
+	}
+}
+
+// Send writes a message. It is serialised before Send returns and may be used
+// again; it leaves in the order of the calls. Send never blocks: a peer that
+// does not read is closed with ErrSlow. It returns ErrClosed, ErrSlow or
+// ErrTooLarge.
+func (f *Flow) Send(m sip.Message) error {
+	if f.Err() != nil {
+		return ErrClosed
+	}
+	f.trace.message(f, "out", m)
+	return f.write([]byte(m.String()))
+}
+
+func (f *Flow) write(b []byte) error {
+	err := f.out.write(b)
+	if errors.Is(err, ErrSlow) {
+		f.Close(ErrSlow)
+	}
+	return err
+}
+
+// Close ends the flow. It returns at once; the Handler hears of it from the
+// flow's reader.
+func (f *Flow) Close(reason error) {
+	f.once.Do(func() {
+		f.err = reason
+		close(f.done)
+		f.out.close()
+	})
+}
+
+// queue writes to a connection without making the sender wait. A goroutine
+// lives only while bytes wait; it ends when they have left or the connection
+// is closed, and wg waits for it.
+type queue struct {
+	conn    deadlineWriter
+	limits  Limits
+	onError func(error)
+	wg      *sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	waiting [][]byte
+	size    int
+	running bool
+	last    time.Time // of a write
+	finish  func()    // called once all has left
+}
+
+type deadlineWriter interface {
+	Write([]byte) (int, error)
+	SetWriteDeadline(time.Time) error
+}
+
+func (q *queue) push(b []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.size+len(b) > q.limits.WriteQueue {
+		return ErrSlow
+	}
+	q.waiting = append(q.waiting, b)
+	q.size += len(b)
+	if !q.running {
+		q.running = true
+		q.wg.Add(1)
+		go q.drain()
+	}
+	return nil
+}
+
+// drain writes until nothing waits. Messages that wait together leave in one
+// write, and one TLS record.
+func (q *queue) drain() {
+	defer q.wg.Done()
+	for {
+		q.mu.Lock()
+		if len(q.waiting) == 0 {
+			q.running, q.last = false, time.Now()
+			finish := q.finish
+			q.mu.Unlock()
+			if finish != nil {
+				finish()
+			}
+			return
+		}
+		b := q.waiting[0]
+		for _, more := range q.waiting[1:] {
+			b = append(b, more...)
+		}
+		q.waiting, q.size = nil, 0
+		q.mu.Unlock()
+		_ = q.conn.SetWriteDeadline(time.Now().Add(q.limits.WriteTimeout))
+		if _, err := q.conn.Write(b); err != nil {
+			q.onError(err)
+			q.mu.Lock()
+			q.running = false
+			q.mu.Unlock()
+			return
+		}
+	}
+}
+
+// quietFor tells how long nothing was written.
+func (q *queue) quietFor(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running {
+		return 0
+	}
+	return now.Sub(q.last)
+}
+
+// afterLast calls f when all that waits has left.
+func (q *queue) afterLast(f func()) {
+	q.mu.Lock()
+	idle := !q.running
+	if !idle {
+		q.finish = f
+	}
+	q.mu.Unlock()
+	if idle {
+		f()
+	}
+}

@@ -1,0 +1,178 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+const (
+	maxDatagram = 65507 // what an IPv4 datagram can carry
+	maxPlain    = 64    // flows: addresses of the PBX that spoke to us
+	plainBuffer = 4 << 20
+)
+
+// PlainSocket is the UDP socket towards the PBX. It takes nothing from any
+// other address.
+type PlainSocket struct {
+	conn   *net.UDPConn
+	local  netip.AddrPort
+	peers  map[netip.Addr]bool
+	limits Limits
+	to     Handler
+	log    *slog.Logger
+	trace  *tracer
+	counters
+
+	mu    sync.Mutex // guards flows
+	flows map[netip.AddrPort]*Flow
+}
+
+// ListenPlain binds address for a PBX at the peers given.
+func ListenPlain(address netip.AddrPort, peers []netip.Addr, limits Limits, to Handler, log *slog.Logger) (*PlainSocket, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
+	if err != nil {
+		return nil, fmt.Errorf("listen on sip.plain_listen %s: %w", address, err)
+	}
+	_ = conn.SetReadBuffer(plainBuffer) // as much as the kernel grants
+	_ = conn.SetWriteBuffer(plainBuffer)
+	s := &PlainSocket{
+		conn: conn, local: addrPort(conn.LocalAddr()), peers: make(map[netip.Addr]bool), limits: limits,
+		to: to, log: log, trace: &tracer{log}, flows: make(map[netip.AddrPort]*Flow),
+	}
+	for _, p := range peers {
+		s.peers[p.Unmap()] = true
+	}
+	return s, nil
+}
+
+// Addr is the bound address.
+func (s *PlainSocket) Addr() netip.AddrPort { return s.local }
+
+// Stats returns a snapshot.
+func (s *PlainSocket) Stats() Stats { return s.snapshot() }
+
+// Flow returns the flow to an address of the PBX. It is not closed before Run
+// ends.
+func (s *PlainSocket) Flow(to netip.AddrPort) *Flow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flowLocked(to)
+}
+
+func (s *PlainSocket) flowLocked(to netip.AddrPort) *Flow {
+	if f := s.flows[to]; f != nil {
+		return f
+	}
+	f := newFlow(Plain, "UDP", s.local, to, &datagrams{s, to}, s.trace)
+	s.flows[to] = f
+	return f
+}
+
+// Run reads until ctx ends; the socket is closed then.
+func (s *PlainSocket) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
+	defer stop()
+	buf := make([]byte, maxDatagram+1)
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, f := range s.flows {
+				f.Close(ErrDone)
+			}
+			return nil
+		}
+		if err != nil { // an ICMP error of something sent before
+			s.event("read_error")
+			continue
+		}
+		s.datagram(buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+	}
+}
+
+// datagram takes one packet, borrowed.
+func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
+	if !s.peers[from.Addr()] {
+		s.event("stranger")
+		return
+	}
+	b = bytes.TrimLeft(b, "\r\n\x00") // keep-alives, and RFC 3261 section 7.5
+	if len(b) == 0 {
+		return
+	}
+	s.mu.Lock()
+	if s.flows[from] == nil && len(s.flows) >= maxPlain {
+		s.mu.Unlock()
+		s.event("too_many_ports")
+		return
+	}
+	f := s.flowLocked(from)
+	s.mu.Unlock()
+	m, fault := s.parse(f, b)
+	if fault != nil {
+		s.event("malformed")
+		s.log.Warn("malformed message of the PBX dropped", "peer", from.String(), "header", fault.Header, "reason", fault.Fault)
+		if answer := m.rejection(fault); answer != nil {
+			_ = f.write(answer)
+		}
+	}
+}
+
+// parse reads a datagram: one message. What follows its body is discarded
+// (RFC 3261 section 18.3).
+func (s *PlainSocket) parse(f *Flow, b []byte) (*lexed, *Malformed) {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		return &lexed{}, malformed("", "head without an end")
+	}
+	m, fault := lex(b[:end+4])
+	if fault != nil {
+		return m, fault
+	}
+	body := b[end+4:]
+	length, fault := m.bodyLength(maxDatagram)
+	switch {
+	case fault != nil:
+		return m, fault
+	case length > len(body):
+		return m, malformed("Content-Length", "more than the datagram has")
+	case length >= 0:
+		body = body[:length]
+	}
+	msg, fault := m.build(bytes.Clone(body))
+	if fault != nil {
+		return m, fault
+	}
+	f.trace.message(f, "in", msg)
+	s.to.Receive(f, msg)
+	return m, nil
+}
+
+// datagrams is the outlet to one address.
+type datagrams struct {
+	s  *PlainSocket
+	to netip.AddrPort
+}
+
+func (d *datagrams) reliable() bool { return false }
+func (d *datagrams) close()         {}
+
+func (d *datagrams) write(b []byte) error {
+	if len(b) > maxDatagram {
+		return ErrTooLarge
+	}
+	if _, err := d.s.conn.WriteToUDPAddrPort(b, d.to); err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return ErrClosed
+		}
+		d.s.event("write_error") // as good as lost on the way: retransmission decides
+	}
+	return nil
+}

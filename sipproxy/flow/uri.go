@@ -1,0 +1,133 @@
+package flow
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// checkURI holds a URI to the grammar of RFC 3261 section 25.1. Only what a
+// reader could take for something else is refused: characters outside of their
+// place, a port that is none, an escape that is none.
+func checkURI(uri string) *Malformed {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	if !ok || scheme == "" || !isScheme(scheme) {
+		return malformed("", "URI without a scheme")
+	}
+	for i := 0; i < len(uri); i++ {
+		if c := uri[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("<>\"\\^`{|}", c) >= 0 {
+			return malformed("", "character that no URI has")
+		}
+	}
+	if !escapesValid(uri) {
+		return malformed("", "bad escape in URI")
+	}
+	switch strings.ToLower(scheme) {
+	case "sip", "sips":
+		return checkSIPURI(rest)
+	}
+	return nil
+}
+
+func isScheme(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !alphanum(s[i]) && strings.IndexByte("+-.", s[i]) < 0 {
+			return false
+		}
+	}
+	return s[0] > '9'
+}
+
+func checkSIPURI(rest string) *Malformed {
+	rest, headers, hasHeaders := strings.Cut(rest, "?")
+	if hasHeaders && headers == "" {
+		return malformed("", "URI with empty headers")
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		if at == 0 || strings.IndexByte(rest[:at], '@') >= 0 || strings.ContainsAny(rest[:at], "#[]") {
+			return malformed("", "bad user part in URI")
+		}
+		rest = rest[at+1:]
+	}
+	hostport, _, _ := strings.Cut(rest, ";")
+	host, port, ok := splitHostPort(hostport)
+	if !ok || !isHost(host) {
+		return malformed("", "bad host in URI")
+	}
+	if port != "" && !isPort(port) {
+		return malformed("", "bad port in URI")
+	}
+	if strings.ContainsAny(rest, "@#") {
+		return malformed("", "bad parameter in URI")
+	}
+	return nil
+}
+
+// splitHostPort splits at the colon outside of brackets. A colon must be
+// followed by a port.
+func splitHostPort(s string) (host, port string, ok bool) {
+	if strings.HasPrefix(s, "[") {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return "", "", false
+		}
+		host, s = s[:end+1], s[end+1:]
+		if s == "" {
+			return host, "", true
+		}
+		port, ok = strings.CutPrefix(s, ":")
+		return host, port, ok && port != ""
+	}
+	host, port, found := strings.Cut(s, ":")
+	return host, port, !found || port != ""
+}
+
+func isPort(s string) bool {
+	if !isDigits(s, 5) {
+		return false
+	}
+	n, err := strconv.Atoi(s)
+	return err == nil && n > 0 && n < 65536
+}
+
+// isHost accepts a name, an IPv4 address or a bracketed IPv6 address. A name
+// may have underscores, which the grammar forbids and the field uses.
+func isHost(s string) bool {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		ip, err := netip.ParseAddr(inner)
+		return ok && err == nil && ip.Is6() && ip.Zone() == ""
+	}
+	if s == "" || len(s) > 255 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if !alphanum(s[i]) && s[i] != '-' && s[i] != '.' && s[i] != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func escapesValid(s string) bool {
+	for i := strings.IndexByte(s, '%'); i >= 0; {
+		if i+2 >= len(s) || !hex(s[i+1]) || !hex(s[i+2]) {
+			return false
+		}
+		// An escaped NUL or line end is data to us, and the end of a string
+		// or a line to a reader in C that unescapes it.
+		if code, _ := strconv.ParseUint(s[i+1:i+3], 16, 8); code < ' ' || code == 0x7f {
+			return false
+		}
+		next := strings.IndexByte(s[i+1:], '%')
+		if next < 0 {
+			break
+		}
+		i += 1 + next
+	}
+	return true
+}
+
+func hex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}

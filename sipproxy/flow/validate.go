@@ -1,0 +1,231 @@
+package flow
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+const (
+	maxCSeq   = 1<<31 - 1
+	maxTag    = 256
+	maxCallID = 512
+	maxList   = 32 // addresses in one kind of header
+)
+
+// single are the headers that may come once.
+var single = []string{
+	"From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type", "Content-Encoding",
+	"Content-Disposition", "Expires", "Min-Expires", "Event", "Refer-To", "Referred-By", "Replaces", "Session-Expires",
+	"Min-SE", "RSeq", "RAck", "Retry-After", "Subscription-State", "SIP-ETag", "SIP-If-Match",
+}
+
+// numeric are the headers whose value begins with a number of seconds or
+// hops, and the digits they may have.
+var numeric = map[string]int{
+	"Expires": 10, "Min-Expires": 10, "Max-Forwards": 3, "Session-Expires": 10, "Min-SE": 10, "RSeq": 10,
+}
+
+// check holds a lexed head to what every SIP message must have (RFC 3261
+// section 8.1.1), and returns its CSeq and Vias read.
+func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHeader, *Malformed) {
+	for _, name := range single {
+		if _, n := m.one(name); n > 1 {
+			return nil, nil, malformed(name, "more than one")
+		}
+	}
+	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Via"} {
+		if _, n := m.one(name); n == 0 {
+			return nil, nil, malformed(name, "missing")
+		}
+	}
+	for _, f := range m.fields {
+		if digits, ok := numeric[f.name]; ok {
+			number, _, _ := strings.Cut(f.value, ";")
+			if !isDigits(trim(number), digits) {
+				return nil, nil, malformed(f.name, "not a number")
+			}
+		}
+	}
+	if f := m.checkAddresses(); f != nil {
+		return nil, nil, f
+	}
+	if id, _ := m.one("Call-ID"); !isCallID(id) {
+		return nil, nil, malformed("Call-ID", "not a word or word@word")
+	}
+	cseq, f := m.cseq(method)
+	if f != nil {
+		return nil, nil, f
+	}
+	vias, f := m.vias()
+	return cseq, vias, f
+}
+
+func (m *lexed) checkAddresses() *Malformed {
+	for _, name := range []string{"From", "To"} {
+		value, _ := m.one(name)
+		if f := checkParty(value); f != nil {
+			f.Header = name
+			return f
+		}
+	}
+	if from, _ := m.one("From"); !hasTag(from) { // section 8.1.1.3
+		return malformed("From", "no tag")
+	}
+	for _, name := range []string{"Contact", "Route", "Record-Route", "Path", "Service-Route", "Refer-To", "Referred-By"} {
+		count := 0
+		for _, f := range m.fields {
+			if f.name != name || (name == "Contact" && f.value == "*") {
+				continue
+			}
+			for _, v := range splitUnquoted(f.value, ',') {
+				if count++; count > maxList {
+					return malformed(name, "too many addresses")
+				}
+				if bad := checkAddress(v); bad != nil {
+					bad.Header = name
+					return bad
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkAddress holds one address to the grammar, quotes and all.
+func checkAddress(v string) *Malformed {
+	n, err := ParseNameAddr(v)
+	if err != nil {
+		return malformed("", "not an address")
+	}
+	if !isDisplayName(n.Display) {
+		return malformed("", "bad display name")
+	}
+	if n.Display == "" && !strings.HasPrefix(trim(v), "<") && strings.ContainsAny(n.URI, "?,") {
+		return malformed("", "URI needs brackets") // section 20.10
+	}
+	if f := checkURI(n.URI); f != nil {
+		return f
+	}
+	return checkParams(n.Params)
+}
+
+func checkParty(v string) *Malformed {
+	if f := checkAddress(v); f != nil {
+		return f
+	}
+	n, _ := ParseNameAddr(v)
+	tags := 0
+	for _, p := range splitUnquoted(n.Params, ';') {
+		key, value, _ := strings.Cut(p, "=")
+		if !strings.EqualFold(trim(key), "tag") {
+			continue
+		}
+		if tags++; tags > 1 || !isToken(trim(value)) || len(value) > maxTag {
+			return malformed("", "bad tag")
+		}
+	}
+	return nil
+}
+
+func hasTag(v string) bool {
+	n, err := ParseNameAddr(v)
+	if err != nil {
+		return false
+	}
+	_, ok := n.Param("tag")
+	return ok
+}
+
+// checkParams accepts *( ";" token [ "=" (token / host / quoted-string) ] ).
+func checkParams(params string) *Malformed {
+	if params == "" {
+		return nil
+	}
+	for _, p := range splitUnquoted(params[1:], ';') {
+		key, value, has := strings.Cut(p, "=")
+		if !isToken(trim(key)) {
+			return malformed("", "bad parameter name")
+		}
+		if value = trim(value); has && !isToken(value) && !isQuoted(value) && !isLoose(value) {
+			return malformed("", "bad parameter value")
+		}
+	}
+	return nil
+}
+
+// isLoose are the characters that gen-value has beyond token: of hosts, and
+// those that phones put unquoted into instance ids.
+func isLoose(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !tokenChar(s[i]) && strings.IndexByte("[]:/@?&$#", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isQuoted(s string) bool {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return false
+	}
+	for i := 1; i < len(s)-1; i++ {
+		switch s[i] {
+		case '\\':
+			if i++; i >= len(s)-1 {
+				return false
+			}
+		case '"':
+			return false
+		}
+	}
+	return true
+}
+
+// isDisplayName accepts nothing, a quoted string, or tokens and spaces. Text
+// beyond ASCII without quotes is outside of the grammar, but phones send it.
+func isDisplayName(s string) bool {
+	if s == "" || isQuoted(s) {
+		return true
+	}
+	for i := 0; i < len(s); i++ {
+		if !tokenChar(s[i]) && s[i] != ' ' && s[i] < 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func isCallID(s string) bool {
+	left, right, at := strings.Cut(s, "@")
+	return len(s) <= maxCallID && isWord(left) && (!at || isWord(right))
+}
+
+// isWord is RFC 3261 section 25.1: word.
+func isWord(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !tokenChar(s[i]) && strings.IndexByte("()<>:\\\"/[]?{}", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// cseq reads CSeq. A request's method must be the one in its first line
+// (section 8.1.1.5); an empty method is a response's.
+func (m *lexed) cseq(method sip.RequestMethod) (*sip.CSeqHeader, *Malformed) {
+	value, _ := m.one("CSeq")
+	digits, name, ok := strings.Cut(value, " ")
+	if name = trim(name); !ok || !isDigits(digits, 10) || !isToken(name) {
+		return nil, malformed("CSeq", "not a number and a method")
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || n > maxCSeq {
+		return nil, malformed("CSeq", "number out of range")
+	}
+	if method != "" && name != string(method) {
+		return nil, malformed("CSeq", "method is not the request's")
+	}
+	return &sip.CSeqHeader{SeqNo: uint32(n), MethodName: sip.RequestMethod(name)}, nil
+}

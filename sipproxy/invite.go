@@ -1,0 +1,310 @@
+package sipproxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// invite is one INVITE on its way through us, the first of a call or a later
+// one, with its two transactions.
+type invite struct {
+	call   *call
+	dialog *dialog // nil for the first INVITE, whose dialog its answers make
+	server *transaction.Server
+	in     *sip.Request
+	from   flow.Side
+	// offered tells that the INVITE carried the offer; otherwise the 2xx
+	// does, and the ACK the answer (RFC 3264 section 4, RFC 3261 section 13.2.1).
+	offered bool
+}
+
+// inviteFromPhone starts a call that a phone makes.
+func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	caller, err := p.callerLeg(f, in)
+	if err != nil {
+		return err
+	}
+	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: userOf(caller.peer.URI), Number: in.Recipient.User}); r != nil {
+		return r
+	}
+	token := randomCallToken()
+	if key, err := aorKey(caller.peer.URI); err == nil {
+		if b := p.bindings.on(key, f); b != nil {
+			token = b.token
+		}
+	}
+	caller.contact = p.contactForPhone(f, hostOf(in.Recipient), in.Recipient.User)
+	callee := &leg{
+		flow: p.pbx, peer: caller.self, self: caller.peer,
+		target: inwardURI(in.Recipient), contact: p.contactForPBX(token),
+	}
+	return p.startCall(flow.Secure, token, tx, in, caller, callee)
+}
+
+// inviteToPhone starts a call that the PBX makes.
+func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	b, r := p.lookup(in.Recipient.User)
+	if r != nil {
+		return r
+	}
+	caller, r := p.callerLeg(f, in)
+	if r != nil {
+		return r
+	}
+	target, err := parseURI(b.contact)
+	if err != nil {
+		return refuse(sip.StatusInternalServerError, "Server Internal Error", "%v", err)
+	}
+	caller.contact = p.contactForPBX(b.token)
+	callee := &leg{
+		flow: b.flow, target: target,
+		peer: flow.NameAddr{Display: caller.self.Display, URI: b.uri},
+		self: p.outward(caller.peer),
+	}
+	callee.contact = p.contactForPhone(b.flow, b.host, userOf(caller.target.String()))
+	return p.startCall(flow.Plain, b.token, tx, in, caller, callee)
+}
+
+// callerLeg reads what an INVITE tells of its sender.
+func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
+	bad := func(err error) *refusal { return refuse(sip.StatusBadRequest, "Bad Request", "%v", err) }
+	from, err := flow.Address(in, "From")
+	if err != nil {
+		return nil, bad(err)
+	}
+	to, err := flow.Address(in, "To")
+	if err != nil {
+		return nil, bad(err)
+	}
+	contact, err := flow.Address(in, "Contact")
+	if err != nil {
+		return nil, bad(err)
+	}
+	target, err := parseURI(contact.URI)
+	if err != nil {
+		return nil, bad(err)
+	}
+	tag, _ := from.Param("tag")
+	return &leg{
+		flow: f, tag: tag, peer: from.Without("tag"), self: to.Without("tag"), target: target,
+		routes: routeSet(in, false), cseq: in.CSeq().SeqNo,
+	}, nil
+}
+
+func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg) *refusal {
+	c := &call{
+		callID: in.CallID().Value(), token: token, caller: from, started: time.Now(), log: p.log,
+		from: userOf(caller.peer.URI), to: userOf(caller.self.URI),
+		callerAt: caller, calleeAt: callee, dialogs: make(map[string]*dialog),
+	}
+	phone := callee
+	if from == flow.Secure {
+		phone = caller
+	}
+	c.media = p.newNegotiation(c, phone.flow)
+	p.calls.add(c)
+	p.counters.callStarted(from)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := p.sendInvite(&invite{call: c, server: tx, in: in, from: from}, callee, ""); r != nil {
+		p.endCall(c, r.text)
+		return r
+	}
+	return nil
+}
+
+// sendInvite forwards an INVITE to the leg given. call.mu is held.
+func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
+	b := bodyOf(inv.in)
+	inv.offered = b.isSDP()
+	if len(b.bytes) > 0 {
+		sdp, r := inv.call.media.request(inv.from, b)
+		if r != nil {
+			return r
+		}
+		b = sdp
+	}
+	_ = inv.server.Respond(p.answer(inv.in, sip.StatusTrying, "Trying"))
+	req := p.request(inv.in, outgoing{
+		to: to.flow, uri: to.target, routes: to.routes, contact: to.contact, body: b,
+		from: to.self.WithTag(flow.Tag(inv.in, "From")), dest: to.peer.WithTag(toTag),
+	})
+	client, err := p.tx.Request(to.flow, req, func(res *sip.Response, err error) { p.inviteAnswered(inv, res, err) })
+	if err != nil {
+		inv.call.media.rollback()
+		return p.unreachable(to.flow.Side(), err)
+	}
+	inv.server.SetNext(client)
+	inv.server.OnGone(client.Cancel)
+	return nil
+}
+
+// inviteAnswered takes what the far end said to an INVITE. It runs on the
+// goroutine that brought it.
+func (p *Proxy) inviteAnswered(inv *invite, res *sip.Response, err error) {
+	c := inv.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
+	case res.StatusCode == sip.StatusTrying: // hop by hop (RFC 3261 section 16.7, item 5)
+	case res.StatusCode < 300:
+		p.invitePassed(inv, res)
+	default:
+		p.inviteFailed(inv, p.response(inv.in, res, p.outwardContacts(inv.from, res), body{}))
+	}
+}
+
+// inviteFailed ends an INVITE with a final answer. call.mu is held.
+func (p *Proxy) inviteFailed(inv *invite, res *sip.Response) {
+	inv.call.media.rollback()
+	if inv.dialog == nil {
+		p.endCall(inv.call, reasonOf(res))
+	}
+	_ = inv.server.Respond(res)
+}
+
+// invitePassed forwards a provisional answer or a 2xx. call.mu is held.
+func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
+	c, callee := inv.call, other(inv.from)
+	d := inv.dialog
+	if tag := flow.Tag(res, "To"); d == nil && tag != "" && !c.ended {
+		d = p.dialogOf(c, tag)
+	}
+	if res.StatusCode >= 200 && (d == nil || c.ended || closed(c.callerAt.flow)) {
+		p.refuseAnswer(inv, d, res, "caller gone")
+		return
+	}
+	if d != nil {
+		learnTarget(d.leg(callee), res, inv.dialog == nil)
+	}
+	b, r := p.answerBody(inv, res)
+	if r != nil {
+		if res.StatusCode < 200 {
+			c.log.Warn("media of provisional answer refused", "call_id", c.callID, "reason", r.text)
+		} else {
+			p.refuseAnswer(inv, d, res, r.text)
+			p.inviteFailed(inv, p.refusal(inv.in, r))
+			return
+		}
+	}
+	if res.StatusCode >= 200 {
+		d.confirmed = true
+		if c.answered.IsZero() {
+			c.answered = time.Now()
+			c.log.Info("call answered", "call_id", c.callID, "from", c.from, "to", c.to)
+		}
+	}
+	var contacts []string
+	if d != nil {
+		contacts = []string{d.leg(inv.from).contact}
+	}
+	if err := inv.server.Respond(p.response(inv.in, res, contacts, b)); err != nil && res.StatusCode >= 200 {
+		p.refuseAnswer(inv, d, res, "caller gone")
+	}
+}
+
+// answerBody turns the SDP of an answer into ours for the caller.
+func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
+	b := bodyOf(res)
+	if !b.isSDP() {
+		return body{}, nil
+	}
+	if inv.offered {
+		return inv.call.media.answer(other(inv.from), b)
+	}
+	return inv.call.media.offer(other(inv.from), b)
+}
+
+// refuseAnswer is for a callee that answered a call nobody can take: it must
+// not be left with it, so it gets its ACK and then a BYE. call.mu is held.
+func (p *Proxy) refuseAnswer(inv *invite, d *dialog, res *sip.Response, reason string) {
+	callee := other(inv.from)
+	if d == nil { // the call is over: a dialog of its own, only to say goodbye
+		leg := *inv.call.calleeAt
+		leg.tag = flow.Tag(res, "To")
+		d = &dialog{call: inv.call, secure: inv.call.callerAt, plain: &leg}
+		if callee == flow.Secure {
+			d.secure, d.plain = d.plain, d.secure
+		}
+		learnTarget(&leg, res, true)
+	}
+	ack := p.ownRequest(sip.ACK, d, callee, res.CSeq().SeqNo)
+	appendBody(ack, body{})
+	if err := p.reach(d, callee).Send(ack); err != nil {
+		inv.call.log.Debug("send ACK", "call_id", inv.call.callID, "reason", err)
+	}
+	if inv.dialog == nil {
+		p.bye(d, callee, reason)
+		p.endDialog(d, reason)
+	}
+}
+
+// cancel takes a CANCEL: it is answered here, and one of ours goes on
+// (RFC 3261 section 16.10). What becomes of the INVITE, its own answer tells:
+// a 200 that races the CANCEL still reaches the caller.
+func (p *Proxy) cancel(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	invite := p.tx.Invite(f, in)
+	if invite == nil {
+		return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no INVITE to cancel")
+	}
+	_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
+	if next := invite.Next(); next != nil {
+		next.Cancel()
+	}
+	return nil
+}
+
+// learnTarget takes the callee's Contact, and on the answer that makes the
+// dialog its route set (RFC 3261 section 12.1.2).
+func learnTarget(l *leg, m sip.Message, routes bool) {
+	if contact, err := flow.Address(m, "Contact"); err == nil {
+		if uri, err := parseURI(contact.URI); err == nil {
+			l.target = uri
+		}
+	}
+	if routes {
+		l.routes = routeSet(m, true)
+	}
+}
+
+// routeSet reads Record-Route as the routes of later requests: in the order
+// received by the callee, reversed by the caller.
+func routeSet(m sip.Message, reversed bool) []string {
+	list, err := flow.Addresses(m, "Record-Route")
+	if err != nil {
+		return nil
+	}
+	routes := make([]string, len(list))
+	for i, r := range list {
+		if reversed {
+			routes[len(list)-1-i] = r.String()
+		} else {
+			routes[i] = r.String()
+		}
+	}
+	return routes
+}
+
+// unreachable says truthfully why nobody answered.
+func (p *Proxy) unreachable(side flow.Side, err error) *refusal {
+	timeout := errors.Is(err, transaction.ErrTimeout)
+	switch {
+	case side == flow.Secure && timeout:
+		return refuse(sip.StatusRequestTimeout, "Request Timeout", "the phone does not answer")
+	case side == flow.Secure:
+		return refuse(sip.StatusTemporarilyUnavailable, "Temporarily Unavailable", "the phone's connection is gone")
+	case timeout:
+		return refuse(sip.StatusGatewayTimeout, "Server Time-out", "the PBX does not answer")
+	default:
+		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the PBX cannot be reached")
+	}
+}

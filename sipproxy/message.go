@@ -1,0 +1,218 @@
+package sipproxy
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// notCopied are the headers that are written anew on each side, or end here.
+// All others mean something end to end and are copied as validated.
+var notCopied = map[string]bool{
+	"via": true, "route": true, "record-route": true, "path": true, "service-route": true,
+	"max-forwards": true, "from": true, "to": true, "call-id": true, "cseq": true, "contact": true,
+	"content-length": true, "content-type": true, "proxy-require": true,
+}
+
+// notFromOutside are headers that only a trusted neighbour may set (RFC 3325
+// section 5): a phone must not tell the PBX who it is except by its digest.
+var notFromOutside = map[string]bool{
+	"p-asserted-identity": true, "p-asserted-service": true, "remote-party-id": true,
+	"p-charging-vector": true, "p-charging-function-addresses": true, "p-access-network-info": true,
+}
+
+// body is a message body with its type; empty if it has no bytes.
+type body struct {
+	kind  string
+	bytes []byte
+}
+
+func bodyOf(m sip.Message) body {
+	if len(m.Body()) == 0 {
+		return body{}
+	}
+	b := body{bytes: m.Body()}
+	if h := m.GetHeaders("Content-Type"); len(h) > 0 {
+		b.kind = h[0].Value()
+	}
+	return b
+}
+
+func (b body) isSDP() bool {
+	kind, _, _ := strings.Cut(b.kind, ";")
+	return len(b.bytes) > 0 && strings.EqualFold(strings.TrimSpace(kind), "application/sdp")
+}
+
+// outgoing is a request as it shall leave: what is not taken from the original.
+type outgoing struct {
+	to         *flow.Flow
+	uri        sip.Uri
+	from, dest string // From and To, with their tags
+	routes     []string
+	contact    string // with brackets and parameters; empty for none
+	body       body
+}
+
+// request writes a request anew for the other side (RFC 3261 section 16.6).
+func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
+	req := sip.NewRequest(in.Method, out.uri)
+	req.AppendHeader(p.via(out.to))
+	for _, r := range out.routes {
+		req.AppendHeader(sip.NewHeader("Route", r))
+	}
+	req.AppendHeader(sip.NewHeader("Max-Forwards", strconv.Itoa(maxForwards(in)-1)))
+	req.AppendHeader(sip.NewHeader("From", out.from))
+	req.AppendHeader(sip.NewHeader("To", out.dest))
+	req.AppendHeader(sip.NewHeader("Call-ID", in.CallID().Value()))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo, MethodName: in.Method})
+	if out.contact != "" {
+		req.AppendHeader(sip.NewHeader("Contact", out.contact))
+	}
+	copyHeaders(req, in, out.to.Side() == flow.Plain)
+	appendBody(req, out.body)
+	return req
+}
+
+// response writes the answer to in, a request as it came, from the answer of
+// the other side. Via, From, Call-ID and CSeq are the request's own.
+func (p *Proxy) response(in *sip.Request, from *sip.Response, contacts []string, b body) *sip.Response {
+	res := bare(in, from.StatusCode, from.Reason, flow.Tag(from, "To"))
+	for _, c := range contacts {
+		res.AppendHeader(sip.NewHeader("Contact", c))
+	}
+	copyHeaders(res, from, false)
+	appendBody(res, b)
+	return res
+}
+
+// answer writes an answer of our own.
+func (p *Proxy) answer(in *sip.Request, status int, reason string) *sip.Response {
+	tag := ""
+	if status > 100 {
+		tag = "sp-" + randomToken(6)
+	}
+	res := bare(in, status, reason, tag)
+	appendBody(res, body{})
+	return res
+}
+
+// refusal writes an answer of our own that says why.
+func (p *Proxy) refusal(in *sip.Request, r *refusal) *sip.Response {
+	res := p.answer(in, r.status, r.reason)
+	if r.text != "" {
+		res.AppendHeader(sip.NewHeader("Warning", fmt.Sprintf("%d %s %q", r.warn, p.cfg.Domain, r.text)))
+	}
+	return res
+}
+
+// bare is a response with the headers that RFC 3261 section 8.2.6.2 copies.
+// A To tag that the request has is kept; otherwise tag is added.
+func bare(in *sip.Request, status int, reason, tag string) *sip.Response {
+	res := sip.NewResponse(status, reason)
+	for _, via := range in.GetHeaders("Via") {
+		res.AppendHeader(via)
+	}
+	if status > 100 && status < 300 && (in.Method == sip.INVITE || in.Method == sip.SUBSCRIBE) {
+		for _, rr := range in.GetHeaders("Record-Route") { // section 12.1.1: the requester's side, not ours
+			res.AppendHeader(rr)
+		}
+	}
+	res.AppendHeader(sip.NewHeader("From", in.GetHeader("From").Value()))
+	to := in.GetHeader("To").Value()
+	if n, err := flow.ParseNameAddr(to); err == nil && tag != "" {
+		if own, _ := n.Param("tag"); own == "" {
+			to = n.WithTag(tag)
+		}
+	}
+	res.AppendHeader(sip.NewHeader("To", to))
+	res.AppendHeader(sip.NewHeader("Call-ID", in.CallID().Value()))
+	res.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo, MethodName: in.CSeq().MethodName})
+	return res
+}
+
+func copyHeaders(to, from sip.Message, inward bool) {
+	type lister interface{ Headers() []sip.Header }
+	for _, h := range from.(lister).Headers() {
+		name := sip.HeaderToLower(h.Name())
+		if notCopied[name] || (inward && notFromOutside[name]) {
+			continue
+		}
+		to.AppendHeader(sip.NewHeader(h.Name(), h.Value()))
+	}
+}
+
+func appendBody(m sip.Message, b body) {
+	if len(b.bytes) > 0 {
+		m.AppendHeader(sip.NewHeader("Content-Type", b.kind))
+	}
+	m.SetBody(b.bytes) // writes Content-Length too
+}
+
+// via is our only Via on the side of f. The branch is random: it is also what
+// a response must know to be let in.
+func (p *Proxy) via(f *flow.Flow) *sip.ViaHeader {
+	at := p.cfg.PlainAddr
+	if f.Side() == flow.Secure {
+		at = p.publicAddr(f)
+	}
+	v := &sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: f.Transport(),
+		Host: at.Addr().String(), Port: int(at.Port()),
+	}
+	v.Params.Add("branch", sip.RFC3261BranchMagicCookie+randomToken(16))
+	v.Params.Add("rport", "")
+	return v
+}
+
+// publicAddr is our address as the phone behind f reaches it: of its own IP
+// version if there is one.
+func (p *Proxy) publicAddr(f *flow.Flow) netip.AddrPort {
+	ip := p.cfg.PublicIPs[0]
+	for _, each := range p.cfg.PublicIPs {
+		if each.Is4() == f.Remote().Addr().Is4() {
+			ip = each
+			break
+		}
+	}
+	return netip.AddrPortFrom(ip, p.cfg.PublicPort)
+}
+
+// stampVia notes where a request really came from, as RFC 3261 section
+// 18.2.1 and RFC 3581 section 4 demand; its responses carry it back.
+func stampVia(req *sip.Request, source netip.AddrPort) {
+	via := req.Via()
+	ip := source.Addr().String()
+	_, asked := via.Params.Get("rport")
+	if asked {
+		via.Params.Remove("rport")
+		via.Params.Add("rport", strconv.Itoa(int(source.Port())))
+	}
+	if asked || via.Host != ip {
+		via.Params.Remove("received")
+		via.Params.Add("received", ip)
+	}
+}
+
+// maxForwards reads Max-Forwards; validation added the 70 that RFC 3261
+// section 16.3 puts in place of a missing one.
+func maxForwards(in *sip.Request) int {
+	if h := in.GetHeader("Max-Forwards"); h != nil {
+		if n, err := strconv.Atoi(h.Value()); err == nil {
+			return n
+		}
+	}
+	return 70
+}
+
+// randomToken returns n random bytes in lower-case hexadecimal.
+func randomToken(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return fmt.Sprintf("%x", b)
+}

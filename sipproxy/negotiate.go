@@ -1,0 +1,387 @@
+package sipproxy
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/sdp"
+)
+
+// negotiation carries a call's offers and answers (RFC 3264) from one side to
+// the other, written anew, and sets up the media between them. The call's
+// mutex guards it.
+//
+// Each side sees its own list of m-lines, in an order that never changes and
+// that never shrinks (RFC 3264 section 8); a stream knows its place in both.
+// Nothing that only an offer says takes effect before its answer: a refused
+// re-INVITE leaves the media as they were (RFC 3264 section 8).
+type negotiation struct {
+	engine *media.Engine
+	notify media.Notify
+	suites []media.Suite
+	phone  netip.Addr // where the phone's signalling comes from
+
+	session *media.Session // nil until the first offer, and after close
+	voices  [2]voice       // by side
+	lines   [2][]*stream   // by side
+	pending *offer
+}
+
+// voice is our own part on one side.
+type voice struct {
+	addr    netip.Addr
+	id      uint64
+	version uint64
+	last    string // the description with that version
+}
+
+// stream is one m-line on both sides.
+type stream struct {
+	kind    string
+	at      [2]int // its m-line by side; -1 if that side never saw it
+	addrs   media.StreamAddrs
+	open    bool                      // it has a place in the media session
+	ours    map[media.Suite]media.Key // what we encrypt with, kept across re-offers
+	relayed bool                      // in the offer being handled
+	chosen  sdp.Crypto                // the phone's line of its own offer being handled
+}
+
+// offer is one that waits for its answer, or was answered last.
+type offer struct {
+	from     flow.Side
+	session  *sdp.Session
+	lines    [2]int // how many lines there were before it
+	answered bool
+}
+
+func (p *Proxy) newNegotiation(c *call, phone *flow.Flow) *negotiation {
+	n := &negotiation{
+		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(),
+		notify: func(e media.Event) { p.mediaEvent(c, e) },
+	}
+	n.voices[flow.Secure] = newVoice(p.publicAddr(phone).Addr())
+	n.voices[flow.Plain] = newVoice(p.cfg.PlainAddr.Addr())
+	return n
+}
+
+func newVoice(addr netip.Addr) voice {
+	var b [8]byte
+	_, _ = rand.Read(b[:])                                           // never fails (crypto/rand)
+	return voice{addr: addr, id: binary.BigEndian.Uint64(b[:]) >> 2} // section 5: fits a signed 64-bit number
+}
+
+// mediaEvent ends a call whose phone has fallen silent.
+func (p *Proxy) mediaEvent(c *call, e media.Event) {
+	switch e.Kind {
+	case media.Silence:
+		p.hangUp(c, "no media from the phone")
+	case media.Latched:
+		c.log.Debug("media latched", "call_id", c.callID, "peer", e.Remote.String())
+	}
+}
+
+// request takes the body of a request that may carry a description: an offer,
+// or the answer to one that the other side made in a response.
+func (n *negotiation) request(from flow.Side, b body) (body, *refusal) {
+	if n.pending != nil && !n.pending.answered && n.pending.from == other(from) && b.isSDP() {
+		return n.answer(from, b)
+	}
+	return n.offer(from, b)
+}
+
+// offer takes one side's offer and returns ours for the other.
+func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
+	in, r := readSDP(b)
+	if r != nil {
+		return body{}, r
+	}
+	if err := n.open(); err != nil {
+		return body{}, refuse(503, "Service Unavailable", "no media session: %v", err)
+	}
+	if n.pending != nil && !n.pending.answered {
+		n.rollback()
+	}
+	o := &offer{from: from, session: in, lines: [2]int{len(n.lines[0]), len(n.lines[1])}}
+	n.pending = o
+	if len(in.Media) < len(n.lines[from]) {
+		n.rollback()
+		return body{}, refuseMedia(304, "the offer lacks m-lines of the one before")
+	}
+	var why *refusal
+	live := 0
+	for i := range in.Media {
+		s := n.streamAt(from, i, in.Media[i].Kind)
+		r := n.consider(from, s, &in.Media[i])
+		if r == nil && s.relayed {
+			r = n.place(s, other(from))
+		}
+		if s.relayed = s.relayed && r == nil; s.relayed {
+			live++
+		} else if r != nil && (why == nil || in.Media[i].Kind == "audio") {
+			why = r
+		}
+	}
+	if live == 0 && why != nil {
+		n.rollback()
+		return body{}, why
+	}
+	return n.write(other(from), n.describe(other(from), in, true)), nil
+}
+
+// consider decides whether one line of an offer is relayed. A line that the
+// offerer itself turned off is not, for no fault.
+func (n *negotiation) consider(from flow.Side, s *stream, m *sdp.Media) *refusal {
+	s.relayed, s.chosen = false, sdp.Crypto{}
+	switch {
+	case m.Port == 0:
+		return nil
+	case m.Kind == "image":
+		return refuseMedia(304, "T.38 fax cannot be encrypted and is not relayed")
+	case m.Kind != "audio" && m.Kind != "video":
+		return refuseMedia(304, "media type %s is not relayed", m.Kind)
+	case !m.Proto.RTP():
+		return refuseMedia(302, "transport %s is not relayed", m.Proto)
+	case m.Proto.DTLS():
+		return refuseMedia(302, "DTLS-SRTP is not supported; offer SDES (RTP/SAVP with a=crypto)")
+	case from == flow.Plain && m.Proto.Secure():
+		return refuseMedia(302, "the plain side takes RTP/AVP, not %s", m.Proto)
+	case from == flow.Secure:
+		return n.choose(s, m)
+	}
+	s.relayed = true
+	return nil
+}
+
+// choose picks the phone's crypto line that we like best (RFC 4568 section
+// 5.1.2). A phone that offers none is refused: there is no unencrypted call.
+func (n *negotiation) choose(s *stream, m *sdp.Media) *refusal {
+	if len(m.Crypto) == 0 {
+		return refuseMedia(302, "%s is offered without encryption; turn on SRTP (SDES) in the phone", m.Kind)
+	}
+	var why error
+	for _, suite := range n.suites {
+		for _, c := range m.Crypto {
+			if err := c.Usable(); err != nil {
+				why = err
+			} else if c.Suite == suite.String() {
+				s.chosen, s.relayed = c, true
+				return nil
+			}
+		}
+	}
+	if why != nil {
+		return refuseMedia(306, "no crypto line of %s can be used: %v", m.Kind, why)
+	}
+	return refuseMedia(306, "no crypto line of %s has a suite that is turned on here", m.Kind)
+}
+
+// place gives a relayed stream its line on the other side and its ports.
+func (n *negotiation) place(s *stream, side flow.Side) *refusal {
+	if !s.open {
+		addrs, err := n.session.AddStream()
+		if err != nil {
+			return refuse(503, "Service Unavailable", "no media ports: %v", err)
+		}
+		s.addrs, s.open = addrs, true
+	}
+	if s.at[side] < 0 {
+		s.at[side] = len(n.lines[side])
+		n.lines[side] = append(n.lines[side], s)
+	}
+	return nil
+}
+
+// answer takes the answer of one side to the other's offer, returns ours for
+// the offerer, and sets the media up. It may come again: a 183 and a 200 both
+// carry it, and forks answer each for themselves; the last one counts.
+func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
+	in, r := readSDP(b)
+	if r != nil {
+		return body{}, r
+	}
+	o := n.pending
+	if o == nil || o.from == from || n.session == nil {
+		return body{}, refuseMedia(399, "an answer without an offer")
+	}
+	if len(in.Media) != len(n.lines[from]) {
+		return body{}, refuseMedia(304, "the answer has %d m-lines, the offer had %d", len(in.Media), len(n.lines[from]))
+	}
+	live := 0
+	var why *refusal
+	for i, s := range n.lines[from] {
+		s.relayed = s.relayed && in.Media[i].Port != 0
+		if !s.relayed {
+			continue
+		}
+		if r := n.connect(s, o, from, &in.Media[i]); r != nil {
+			s.relayed, why = false, r
+			continue
+		}
+		live++
+	}
+	if live == 0 && why != nil {
+		return body{}, why
+	}
+	o.answered = true
+	return n.write(o.from, n.describe(o.from, in, false)), nil
+}
+
+// connect sets one stream's media up, as offer and answer agreed.
+func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *sdp.Media) *refusal {
+	offered := &o.session.Media[s.at[o.from]]
+	phone, pbx := offered, answer
+	theirs := s.chosen
+	if answerer == flow.Secure {
+		phone, pbx = answer, offered
+		if len(answer.Crypto) != 1 {
+			return refuseMedia(302, "the phone answered %s without one crypto line", s.kind)
+		}
+		theirs = answer.Crypto[0]
+		if err := theirs.Usable(); err != nil {
+			return refuseMedia(306, "the phone's answer: %v", err)
+		}
+		if suites := n.offeredSuites(); theirs.Tag < 1 || theirs.Tag > len(suites) || suites[theirs.Tag-1].String() != theirs.Suite {
+			return refuseMedia(306, "the phone answered with a crypto line that was not offered")
+		}
+	}
+	suite, ok := media.ParseSuite(theirs.Suite)
+	if !ok {
+		return refuseMedia(306, "suite %s is not supported", theirs.Suite)
+	}
+	ours, err := s.key(suite)
+	if err != nil {
+		return refuse(500, "Server Internal Error", "%v", err)
+	}
+	hold := phone.Held() || phone.Direction == sdp.Inactive || pbx.Held() || pbx.Direction == sdp.Inactive ||
+		phone.Direction == sdp.RecvOnly || pbx.Direction == sdp.SendOnly
+	secure := media.SecureParams{
+		Rx:       media.Key{Suite: suite, KeySalt: theirs.Keys[0].KeySalt, MKI: theirs.Keys[0].MKI},
+		Tx:       ours,
+		RTCPMux:  phone.RTCPMux && answerer == flow.Plain, // only a phone's offer brings it in
+		Hint:     n.hint(phone.RTPAddr().Port()),
+		RTCPHint: n.hint(phone.RTCPAddr().Port()),
+		Inactive: hold,
+	}
+	for _, ssrc := range phone.SSRCs {
+		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
+	}
+	if err := n.session.SetSecure(s.addrs.Index, secure); err != nil {
+		return refuse(500, "Server Internal Error", "%v", err)
+	}
+	if err := n.session.SetPlain(s.addrs.Index, media.PlainParams{RTP: pbx.RTPAddr(), RTCP: pbx.RTCPAddr()}); err != nil {
+		return refuse(500, "Server Internal Error", "%v", err)
+	}
+	return nil
+}
+
+// hint is where the phone's media may be before it was heard: at the address
+// that its own connection comes from, so that its SDP can aim us at nobody.
+func (n *negotiation) hint(port uint16) netip.AddrPort {
+	if port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(n.phone, port)
+}
+
+// key is what we encrypt with under a suite: made once for a stream, so that
+// a re-offer does not restart it.
+func (s *stream) key(suite media.Suite) (media.Key, error) {
+	if k, ok := s.ours[suite]; ok {
+		return k, nil
+	}
+	k, err := media.NewKey(suite)
+	if err != nil {
+		return k, err
+	}
+	if s.ours == nil {
+		s.ours = make(map[media.Suite]media.Key)
+	}
+	s.ours[suite] = k
+	return k, nil
+}
+
+// offeredSuites are those that we offer to phones: the best, and the one that
+// every phone knows. Longer lists make phones in the field fail.
+func (n *negotiation) offeredSuites() []media.Suite {
+	suites := n.suites[:1:1]
+	for _, s := range n.suites[1:] {
+		if s == media.AESCM128HMACSHA180 {
+			suites = append(suites, s)
+		}
+	}
+	return suites
+}
+
+func (n *negotiation) streamAt(side flow.Side, i int, kind string) *stream {
+	if i < len(n.lines[side]) {
+		s := n.lines[side][i]
+		s.kind = kind
+		return s
+	}
+	s := &stream{kind: kind}
+	s.at[side], s.at[other(side)] = i, -1
+	n.lines[side] = append(n.lines[side], s)
+	return s
+}
+
+func (n *negotiation) open() error {
+	if n.session != nil {
+		return nil
+	}
+	session, err := n.engine.Open(n.notify)
+	n.session = session
+	return err
+}
+
+// rollback forgets an offer that was refused or never answered.
+func (n *negotiation) rollback() {
+	o := n.pending
+	if o == nil || o.answered {
+		return
+	}
+	for side := range n.lines {
+		for _, s := range n.lines[side][o.lines[side]:] {
+			s.at[side] = -1
+		}
+		n.lines[side] = n.lines[side][:o.lines[side]]
+	}
+	n.pending = nil
+}
+
+// close ends the media, and returns what the call's record says of them.
+func (n *negotiation) close() []any {
+	n.pending = nil
+	if n.session == nil {
+		return nil
+	}
+	stats := n.session.Close()
+	n.session = nil
+	return stats.Attrs()
+}
+
+func readSDP(b body) (*sdp.Session, *refusal) {
+	if !b.isSDP() {
+		return nil, refuse(415, "Unsupported Media Type", "a session is described by application/sdp, not %s", b.kind)
+	}
+	s, err := sdp.Parse(b.bytes)
+	if err != nil {
+		return nil, refuse(400, "Bad Request", "%v", err)
+	}
+	return s, nil
+}
+
+// write gives a description its origin: a new version if it says something
+// new, the same if it repeats (RFC 3264 section 8).
+func (n *negotiation) write(side flow.Side, s *sdp.Session) body {
+	v := &n.voices[side]
+	s.Origin = sdp.Origin{ID: v.id, Version: v.version, Addr: v.addr}
+	if text := string(s.Marshal()); text != v.last {
+		v.version++
+		s.Origin.Version = v.version
+		v.last = string(s.Marshal())
+	}
+	return body{kind: "application/sdp", bytes: []byte(v.last)}
+}

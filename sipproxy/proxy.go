@@ -1,0 +1,199 @@
+package sipproxy
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// Judge is asked before a request or a call goes on.
+type Judge interface {
+	Decide(policy.Event) policy.Verdict
+}
+
+// Proxy is the SIP edge. It implements flow.Handler.
+type Proxy struct {
+	cfg      Config
+	log      *slog.Logger
+	judgeBy  Judge
+	engine   *media.Engine
+	tx       *transaction.Layer
+	bindings *bindings
+	calls    *calls
+	counters counters
+	pbx      *flow.Flow // set by Attach, before the first message
+	draining chan struct{}
+}
+
+// New returns a proxy that forwards nothing until Attach gives it a PBX.
+func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Proxy, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	timers := transaction.DefaultTimers()
+	timers.C = cfg.RingTimeout
+	return &Proxy{
+		cfg: cfg, log: log, judgeBy: judge, engine: engine,
+		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(),
+		draining: make(chan struct{}),
+	}, nil
+}
+
+// Attach gives the flow that leads to the PBX. It is called once, before any
+// listener runs.
+func (p *Proxy) Attach(pbx *flow.Flow) { p.pbx = pbx }
+
+// Run expires bindings until ctx ends.
+func (p *Proxy) Run(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			for _, b := range p.bindings.expire(now) {
+				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
+			}
+		}
+	}
+}
+
+// Drain refuses new calls from now on, waits for the running ones until ctx
+// ends, and hangs up what is left.
+func (p *Proxy) Drain(ctx context.Context) {
+	select {
+	case <-p.draining:
+	default:
+		close(p.draining)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for p.calls.len() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			for _, c := range p.calls.list() {
+				p.hangUp(c, "the edge shuts down")
+			}
+			return
+		}
+	}
+}
+
+// Receive takes one message, on its flow's reader goroutine.
+func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
+	switch m := m.(type) {
+	case *sip.Request:
+		p.receiveRequest(f, m)
+	case *sip.Response:
+		if !p.tx.Deliver(f, m) {
+			p.counters.strayResponses.Add(1)
+		}
+	}
+}
+
+// Closed ends what hung on a flow: open transactions now, bindings when they
+// expire (the phone may come back before), calls when their media stops.
+func (p *Proxy) Closed(f *flow.Flow, err error) {
+	p.log.Debug("flow closed", "peer", f.Remote().String(), "reason", err)
+	p.tx.FlowClosed(f)
+}
+
+// receiveRequest is a request's path: match, judge, route. What each step
+// refuses is answered in one place, with its reason.
+func (p *Proxy) receiveRequest(f *flow.Flow, in *sip.Request) {
+	stampVia(in, f.Remote())
+	tx, fresh := p.tx.Accept(f, in)
+	if !fresh {
+		return
+	}
+	if in.Method == sip.ACK {
+		p.ack(f, in)
+		return
+	}
+	p.counters.request(f.Side(), in.Method)
+	r := p.admit(f, in)
+	if r == nil {
+		r = p.route(f, tx, in)
+	}
+	if r == nil {
+		return
+	}
+	p.log.Info("request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
+		"peer", f.Remote().String(), "status", r.status, "reason", r.text)
+	p.counters.refused(r.status)
+	if err := tx.Respond(p.refusal(in, r)); err != nil {
+		p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
+	}
+}
+
+// admit holds what every request must pass.
+func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
+	if maxForwards(in) == 0 {
+		return refuse(483, "Too Many Hops", "Max-Forwards reached 0")
+	}
+	if tags := in.GetHeaders("Proxy-Require"); len(tags) > 0 { // RFC 3261 section 16.3, item 5
+		return refuse(sip.StatusBadExtension, "Bad Extension", "Proxy-Require is not supported: %s", tags[0].Value())
+	}
+	if f.Side() == flow.Plain {
+		return nil
+	}
+	from, _ := flow.Address(in, "From")
+	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: userOf(from.URI)})
+}
+
+func (p *Proxy) judge(e policy.Event) *refusal {
+	if v := p.judgeBy.Decide(e); !v.Allowed {
+		return refuse(sip.StatusForbidden, "Forbidden", "%s", v.Reason)
+	}
+	return nil
+}
+
+// route finds who takes a request.
+func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	outside := f.Side() == flow.Secure
+	inside := flow.Tag(in, "To") != ""
+	switch {
+	case in.Method == sip.CANCEL:
+		return p.cancel(f, tx, in)
+	case in.Method == sip.REGISTER && outside:
+		return p.register(f, tx, in)
+	case in.Method == sip.REGISTER:
+		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here")
+	case inside && carriesDialog(in.Method):
+		return p.inDialog(f, tx, in)
+	case in.Method == sip.INVITE && p.isDraining():
+		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon")
+	case in.Method == sip.INVITE && outside:
+		return p.inviteFromPhone(f, tx, in)
+	case in.Method == sip.INVITE:
+		return p.inviteToPhone(f, tx, in)
+	case outside:
+		return p.toPBX(f, tx, in)
+	default:
+		return p.toPhone(tx, in)
+	}
+}
+
+// carriesDialog tells the methods that, with a To tag, belong to a call.
+// Subscriptions are dialogs of their own, which the ends keep.
+func carriesDialog(m sip.RequestMethod) bool {
+	return m != sip.SUBSCRIBE && m != sip.NOTIFY && m != sip.PUBLISH && m != sip.MESSAGE
+}
+
+func (p *Proxy) isDraining() bool {
+	select {
+	case <-p.draining:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,206 @@
+package sipproxy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// maxContacts bounds what one REGISTER may ask for.
+const maxContacts = 8
+
+// registration is one REGISTER on its way through us.
+type registration struct {
+	flow     *flow.Flow
+	in       *sip.Request
+	aor      string // as aorKey writes it
+	uri      string // the address of record as the phone wrote it
+	contacts []registrant
+	star     bool // Contact: *, remove all (RFC 3261 section 10.2.2)
+}
+
+// registrant is one contact of a REGISTER.
+type registrant struct {
+	phone flow.NameAddr
+	token string
+}
+
+// register forwards a REGISTER with contacts of ours. The digest is the
+// phone's and the PBX's own business.
+func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	reg, err := p.readRegister(f, in)
+	if err != nil {
+		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
+	}
+	if r := bodyRefused(bodyOf(in)); r != nil {
+		return r
+	}
+	req := p.request(in, outgoing{
+		to: p.pbx, uri: inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: bodyOf(in),
+		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
+	})
+	_, err = p.tx.Request(p.pbx, req, func(res *sip.Response, err error) { p.registered(reg, tx, res, err) })
+	if err != nil {
+		return p.unreachable(flow.Plain, err)
+	}
+	return nil
+}
+
+func (p *Proxy) readRegister(f *flow.Flow, in *sip.Request) (*registration, error) {
+	to, err := flow.Address(in, "To")
+	if err != nil {
+		return nil, err
+	}
+	reg := &registration{flow: f, in: in, uri: to.URI}
+	if reg.aor, err = aorKey(to.URI); err != nil {
+		return nil, err
+	}
+	list, err := flow.Addresses(in, "Contact")
+	if err != nil {
+		return nil, err
+	}
+	if len(list) > maxContacts {
+		return nil, fmt.Errorf("read Contact: %d contacts, %d are accepted", len(list), maxContacts)
+	}
+	for _, c := range list {
+		if c.URI == "*" {
+			reg.star = true
+			continue
+		}
+		if _, err := parseURI(c.URI); err != nil {
+			return nil, err
+		}
+		reg.contacts = append(reg.contacts, registrant{c, mintToken(p.cfg.Secret, reg.aor, deviceOf(c))})
+	}
+	if reg.star && (len(list) > 1 || expiresOf(in) != "0") {
+		return nil, fmt.Errorf("read Contact: * needs to be alone, with Expires 0 (RFC 3261 section 10.2.2)")
+	}
+	return reg, nil
+}
+
+// contactsForPBX writes the contacts that stand for the phone's. Only what a
+// registrar weighs is kept of their parameters.
+func (p *Proxy) contactsForPBX(reg *registration) string {
+	if reg.star {
+		return "*"
+	}
+	ours := make([]string, len(reg.contacts))
+	for i, c := range reg.contacts {
+		ours[i] = p.contactForPBX(c.token)
+		for _, name := range []string{"q", "expires"} {
+			if v, ok := c.phone.Param(name); ok && isNumber(v) {
+				ours[i] += ";" + name + "=" + v
+			}
+		}
+	}
+	return strings.Join(ours, ", ")
+}
+
+// registered takes the PBX's answer. Only a 200 changes a binding.
+func (p *Proxy) registered(reg *registration, tx *transaction.Server, res *sip.Response, err error) {
+	if err != nil {
+		_ = tx.Respond(p.refusal(reg.in, p.unreachable(flow.Plain, err)))
+		return
+	}
+	var contacts []string
+	if res.StatusCode >= 200 && res.StatusCode < 300 {
+		contacts = p.bind(reg, res)
+	}
+	_ = tx.Respond(p.response(reg.in, res, contacts, body{}))
+}
+
+// bind makes, refreshes and removes bindings as a 200 says, and returns the
+// contacts to show the phone: its own, and those of the user's other devices
+// that are registered here.
+func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
+	listed, err := flow.Addresses(res, "Contact")
+	if err != nil {
+		p.log.Warn("contacts of registration not understood", "peer", "pbx", "user", reg.aor, "reason", err)
+	}
+	granted := make(map[string]int, len(listed))
+	order := make([]string, 0, len(listed))
+	for _, c := range listed {
+		uri, err := parseURI(c.URI)
+		if err != nil {
+			continue
+		}
+		seconds, ok := grantedTo(c, res, reg.in)
+		if ok && seconds > 0 {
+			granted[uri.User] = seconds
+			order = append(order, uri.User)
+		}
+	}
+	for _, c := range reg.contacts {
+		if seconds, ok := granted[c.token]; ok {
+			p.bindOne(reg, c, seconds)
+		} else {
+			p.unbind(c.token, reg)
+		}
+	}
+	if reg.star {
+		for _, b := range p.bindings.of(reg.aor) {
+			p.unbind(b.token, reg)
+		}
+	}
+	var shown []string
+	for _, token := range order {
+		if b := p.bindings.get(token); b != nil && b.aor == reg.aor {
+			shown = append(shown, fmt.Sprintf("<%s>;expires=%d", b.contact, granted[token]))
+		}
+	}
+	return shown
+}
+
+func (p *Proxy) bindOne(reg *registration, c registrant, seconds int) {
+	known := p.bindings.get(c.token)
+	p.bindings.put(&binding{
+		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI,
+		host: hostOf(reg.in.Recipient), flow: reg.flow,
+		expires: time.Now().Add(time.Duration(seconds) * time.Second),
+	})
+	if known == nil || known.flow != reg.flow {
+		p.log.Info("registered", "user", reg.aor, "peer", reg.flow.Remote().String(), "expires", seconds)
+	}
+}
+
+func (p *Proxy) unbind(token string, reg *registration) {
+	if p.bindings.get(token) != nil {
+		p.bindings.remove(token)
+		p.log.Info("unregistered", "user", reg.aor, "peer", reg.flow.Remote().String())
+	}
+}
+
+// grantedTo reads how long a registrar keeps a contact, in seconds: the
+// contact's own expires, else the response's Expires, else what was asked for
+// (RFC 3261 section 10.2.4).
+func grantedTo(c flow.NameAddr, res *sip.Response, in *sip.Request) (int, bool) {
+	text, ok := c.Param("expires")
+	if !ok {
+		if text = expiresOf(res); text == "" {
+			text = expiresOf(in)
+		}
+	}
+	if text == "" {
+		return 3600, true
+	}
+	seconds, err := strconv.Atoi(text)
+	return min(seconds, 24*3600), err == nil
+}
+
+func expiresOf(m sip.Message) string {
+	if h := m.GetHeaders("Expires"); len(h) > 0 {
+		return h[0].Value()
+	}
+	return ""
+}
+
+// isNumber accepts an integer or a q-value.
+func isNumber(s string) bool {
+	return s != "" && len(s) <= 10 && strings.Trim(s, "0123456789.") == "" && strings.Count(s, ".") <= 1
+}

@@ -1,0 +1,105 @@
+package sipproxy
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// toPBX forwards a request of a phone that is no call and no registration:
+// OPTIONS, MESSAGE, SUBSCRIBE, PUBLISH and whatever else.
+func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	from, err := flow.Address(in, "From")
+	if err != nil {
+		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
+	}
+	contact := ""
+	if key, err := aorKey(from.URI); err == nil && len(in.GetHeaders("Contact")) > 0 {
+		if b := p.bindings.on(key, f); b != nil {
+			contact = p.contactForPBX(b.token)
+		}
+	}
+	return p.standalone(tx, in, outgoing{
+		to: p.pbx, uri: inwardURI(in.Recipient), contact: contact, body: bodyOf(in),
+		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
+	}, p.contactForPhone(f, hostOf(in.Recipient), in.Recipient.User))
+}
+
+// toPhone forwards a request of the PBX to a registered phone.
+func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
+	b, r := p.lookup(in.Recipient.User)
+	if r != nil {
+		return r
+	}
+	target, err := parseURI(b.contact)
+	if err != nil {
+		return refuse(sip.StatusInternalServerError, "Server Internal Error", "%v", err)
+	}
+	from, err := flow.Address(in, "From")
+	if err != nil {
+		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
+	}
+	to := flow.NameAddr{URI: b.uri}.WithTag(flow.Tag(in, "To"))
+	contact := ""
+	if len(in.GetHeaders("Contact")) > 0 {
+		contact = p.contactForPhone(b.flow, b.host, userOf(from.URI))
+	}
+	return p.standalone(tx, in, outgoing{
+		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
+		from: p.outward(from).String(), dest: to,
+	}, p.contactForPBX(b.token))
+}
+
+// standalone forwards a request outside of calls. contact is ours towards the
+// sender, for answers that carry one.
+func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, out outgoing, contact string) *refusal {
+	if r := bodyRefused(out.body); r != nil {
+		return r
+	}
+	side := out.to.Side()
+	_, err := p.tx.Request(out.to, p.request(in, out), func(res *sip.Response, err error) {
+		if err != nil {
+			_ = tx.Respond(p.refusal(in, p.unreachable(side, err)))
+			return
+		}
+		var contacts []string
+		if len(res.GetHeaders("Contact")) > 0 {
+			contacts = []string{contact}
+		}
+		b := bodyOf(res)
+		if bodyRefused(b) != nil {
+			b = body{} // an OPTIONS answered with SDP: it would show addresses, and nobody reads it
+		}
+		_ = tx.Respond(p.response(in, res, contacts, b))
+	})
+	if err != nil {
+		return p.unreachable(side, err)
+	}
+	return nil
+}
+
+// bodyRefused keeps SDP, and what may hide it, from crossing outside of a
+// call's offer and answer: it would name addresses and keys of one side to
+// the other.
+func bodyRefused(b body) *refusal {
+	kind := strings.ToLower(strings.TrimSpace(b.kind))
+	if b.isSDP() || strings.HasPrefix(kind, "multipart/") {
+		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s is not forwarded here", kind)
+	}
+	return nil
+}
+
+// lookup finds the phone that a token of ours stands for.
+func (p *Proxy) lookup(token string) (*binding, *refusal) {
+	b := p.bindings.get(token)
+	if b == nil {
+		return nil, refuse(sip.StatusTemporarilyUnavailable, "Temporarily Unavailable", "the phone is not registered here")
+	}
+	if closed(b.flow) {
+		return nil, p.unreachable(flow.Secure, transaction.ErrFlowClosed)
+	}
+	return b, nil
+}

@@ -1,0 +1,109 @@
+package tlsconf
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Description is what may be shown of a certificate: nothing in it is secret.
+type Description struct {
+	SelfSigned  bool         // made by us
+	Pending     bool         // will be made at the next start; the fields below are what it will hold
+	File        string       // where the certificate is; for a self-signed one, the CA file for phones
+	Subject     string       // distinguished name
+	Names       []string     // DNS names
+	IPs         []netip.Addr // addresses
+	NotBefore   time.Time
+	NotAfter    time.Time
+	Fingerprint string   // SHA-256 of the certificate, "AB:CD:…"
+	Warnings    []string // what will trouble phones although the certificate loads
+}
+
+// String is one line for an operator.
+func (d Description) String() string {
+	kind := "from " + d.File
+	switch {
+	case d.Pending:
+		return fmt.Sprintf("self-signed for %s, to be made at the next start as %s", d.holders(), d.File)
+	case d.SelfSigned:
+		kind = "self-signed, CA file for phones " + d.File
+	}
+	return fmt.Sprintf("%s (%s), valid until %s, SHA-256 %s",
+		d.holders(), kind, d.NotAfter.UTC().Format(time.DateOnly), d.Fingerprint)
+}
+
+func (d Description) holders() string {
+	all := slices.Clone(d.Names)
+	for _, ip := range d.IPs {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		return d.Subject
+	}
+	return strings.Join(all, ", ")
+}
+
+// LogValue implements slog.LogValuer.
+func (d Description) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.Bool("self_signed", d.SelfSigned),
+		slog.String("file", d.File),
+		slog.String("subject", d.Subject),
+		slog.String("holders", d.holders()),
+		slog.Time("not_after", d.NotAfter),
+		slog.String("sha256", d.Fingerprint),
+	)
+}
+
+func describe(leaf *x509.Certificate, file string, selfSigned bool) Description {
+	d := Description{
+		SelfSigned:  selfSigned,
+		File:        file,
+		Subject:     leaf.Subject.String(),
+		Names:       slices.Clone(leaf.DNSNames),
+		NotBefore:   leaf.NotBefore,
+		NotAfter:    leaf.NotAfter,
+		Fingerprint: fingerprint(leaf.Raw),
+	}
+	for _, ip := range leaf.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			d.IPs = append(d.IPs, a.Unmap())
+		}
+	}
+	return d
+}
+
+// fingerprint is written the way openssl and phones' menus write it.
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	s := strings.ToUpper(hex.EncodeToString(sum[:]))
+	var b strings.Builder
+	for i := 0; i < len(s); i += 2 {
+		if i > 0 {
+			b.WriteByte(':')
+		}
+		b.WriteString(s[i : i+2])
+	}
+	return b.String()
+}
+
+// warnings lists what the operator should know of a certificate that loads.
+func warnings(cfg Config, leaf *x509.Certificate, now time.Time) []string {
+	var out []string
+	for _, name := range cfg.Names {
+		if leaf.VerifyHostname(name) != nil {
+			out = append(out, fmt.Sprintf("the certificate does not name edge.domain %s: phones that check it will not connect", name))
+		}
+	}
+	if left := leaf.NotAfter.Sub(now); left < soon {
+		out = append(out, fmt.Sprintf("the certificate expires in %d days", int(left.Hours()/24)))
+	}
+	return out
+}

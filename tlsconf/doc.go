@@ -1,0 +1,23 @@
+// Package tlsconf holds the edge's certificate and yields the tls.Config its
+// listeners serve with.
+//
+// The certificate comes from two files the operator names, or, when none is
+// named, from a self-signed pair made once and kept under the state directory.
+// The self-signed file is its own trust anchor: a phone that is given it as its
+// CA file needs nothing else. It carries name constraints, so that whoever
+// steals its key can't use that trust to pose as any other name.
+//
+// What it refuses: TLS below 1.2; cipher suites without forward secrecy or
+// without an AEAD; half a pair; a key that other users of the machine can read or
+// change; a key that does not belong to its certificate; a certificate that has
+// expired, is not valid yet, or may not be used by a server.
+//
+// Who owns what: a Source owns the certificate in force, behind one atomic
+// pointer that each handshake reads. To replace a certificate is to swap that
+// pointer; handshakes already begun finish with the old one. A Source starts no
+// goroutine. Private keys never leave the package other than inside the
+// tls.Config, and are in no log line and no error.
+//
+// RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),
+// RFC 5922 (domain certificates in SIP).
+package tlsconf

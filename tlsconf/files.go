@@ -1,0 +1,146 @@
+package tlsconf
+
+import (
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	maxFile    = 1 << 20             // bytes; a chain is a few thousand
+	minRSABits = 2048                // RFC 9325 section 4.5
+	soon       = 30 * 24 * time.Hour // an expiry nearer than this is worth a word
+
+	groupWrite = 0o020
+	othersAny  = 0o007
+)
+
+// loadNamed reads the pair of files the operator named.
+func loadNamed(cfg Config, now time.Time) (*pair, error) {
+	p, err := loadPair(cfg.Cert, cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	leaf := p.cert.Leaf
+	switch {
+	case now.After(leaf.NotAfter):
+		return nil, fmt.Errorf("tls.cert: %w: %s expired on %s; renew it", ErrExpired, cfg.Cert, day(leaf.NotAfter))
+	case now.Before(leaf.NotBefore):
+		return nil, fmt.Errorf("tls.cert: %w: %s is valid from %s; check this machine's clock", ErrExpired, cfg.Cert, day(leaf.NotBefore))
+	case !serves(leaf):
+		return nil, fmt.Errorf("tls.cert: %w: %s was not issued for server authentication; request one that is", ErrUnfit, cfg.Cert)
+	}
+	if k, ok := leaf.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
+		return nil, fmt.Errorf("tls.cert: %w: %s has an RSA key of %d bits; use at least %d, or ECDSA P-256", ErrUnfit, cfg.Cert, k.N.BitLen(), minRSABits)
+	}
+	p.desc = describe(leaf, cfg.Cert, false)
+	return p, nil
+}
+
+// loadPair reads and matches a certificate and a key. Its errors say what is
+// wrong with the files, never what is in them.
+func loadPair(certFile, keyFile string) (*pair, error) {
+	certPEM, err := readFile(certFile, false)
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert: %w", err)
+	}
+	keyPEM, err := readFile(keyFile, true)
+	if err != nil {
+		return nil, fmt.Errorf("tls.key: %w", err)
+	}
+	leaf, err := firstCertificate(certPEM)
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert: read %s: %w; give the certificate in PEM and then its intermediates", certFile, err)
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	switch {
+	case err == nil:
+		cert.Leaf = leaf
+		return &pair{cert: cert}, nil
+	case strings.Contains(err.Error(), "does not match"): // crypto/tls exports no error for it
+		return nil, fmt.Errorf("tls.cert: %w: %s and %s; name the two files of one certificate, the certificate itself first in its file",
+			ErrMismatch, certFile, keyFile)
+	default:
+		return nil, fmt.Errorf("tls.key: %s holds no unencrypted private key in PEM; give one as PKCS#8, EC or RSA", keyFile)
+	}
+}
+
+func firstCertificate(data []byte) (*x509.Certificate, error) {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, errors.New("holds no certificate")
+		}
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+}
+
+// readFile reads a small file, and refuses a private one that is open to other
+// users. The mode is that of the file read, not of one put in its place since.
+func readFile(path string, private bool) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, readFault(path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, readFault(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s: is not a regular file; name a PEM file", path)
+	}
+	if mode := info.Mode().Perm(); private && mode&(groupWrite|othersAny) != 0 {
+		return nil, fmt.Errorf("%w: %s has mode %04o; type: chmod %o %s", ErrKeyExposed, path, mode, narrowed(mode), path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, readFault(path, err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("read %s: is larger than %d bytes; name a PEM file", path, maxFile)
+	}
+	return data, nil
+}
+
+// narrowed is the mode to advise: the group may keep reading, if it did.
+func narrowed(mode os.FileMode) os.FileMode {
+	if mode&0o040 != 0 {
+		return 0o640
+	}
+	return 0o600
+}
+
+func readFault(path string, err error) error {
+	step := "check the path"
+	if errors.Is(err, os.ErrPermission) {
+		step = "let the user sallyport runs as read it"
+	}
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return fmt.Errorf("read %s: %w; %s", path, err, step)
+}
+
+// serves reports whether a client may accept the certificate from a server.
+func serves(leaf *x509.Certificate) bool {
+	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(leaf.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageAny
+	})
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

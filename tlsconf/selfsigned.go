@@ -1,0 +1,235 @@
+package tlsconf
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	lifetime  = 10 // years
+	clockSlip = 24 * time.Hour
+
+	maxCommonName = 64 // ub-common-name, RFC 5280 appendix A.1; the names that count are the SANs
+)
+
+// paths of the self-signed pair under the state directory.
+func (c Config) selfSignedDir() string { return filepath.Join(c.StateDir, "tls") }
+func (c Config) selfSignedCrt() string { return filepath.Join(c.selfSignedDir(), "self-signed.crt") }
+func (c Config) selfSignedKey() string { return filepath.Join(c.selfSignedDir(), "self-signed.key") }
+
+// ensureSelfSigned loads the kept pair, or makes and keeps a new one.
+func ensureSelfSigned(cfg Config, log *slog.Logger, now time.Time) (*pair, error) {
+	p, why, err := loadSelfSigned(cfg, now)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		return p, nil
+	}
+	if why == "" {
+		log.Info("making a self-signed certificate", "file", cfg.selfSignedCrt())
+	} else {
+		log.Warn("making a new self-signed certificate: phones that trust the former file need the new one",
+			"file", cfg.selfSignedCrt(), "reason", why)
+	}
+	if err := makeSelfSigned(cfg, now); err != nil {
+		return nil, err
+	}
+	p, err = loadPair(cfg.selfSignedCrt(), cfg.selfSignedKey())
+	if err != nil {
+		return nil, fmt.Errorf("edge.state_dir: load the certificate just made: %w", err)
+	}
+	p.desc = describe(p.cert.Leaf, cfg.selfSignedCrt(), true)
+	return p, nil
+}
+
+// loadSelfSigned returns the kept pair, or nil and why it will not do; the
+// reason is empty when there is none yet.
+func loadSelfSigned(cfg Config, now time.Time) (p *pair, why string, err error) {
+	for _, f := range []string{cfg.selfSignedCrt(), cfg.selfSignedKey()} {
+		switch _, err := os.Lstat(f); {
+		case errors.Is(err, os.ErrNotExist):
+			return nil, "", nil
+		case err != nil:
+			return nil, "", fmt.Errorf("edge.state_dir: %w", readFault(f, err))
+		}
+	}
+	p, err = loadPair(cfg.selfSignedCrt(), cfg.selfSignedKey())
+	switch {
+	case errors.Is(err, ErrKeyExposed), errors.Is(err, os.ErrPermission):
+		// Not ours to repair in silence: someone opened it, or we are not
+		// the user who made it.
+		return nil, "", fmt.Errorf("edge.state_dir: %w", stripKey(err))
+	case err != nil:
+		return nil, "the kept pair does not load", nil
+	}
+	if why := unfit(cfg, p.cert.Leaf, now); why != "" {
+		return nil, why, nil
+	}
+	p.desc = describe(p.cert.Leaf, cfg.selfSignedCrt(), true)
+	return p, "", nil
+}
+
+// stripKey drops the "tls.key: " that names a key the operator did not set.
+func stripKey(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// unfit says why a kept certificate no longer serves, or nothing.
+func unfit(cfg Config, leaf *x509.Certificate, now time.Time) string {
+	switch {
+	case now.Add(soon).After(leaf.NotAfter):
+		return "the kept one expires on " + day(leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		return "the kept one is valid only from " + day(leaf.NotBefore)
+	}
+	names, ips := holders(cfg)
+	for _, name := range names {
+		if !slices.Contains(leaf.DNSNames, name) {
+			return "the kept one does not name " + name
+		}
+	}
+	for _, ip := range ips {
+		if !slices.ContainsFunc(leaf.IPAddresses, ip.Equal) {
+			return "the kept one does not name " + ip.String()
+		}
+	}
+	return ""
+}
+
+// holders is whom the self-signed certificate names: what the Config asks for,
+// and this machine to itself, for tests on the spot.
+func holders(cfg Config) (names []string, ips []net.IP) {
+	for _, n := range append(slices.Clone(cfg.Names), "localhost") {
+		if n = strings.ToLower(n); !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	loopback := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	for _, a := range append(slices.Clone(cfg.IPs), loopback...) {
+		ip := net.IP(a.Unmap().WithZone("").AsSlice())
+		if !slices.ContainsFunc(ips, ip.Equal) {
+			ips = append(ips, ip)
+		}
+	}
+	return names, ips
+}
+
+func makeSelfSigned(cfg Config, now time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("generate key: %w", err)
+	}
+	tmpl, err := template(cfg, now)
+	if err != nil {
+		return err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("sign certificate: %w", err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode key: %w", err)
+	}
+	if err := os.MkdirAll(cfg.selfSignedDir(), 0o700); err != nil {
+		return stateFault(err)
+	}
+	// The key goes first. A crash in between leaves a pair that does not
+	// match, which the next start replaces.
+	if err := replaceFile(cfg.selfSignedKey(), "PRIVATE KEY", keyDER, 0o600); err != nil {
+		return stateFault(err)
+	}
+	if err := replaceFile(cfg.selfSignedCrt(), "CERTIFICATE", der, 0o644); err != nil {
+		return stateFault(err)
+	}
+	return nil
+}
+
+// template is a leaf and its own trust anchor in one: phones' menus and several
+// TLS libraries take a CA file only if it says CA:TRUE. That would let a thief of
+// the key sign for any name at all, hence the name constraints and the path
+// length. They are not marked critical, because libraries on phones that don't
+// know them would then refuse the file (RFC 5280 section 4.2.1.10).
+func template(cfg Config, now time.Time) (*x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("draw serial number: %w", err)
+	}
+	names, ips := holders(cfg)
+	ranges := make([]*net.IPNet, len(ips))
+	for i, ip := range ips {
+		ranges[i] = &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}
+	}
+	subject := names[0]
+	if len(subject) > maxCommonName {
+		subject = "sallyport"
+	}
+	return &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: subject, Organization: []string{"sallyport self-signed"}},
+		NotBefore:             now.Add(-clockSlip),
+		NotAfter:              now.AddDate(lifetime, 0, 0),
+		DNSNames:              names,
+		IPAddresses:           ips,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		PermittedDNSDomains:   names,
+		PermittedIPRanges:     ranges,
+	}, nil
+}
+
+// replaceFile writes a PEM file so that a reader finds the old one or the new
+// one, whole. CreateTemp's mode is 0600, so a key is never open to others.
+func replaceFile(path, block string, der []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails harmlessly once renamed
+	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}))
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func stateFault(err error) error {
+	return fmt.Errorf("edge.state_dir: keep the self-signed certificate: %w; let the user sallyport runs as write there", err)
+}
+
+// pending describes the certificate that the next start will make.
+func pending(cfg Config, why string) Description {
+	names, ips := holders(cfg)
+	d := Description{SelfSigned: true, Pending: true, File: cfg.selfSignedCrt(), Names: names}
+	for _, ip := range ips {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			d.IPs = append(d.IPs, a)
+		}
+	}
+	if why != "" {
+		d.Warnings = []string{why + ": a new one will be made, and phones that trust the former file need the new one"}
+	}
+	return d
+}
