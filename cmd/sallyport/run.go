@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// partingTime is how long the messages that end the last calls may take.
-const partingTime = time.Second
+// partingTime is for the messages that end the last calls to leave.
+const partingTime = 500 * time.Millisecond
 
 func runCommand(c console, args []string) int {
 	flags := newFlags("run")
@@ -103,24 +103,19 @@ func (e *edge) leave(ctx, hurry context.Context) {
 	for _, l := range e.listeners {
 		l.StopAccepting()
 	}
-	e.log.Info("shutting down: no new calls", "calls", e.proxy.Stats().Calls, "wait", e.drain)
+	calls := e.proxy.Stats().Calls
+	e.log.Info("shutting down: no new calls", "calls", calls, "wait", e.drain)
 	patience, cancel := context.WithTimeout(hurry, e.drain)
 	defer cancel()
 	stop := context.AfterFunc(ctx, cancel) // a part that fails meanwhile ends the wait
 	defer stop()
 	e.proxy.Drain(patience)
-	e.part()
-	e.log.Info("shut down")
-}
-
-// part gives the last BYEs time to be answered, so that neither end is left in a
-// call that is over.
-func (e *edge) part() {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(partingTime); time.Now().Before(deadline); <-tick.C {
-		if e.proxy.Stats().Transactions == 0 {
-			return
+	if calls > 0 && patience.Err() != nil {
+		// The rest was hung up. Neither end may be left in a call that is over.
+		select {
+		case <-time.After(partingTime):
+		case <-ctx.Done():
 		}
 	}
+	e.log.Info("shut down")
 }

@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// Names and labels are what dashboards and alerts are made of: a change here
+// breaks those of every operator.
+func TestSources(t *testing.T) {
+	flows := flow.Stats{Open: 1, Accepted: 2, Handshakes: 3, Events: map[string]uint64{"handshake_failed": 4}}
+	sources := []Source{
+		Policy(func() policy.Stats {
+			return policy.Stats{Connections: 5, Sources: 6, Rules: []policy.RuleStats{{Rule: "policy.deny", Allowed: 7, Refused: 8}}}
+		}),
+		Flows("127.0.0.1:5061", func() flow.Stats { return flows }),
+		Flows("127.0.0.1:5060", func() flow.Stats { return flows }),
+		SIP(func() sipproxy.Stats {
+			return sipproxy.Stats{
+				Calls: 9, Bindings: 10, Transactions: 11, CallsFromPhones: 12, CallsToPhones: 13, StrayResponses: 14,
+				Requests: map[sipproxy.RequestKind]uint64{{Side: "secure", Method: "INVITE"}: 15},
+				Refused:  map[int]uint64{403: 16}, Ended: map[string]uint64{"phone hung up": 17},
+			}
+		}),
+		Media(func() media.Stats {
+			return media.Stats{
+				Sessions: 18, Streams: 19, Inward: media.Counts{RTP: 20, RTCP: 21, Bytes: 22}, Outward: media.Counts{RTP: 23},
+				Drops: map[string]uint64{"auth_failed": 24},
+			}
+		}),
+	}
+	w := httptest.NewRecorder()
+	metricsHandler(sources).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	for _, want := range []string{
+		`policy_connections 5`, `policy_sources 6`,
+		`policy_verdicts_total{rule="policy.deny",verdict="allow"} 7`, `policy_verdicts_total{rule="policy.deny",verdict="refuse"} 8`,
+		`flows{socket="127.0.0.1:5061"} 1`, `flows{socket="127.0.0.1:5060"} 1`, `flows_accepted_total{socket="127.0.0.1:5061"} 2`,
+		`flow_handshakes{socket="127.0.0.1:5061"} 3`, `flow_events_total{event="handshake_failed",socket="127.0.0.1:5061"} 4`,
+		`calls 9`, `bindings 10`, `transactions 11`, `calls_total{caller="phone"} 12`, `calls_total{caller="pbx"} 13`,
+		`stray_responses_total 14`, `requests_total{method="INVITE",side="secure"} 15`, `requests_refused_total{status="403"} 16`,
+		`calls_ended_total{reason="phone hung up"} 17`, `media_sessions 18`, `media_streams 19`,
+		`media_packets_total{direction="inward",protocol="rtp"} 20`, `media_packets_total{direction="inward",protocol="rtcp"} 21`,
+		`media_bytes_total{direction="inward"} 22`, `media_packets_total{direction="outward",protocol="rtp"} 23`,
+		`media_drops_total{reason="auth_failed"} 24`,
+	} {
+		if !strings.Contains(w.Body.String(), "\nsallyport_"+want+"\n") {
+			t.Errorf("no line sallyport_%s", want)
+		}
+	}
+}

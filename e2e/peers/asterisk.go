@@ -1,0 +1,157 @@
+package peers
+
+import (
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+)
+
+//go:embed asterisk/*.conf
+var asteriskFiles embed.FS
+
+// AsteriskConfig chooses what differs from test to test.
+type AsteriskConfig struct {
+	DirectMedia string // "no" unless set
+	General     string // lines for sip.conf's [general]
+}
+
+// Asterisk is a running Asterisk 16 with chan_sip.
+type Asterisk struct {
+	*Process
+	lab  *Lab
+	conf string // asterisk.conf
+	Dir  string // recordings are in here
+}
+
+// StartAsterisk runs Asterisk on the lab's PBX host, and returns when it has
+// booted. Users are 1001 to 1020 with the password secret-<user>; see
+// asterisk/extensions.conf for the numbers.
+func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
+	l.t.Helper()
+	if _, err := os.Stat("/usr/lib/asterisk/modules/chan_sip.so"); err != nil {
+		l.t.Fatalf("find Asterisk 16: %v; run make peers", err)
+	}
+	if c.DirectMedia == "" {
+		c.DirectMedia = "no"
+	}
+	a := &Asterisk{lab: l, Dir: filepath.Join(l.Dir, "asterisk")}
+	a.conf = filepath.Join(a.Dir, "asterisk.conf")
+	for _, d := range []string{"var", "run", "log", "spool", "db"} {
+		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	a.write(c)
+	a.Process = l.start("asterisk", l.PBX.Command("/usr/sbin/asterisk", "-C", a.conf, "-f", "-n", "-U", "root"))
+	Until(l.t, 20*time.Second, "Asterisk to boot", func() bool {
+		if !a.Running() {
+			l.t.Fatalf("Asterisk ended: %v", a.err)
+		}
+		out, err := a.CLI("core waitfullybooted")
+		return err == nil && strings.Contains(out, "fully booted")
+	})
+	return a
+}
+
+func (a *Asterisk) write(c AsteriskConfig) {
+	a.lab.t.Helper()
+	users := make([]string, 20)
+	for i := range users {
+		users[i] = strconv.Itoa(1001 + i)
+	}
+	all, err := template.ParseFS(asteriskFiles, "asterisk/*.conf")
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	for _, t := range all.Templates() {
+		f, err := os.Create(filepath.Join(a.Dir, t.Name()))
+		if err != nil {
+			a.lab.t.Fatal(err)
+		}
+		err = t.Execute(f, map[string]any{"Dir": a.Dir, "Users": users, "Config": c, "Addr": PBXAddr})
+		f.Close()
+		if err != nil {
+			a.lab.t.Fatalf("write %s: %v", t.Name(), err)
+		}
+	}
+	for _, name := range []string{"cdr", "cel", "features", "ccss", "udptl", "acl", "indications"} {
+		if err := os.WriteFile(filepath.Join(a.Dir, name+".conf"), nil, 0o600); err != nil {
+			a.lab.t.Fatal(err)
+		}
+	}
+}
+
+// CLI runs one console command.
+func (a *Asterisk) CLI(command string) (string, error) {
+	out, err := a.lab.PBX.Command("/usr/sbin/asterisk", "-C", a.conf, "-rx", command).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("run Asterisk command %q: %w", command, err)
+	}
+	return string(out), nil
+}
+
+// Must runs one console command, which must not fail.
+func (a *Asterisk) Must(command string) string {
+	a.lab.t.Helper()
+	out, err := a.CLI(command)
+	if err != nil {
+		a.lab.t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// Contact is what a user is registered at, or nothing.
+func (a *Asterisk) Contact(user string) string {
+	a.lab.t.Helper()
+	for _, line := range strings.Split(a.Must("sip show peer "+user), "\n") {
+		key, value, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(key) == "Reg. Contact" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// Registered counts the users that have a contact.
+func (a *Asterisk) Registered() int {
+	a.lab.t.Helper()
+	n := 0
+	for _, line := range strings.Split(a.Must("sip show peers"), "\n") {
+		f := strings.Fields(line)
+		if len(f) > 1 && strings.Contains(f[0], "/") && f[1] != "(Unspecified)" {
+			n++
+		}
+	}
+	return n
+}
+
+// Channels counts the channels of calls.
+func (a *Asterisk) Channels() int {
+	a.lab.t.Helper()
+	for _, line := range strings.Split(a.Must("core show channels count"), "\n") {
+		if n, ok := strings.CutSuffix(strings.TrimSpace(line), " active channels"); ok {
+			count, _ := strconv.Atoi(n)
+			return count
+		}
+		if strings.TrimSpace(line) == "1 active channel" {
+			return 1
+		}
+	}
+	return 0
+}
+
+// Originate calls a user and connects it to an extension, without waiting.
+func (a *Asterisk) Originate(user, extension string) {
+	a.lab.t.Helper()
+	a.Must(fmt.Sprintf("channel originate SIP/%s extension %s@phones", user, extension))
+}
+
+// Recording reads what extension 610 recorded under a name.
+func (a *Asterisk) Recording(name string) (samples []int16, rate int, err error) {
+	return ReadWAV(filepath.Join(a.Dir, name+".wav"))
+}

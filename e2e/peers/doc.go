@@ -1,0 +1,9 @@
+// Package peers starts the real peers of the end-to-end tests, each in a
+// network namespace of its own: Asterisk, baresip, SIPp, tshark, and the edge
+// under test. It imports nothing of sallyport: the edge is the built binary.
+//
+// A Lab is made for one test. It owns namespaces and processes, and takes all
+// down at the test's end; if the test failed, it first prints the SIP ladder
+// and each peer's log. A peer that is missing fails the test, with the command
+// that installs it. Processes are stopped by their pid, and die with the test.
+package peers

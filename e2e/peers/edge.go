@@ -1,0 +1,149 @@
+package peers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Edge is the binary under test.
+type Edge struct {
+	*Process
+	lab    *Lab
+	config string
+	State  string // its state folder
+	client *http.Client
+}
+
+const edgeConfig = `
+[edge]
+domain = "pbx.example.com"
+public_ip = "203.0.113.7"
+plain_ip = "10.0.0.1"
+state_dir = %q
+[sip]
+tls_listen = "203.0.113.7:5061"
+plain_listen = "10.0.0.1:5060"
+[pbx]
+address = "10.0.0.5:5060"
+[admin]
+listen = "127.0.0.1:9060"
+[log]
+level = "debug"
+format = "json"
+`
+
+// StartEdge runs the edge, and returns when it is healthy. extra is appended
+// to its configuration.
+func StartEdge(l *Lab, extra string) *Edge {
+	l.t.Helper()
+	e := &Edge{lab: l, State: filepath.Join(l.Dir, "state"), config: filepath.Join(l.Dir, "sallyport.toml")}
+	if err := os.WriteFile(e.config, []byte(fmt.Sprintf(edgeConfig, e.State)+extra), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	e.client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+			err = l.Edge.Do(func() error {
+				c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+				return err
+			})
+			return c, err
+		},
+	}}
+	e.Start()
+	l.edge = e
+	return e
+}
+
+// Start runs the binary again after Stop, with the same state.
+func (e *Edge) Start() {
+	e.lab.t.Helper()
+	bin := os.Getenv("SALLYPORT_BIN")
+	if bin == "" {
+		_, here, _, _ := runtime.Caller(0)
+		bin = filepath.Join(filepath.Dir(here), "..", "..", "bin", "sallyport")
+	}
+	if _, err := os.Stat(bin); err != nil {
+		e.lab.t.Fatalf("find the edge: %v; run make build", err)
+	}
+	e.Process = e.lab.start("edge", e.lab.Edge.Command(bin, "run", "-config", e.config))
+	Until(e.lab.t, 10*time.Second, "the edge to be healthy", func() bool {
+		if !e.Running() {
+			e.lab.t.Fatal("the edge ended")
+		}
+		_, err := e.get("/healthz")
+		return err == nil
+	})
+}
+
+// CAFile is the certificate that phones must trust.
+func (e *Edge) CAFile() string { return filepath.Join(e.State, "tls", "self-signed.crt") }
+
+func (e *Edge) get(path string) (string, error) {
+	res, err := e.client.Get("http://127.0.0.1:9060" + path)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("get %s: %s", path, res.Status)
+	}
+	return string(b), err
+}
+
+// Metrics reads all metrics, by name with labels.
+func (e *Edge) Metrics() map[string]float64 {
+	e.lab.t.Helper()
+	text, err := e.get("/metrics")
+	if err != nil {
+		e.lab.t.Fatalf("read metrics: %v", err)
+	}
+	m := make(map[string]float64)
+	for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
+		name, value, ok := cutLast(s.Text())
+		if v, err := strconv.ParseFloat(value, 64); ok && err == nil && !strings.HasPrefix(name, "#") {
+			m[name] = v
+		}
+	}
+	return m
+}
+
+// Metric sums the metrics whose name with labels begins so.
+func (e *Edge) Metric(prefix string) float64 {
+	e.lab.t.Helper()
+	sum := 0.0
+	for name, v := range e.Metrics() {
+		if strings.HasPrefix(name, prefix) {
+			sum += v
+		}
+	}
+	return sum
+}
+
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, ' ')
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// Descriptors counts the open files of the process.
+func (e *Edge) Descriptors() int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", e.Pid()))
+	if err != nil {
+		e.lab.t.Fatalf("count descriptors: %v", err)
+	}
+	return len(entries)
+}

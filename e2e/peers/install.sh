@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Installs the real peers of the end-to-end tests on a Debian 12 machine, as
+# root. It may be run again: what is there is left alone, in well under a
+# second. Everything of its own stays in one cache folder; /etc/apt is not
+# touched.
+set -euo pipefail
+
+cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
+export DEBIAN_FRONTEND=noninteractive
+apt_wait="-o DPkg::Lock::Timeout=300"
+mkdir -p "$cache/stamps"
+
+say() { echo "peers: $*"; }
+die() {
+	echo "peers: $*" >&2
+	exit 1
+}
+
+# stamp NAME VERSION COMMAND: runs COMMAND unless it succeeded before.
+stamp() {
+	local file="$cache/stamps/$1-$2"
+	[ -e "$file" ] && "$3" present && return 0
+	say "install $1"
+	local log="$cache/$1.log"
+	# In a shell of its own: in a condition, bash would ignore set -e.
+	if ! bash -euo pipefail -c "$(declare -f "$3" mirror); cache='$cache' apt_wait='$apt_wait'; $3 install" >"$log" 2>&1; then
+		tail -n 25 "$log" >&2
+		die "could not install $1; the whole log is $log. Is the package mirror reachable?"
+	fi
+	"$3" present || die "$1 was installed but does not work; see $log"
+	touch "$file"
+}
+
+mirror() {
+	local m
+	m=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null || true)
+	[ -n "$m" ] || m=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true)
+	[ -n "$m" ] || { echo "no package source in /etc/apt" >&2; return 1; }
+	echo "$m"
+}
+
+# What bookworm has as it is.
+packages() {
+	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap debian-archive-keyring ca-certificates"
+	case $1 in
+	present)
+		local tool
+		for tool in tshark baresip mmdebstrap openssl ip ss iptables; do
+			command -v "$tool" >/dev/null || return 1
+		done
+		;;
+	install)
+		apt-get $apt_wait -q update
+		# shellcheck disable=SC2086 # a list of words
+		apt-get $apt_wait -q -y --no-install-recommends install $list
+		;;
+	esac
+}
+
+# Asterisk 16 with chan_sip, the last that Debian built it into, beside the
+# system's packages: apt gets a configuration, lists and a cache of its own.
+asterisk() {
+	case $1 in
+	present) [ -x /usr/sbin/asterisk ] && [ -e /usr/lib/asterisk/modules/chan_sip.so ] ;;
+	install)
+		local p="$cache/apt" m
+		m=$(mirror)
+		rm -rf "$p" && mkdir -p "$p/lists/partial" "$p/cache/archives/partial"
+		cp -r /etc/apt "$p/etc"
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m bullseye main" >"$p/etc/sources.list.d/bullseye.list"
+		printf 'Package: *\nPin: release n=bullseye\nPin-Priority: 100\n' >"$p/etc/preferences.d/bullseye"
+		local o="-o Acquire::Check-Valid-Until=false -o Dir::Etc=$p/etc -o Dir::State::lists=$p/lists -o Dir::Cache=$p/cache $apt_wait"
+		apt-get $o -q update
+		apt-get $o -q -y --no-install-recommends install asterisk asterisk-modules
+		;;
+	esac
+}
+
+# A root of Debian's testing suite: SIPp 3.8, which has TLS and SRTP.
+forky() {
+	local root="$cache/forky"
+	case $1 in
+	present) [ -x "$root/usr/bin/sipp" ] ;;
+	install)
+		local m
+		m=$(mirror)
+		rm -rf "$root" "$root.new"
+		# A mirror that is a snapshot has a Release file past its date.
+		mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+			--aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+			--include=sip-tester,ca-certificates forky "$root.new" \
+			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m forky main"
+		mv "$root.new" "$root"
+		;;
+	esac
+}
+
+[ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
+exec 9>"$cache/lock"
+flock 9
+stamp packages 1 packages
+stamp asterisk16 1 asterisk
+stamp sipp38 1 forky

@@ -1,0 +1,136 @@
+package peers
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// SIPp is one run of SIPp 3.8, from a root of Debian's testing suite.
+type SIPp struct {
+	*Process
+	lab   *Lab
+	stats string
+}
+
+// SIPpResult is what a run counted.
+type SIPpResult struct {
+	Exit               int
+	Successful, Failed int
+}
+
+// StartSIPp runs a scenario over TLS against the edge from a host.
+func StartSIPp(h *Host, scenario string, args ...string) *SIPp {
+	l := h.lab
+	l.t.Helper()
+	root := filepath.Join(cacheDir(), "forky")
+	loaders, _ := filepath.Glob(filepath.Join(root, "usr/lib/*/ld-linux-*.so.*"))
+	if len(loaders) == 0 {
+		l.t.Fatalf("find SIPp 3.8 in %s: run make peers", root)
+	}
+	dir, err := os.MkdirTemp(l.Dir, "sipp")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := clientPair(cert, key); err != nil { // SIPp wants one, whoever asks for it
+		l.t.Fatal(err)
+	}
+	s := &SIPp{lab: l, stats: filepath.Join(dir, "stats.csv")}
+	all := []string{
+		"--library-path", filepath.Dir(loaders[0]), filepath.Join(root, "usr/bin/sipp"),
+		EdgeOutside + ":5061", "-sf", scenario, "-i", h.Addr.String(), "-nostdin",
+		"-tls_cert", cert, "-tls_key", key, "-trace_stat", "-stf", s.stats, "-fd", "1",
+		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
+	}
+	cmd := h.Command(loaders[0], append(all, args...)...)
+	cmd.Dir = dir
+	s.Process = l.start("sipp", cmd)
+	return s
+}
+
+// Result waits for the run to end and reads its figures.
+func (s *SIPp) Result(timeout time.Duration) SIPpResult {
+	s.lab.t.Helper()
+	exit, err := s.Wait(timeout)
+	if err != nil {
+		s.lab.t.Fatal(err)
+	}
+	f, err := os.Open(s.stats)
+	if err != nil {
+		s.lab.t.Fatalf("read SIPp's figures: %v", err)
+	}
+	defer f.Close()
+	var head, last []string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		fields := strings.Split(sc.Text(), ";")
+		if head == nil {
+			head = fields
+		} else {
+			last = fields
+		}
+	}
+	r := SIPpResult{Exit: exit}
+	for i, name := range head {
+		if i >= len(last) {
+			break
+		}
+		n, _ := strconv.Atoi(last[i])
+		switch name {
+		case "SuccessfulCall(C)":
+			r.Successful = n
+		case "FailedCall(C)":
+			r.Failed = n
+		}
+	}
+	return r
+}
+
+func cacheDir() string {
+	if d := os.Getenv("SALLYPORT_CACHE"); d != "" {
+		return d
+	}
+	if d := os.Getenv("XDG_CACHE_HOME"); d != "" {
+		return filepath.Join(d, "sallyport")
+	}
+	home, _ := os.UserHomeDir()
+	return filepath.Join(home, ".cache", "sallyport")
+}
+
+// clientPair makes a certificate that means nothing to anybody.
+func clientPair(certFile, keyFile string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make key: %w", err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sipp"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		return fmt.Errorf("make certificate: %w", err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode key: %w", err)
+	}
+	if err := os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), 0o600); err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	return nil
+}
