@@ -55,6 +55,7 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 		out, err := a.CLI("core waitfullybooted")
 		return err == nil && strings.Contains(out, "fully booted")
 	})
+	a.Log = filepath.Join(a.Dir, "log", "full")
 	return a
 }
 
@@ -79,7 +80,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 			a.lab.t.Fatalf("write %s: %v", t.Name(), err)
 		}
 	}
-	for _, name := range []string{"cdr", "cel", "features", "ccss", "udptl", "acl", "indications"} {
+	for _, name := range []string{"cdr", "cel", "features", "ccss", "udptl", "acl", "indications", "pjproject"} {
 		if err := os.WriteFile(filepath.Join(a.Dir, name+".conf"), nil, 0o600); err != nil {
 			a.lab.t.Fatal(err)
 		}
