@@ -1,58 +1,187 @@
 package e2e
 
 import (
-	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// office is what most cases need: a PBX, an edge, and phones.
-type office struct {
-	*peers.Lab
-	t    *testing.T
-	pbx  *peers.Asterisk
-	edge *peers.Edge
-}
-
-func newOffice(t *testing.T) *office {
-	t.Helper()
-	l := peers.NewLab(t)
-	return &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{}), edge: peers.StartEdge(l, "")}
-}
-
-// phone starts a registered baresip that speaks a tone.
-func (o *office) phone(user string, hz float64) *peers.Baresip {
-	o.t.Helper()
-	return peers.StartBaresip(o.Phone(user), peers.BaresipConfig{User: user, CAFile: o.edge.CAFile(), ToneHz: hz, AutoAnswer: true})
-}
+const suite = "AES_CM_128_HMAC_SHA1_80"
 
 func TestCallOut(t *testing.T) {
 	o := newOffice(t)
 	phone := o.phone("1001", 700)
-	phone.Dial("602")
+	for number, hz := range map[string]float64{"602": 1004, "600": 700} {
+		phone.Dial(number)
+		phone.Event("CALL_ESTABLISHED", 10*time.Second)
+		phone.Hears(hz, 10*time.Second)
+		phone.Hangup()
+		phone.Event("CALL_CLOSED", 5*time.Second)
+		o.idle()
+	}
+}
+
+func TestCallIn(t *testing.T) {
+	o := newOffice(t)
+	phone := o.phone("1001", 700)
+	o.pbx.Originate("1001", "610")
 	phone.Event("CALL_ESTABLISHED", 10*time.Second)
 	phone.Hears(1004, 10*time.Second)
-	phone.Hangup()
+	o.pbx.Must("channel request hangup all")
+	phone.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()
-	phone.Dial("600")
-	phone.Event("CALL_ESTABLISHED", 10*time.Second)
-	phone.Hears(700, 10*time.Second)
-	phone.Hangup()
+	o.pbxHeard(700)
+}
+
+// pbxHeard checks what extension 610 recorded.
+func (o *office) pbxHeard(hz float64) {
+	o.t.Helper()
+	var got, share float64
+	peers.Until(o.t, 5*time.Second, "Asterisk's recording of the phone's tone", func() bool {
+		samples, rate, err := o.pbx.Recording("heard")
+		if err != nil || len(samples) < rate {
+			return false
+		}
+		got, share = peers.Tone(samples, rate)
+		return peers.Near(got, hz) && share > 0.8
+	})
+	o.t.Logf("Asterisk heard %.1f Hz, %.0f %% of the sound", got, 100*share)
+}
+
+func TestPhoneToPhone(t *testing.T) {
+	o := newOffice(t)
+	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
+	anna.Dial("1002")
+	anna.Event("CALL_ESTABLISHED", 10*time.Second)
+	ben.Event("CALL_ESTABLISHED", 10*time.Second)
+	anna.Hears(1300, 10*time.Second)
+	ben.Hears(700, 10*time.Second)
+	ben.Hangup()
+	anna.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()
 }
 
-// idle waits until nobody has a call.
-func (o *office) idle() {
-	o.t.Helper()
-	peers.Until(o.t, 10*time.Second, "the edge to have no call", func() bool { return o.edge.Metric("sallyport_calls ") == 0 })
-	peers.Until(o.t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
-}
-func TestZ(t *testing.T) {
+func TestCancelBeforeAnswer(t *testing.T) {
 	o := newOffice(t)
-	t.Log(o.pbx.Must("module show"))
-	t.Log(o.pbx.Must("module load res_rtp_asterisk.so"))
-	b, _ := os.ReadFile(o.pbx.Log)
-	t.Log(string(b))
+	phone := o.phone("1001", 700)
+	phone.Dial("605")
+	phone.Event("CALL_RINGING", 10*time.Second)
+	phone.Hangup()
+	phone.Event("CALL_CLOSED", 5*time.Second)
+	o.idle()
+	t.Run("PBX gives up", func(t *testing.T) {
+		ringing := o.registered("1002")
+		caller := o.registered("1003")
+		cancelled := make(chan *peers.Message, 1)
+		go func() { // ends when the call is cancelled; waited for below
+			_, m := caller.Cancelled("1002", caller.NewMedia(suite).Offer())
+			cancelled <- m
+		}()
+		inv := ringing.Expect("INVITE", 5*time.Second)
+		ringing.Answer(inv, 180, "Ringing", "")
+		cancel := ringing.Expect("CANCEL", 5*time.Second)
+		ringing.Answer(cancel, 200, "OK", "")
+		ringing.Answer(inv, 487, "Request Terminated", "")
+		ringing.Expect("ACK", 5*time.Second)
+		if m := <-cancelled; m.Status() != 487 {
+			t.Fatalf("the cancelled call ended with %s, want 487", m.Start)
+		}
+		o.idle()
+	})
+}
+
+func TestBusy(t *testing.T) {
+	o := newOffice(t)
+	phone := o.phone("1001", 700)
+	phone.Dial("603")
+	if e := phone.Event("CALL_CLOSED", 10*time.Second); !strings.Contains(e.Param, "486") {
+		t.Fatalf("a busy number was told as %q, want 486", e.Param)
+	}
+	o.idle()
+
+	callee, caller := o.registered("1002"), o.registered("1003")
+	for _, c := range []struct {
+		name   string
+		status int
+		reason string
+		caller int
+	}{
+		{"busy", 486, "Busy Here", 486},
+		{"declined", 603, "Decline", 603},
+		{"unavailable", 480, "Temporarily Unavailable", 480},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			answered := make(chan *peers.Message, 1)
+			go func() { // ends with the call's answer; waited for below
+				_, m := caller.Invite("1002", caller.NewMedia(suite).Offer())
+				answered <- m
+			}()
+			inv := callee.Expect("INVITE", 5*time.Second)
+			callee.Answer(inv, c.status, c.reason, "")
+			callee.Expect("ACK", 5*time.Second)
+			if m := <-answered; m.Status() < 400 {
+				t.Fatalf("the refused call was answered %s", m.Start)
+			} else {
+				t.Logf("the callee's %d reached the caller as %s", c.status, m.Start)
+			}
+			o.idle()
+		})
+	}
+}
+
+func TestHangupByPBX(t *testing.T) {
+	o := newOffice(t)
+	phone := o.phone("1001", 700)
+	phone.Dial("606") // hangs up two seconds after it answered
+	phone.Event("CALL_ESTABLISHED", 10*time.Second)
+	phone.Event("CALL_CLOSED", 10*time.Second)
+	o.idle()
+}
+
+func TestHangupByPhone(t *testing.T) {
+	o := newOffice(t)
+	phone := o.phone("1001", 700)
+	phone.Dial("602")
+	phone.Event("CALL_ESTABLISHED", 10*time.Second)
+	if o.pbx.Channels() != 1 {
+		t.Fatal("Asterisk has no call")
+	}
+	phone.Hangup()
+	phone.Event("CALL_CLOSED", 5*time.Second)
+	o.idle()
+}
+
+func TestOptionsInDialog(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d, m := phone.Invite("602", media.Offer())
+	if m.Status() != 200 {
+		t.Fatalf("the call was answered %s", m.Start)
+	}
+	if m := d.Request("OPTIONS", ""); m.Status() != 200 {
+		t.Fatalf("OPTIONS inside the call was answered %s", m.Start)
+	}
+	if m := d.Request("BYE", ""); m.Status() != 200 {
+		t.Fatalf("BYE was answered %s", m.Start)
+	}
+	o.idle()
+	if m := d.Request("OPTIONS", ""); m.Status() != 481 {
+		t.Fatalf("OPTIONS after the call was answered %s, want 481", m.Start)
+	}
+}
+
+// Sound before the answer reaches the phone.
+func TestEarlyMedia(t *testing.T) {
+	o := newOffice(t)
+	phone := o.phone("1001", 700)
+	phone.Dial("607")
+	phone.Event("CALL_PROGRESS", 10*time.Second)
+	phone.Event("CALL_ESTABLISHED", 10*time.Second)
+	phone.Hears(1004, 10*time.Second)
+	phone.Hangup()
+	phone.Event("CALL_CLOSED", 5*time.Second)
+	o.idle()
 }

@@ -109,13 +109,19 @@ func (a *Asterisk) Must(command string) string {
 // Contact is what a user is registered at, or nothing.
 func (a *Asterisk) Contact(user string) string {
 	a.lab.t.Helper()
+	contact := ""
 	for _, line := range strings.Split(a.Must("sip show peer "+user), "\n") {
 		key, value, _ := strings.Cut(line, ":")
-		if strings.TrimSpace(key) == "Reg. Contact" {
-			return strings.TrimSpace(value)
+		switch value = strings.TrimSpace(value); strings.TrimSpace(key) {
+		case "Addr->IP":
+			if value == "(null)" { // it forgets the address, and goes on showing the contact
+				return ""
+			}
+		case "Reg. Contact":
+			contact = value
 		}
 	}
-	return ""
+	return contact
 }
 
 // Registered counts the users that have a contact.

@@ -119,14 +119,18 @@ func (e *Edge) Metrics() map[string]float64 {
 	return m
 }
 
-// Metric sums the metrics whose name with labels begins so.
+// Metric sums the metrics whose name with labels begins so. There must be one:
+// a name that is misspelt must not pass for a zero.
 func (e *Edge) Metric(prefix string) float64 {
 	e.lab.t.Helper()
-	sum := 0.0
+	sum, found := 0.0, false
 	for name, v := range e.Metrics() {
-		if strings.HasPrefix(name, prefix) {
-			sum += v
+		if name == prefix || strings.HasPrefix(name, prefix+"{") || strings.ContainsRune(prefix, '{') && strings.HasPrefix(name, prefix) {
+			sum, found = sum+v, true
 		}
+	}
+	if !found {
+		e.lab.t.Fatalf("the edge has no metric %s", prefix)
 	}
 	return sum
 }

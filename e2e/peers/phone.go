@@ -248,3 +248,30 @@ func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...
 	}
 	p.Send(compose(sdp, append(lines, headers...)...))
 }
+
+// Cancelled calls a number, cancels when it rings, and returns the INVITE's
+// final response, which it acknowledges.
+func (p *Phone) Cancelled(number, sdp string) (rang bool, final *Message) {
+	p.t.Helper()
+	uri, id, from := "sip:"+number+"@pbx.example.com", Random(8), fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4))
+	auth := ""
+	for cseq := 1; ; cseq++ {
+		via := p.via()
+		head := func(method string) []string {
+			return []string{method + " " + uri + " SIP/2.0", via, "Max-Forwards: 70", "From: " + from, "Call-ID: " + id, fmt.Sprintf("CSeq: %d %s", cseq, method)}
+		}
+		p.Send(compose(sdp, append(head("INVITE"), "To: <"+uri+">", "Contact: <"+p.Contact()+">", "Content-Type: application/sdp"+auth)...))
+		var m *Message
+		for m = p.Next(5 * time.Second); m.Status() < 200 || m.Method() != "INVITE"; m = p.Next(5 * time.Second) {
+			if m.Status() == 180 && !rang {
+				rang = true
+				p.Send(compose("", append(head("CANCEL"), "To: <"+uri+">")...))
+			}
+		}
+		p.Send(compose("", append(head("ACK"), "To: "+m.Get("To"))...))
+		if m.Status() != 401 || auth != "" {
+			return rang, m
+		}
+		auth = "\r\nAuthorization: " + p.digest(m, "INVITE", uri, "secret-"+p.User)
+	}
+}

@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// office is what most cases need: a PBX, an edge, and a network.
+type office struct {
+	*peers.Lab
+	t    *testing.T
+	pbx  *peers.Asterisk
+	edge *peers.Edge
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	l := peers.NewLab(t)
+	return &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{}), edge: peers.StartEdge(l, "")}
+}
+
+// phone starts a registered baresip that speaks a tone.
+func (o *office) phone(user string, hz float64) *peers.Baresip {
+	o.t.Helper()
+	return peers.StartBaresip(o.Phone(user), peers.BaresipConfig{User: user, CAFile: o.edge.CAFile(), ToneHz: hz, AutoAnswer: true})
+}
+
+// script connects a phone whose bytes the test decides.
+func (o *office) script(user string) *peers.Phone {
+	o.t.Helper()
+	return peers.NewPhone(o.Phone(user), o.edge, user)
+}
+
+// registered connects one and registers it.
+func (o *office) registered(user string) *peers.Phone {
+	o.t.Helper()
+	p := o.script(user)
+	if m := p.Register("secret-"+user, 600, ""); m.Status() != 200 {
+		o.t.Fatalf("registration answered %s", m.Start)
+	}
+	return p
+}
+
+// idle waits until nobody has a call.
+func (o *office) idle() {
+	o.t.Helper()
+	peers.Until(o.t, 10*time.Second, "the edge to have no call", func() bool { return o.edge.Metric("sallyport_calls") == 0 })
+	peers.Until(o.t, 10*time.Second, "the edge to have no media session", func() bool { return o.edge.Metric("sallyport_media_sessions") == 0 })
+	peers.Until(o.t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
+}
