@@ -21,8 +21,13 @@ import (
 type SIPp struct {
 	*Process
 	lab   *Lab
+	dir   string
 	stats string
 }
+
+// SIPpSoundDiffers is the exit status when all calls were good, but not what
+// came back.
+const SIPpSoundDiffers = 253
 
 // SIPpResult is what a run counted.
 type SIPpResult struct {
@@ -30,8 +35,43 @@ type SIPpResult struct {
 	Successful, Failed int
 }
 
-// StartSIPp runs a scenario over TLS against the edge from a host.
+// StartSIPp runs a scenario over TLS against the edge.
 func StartSIPp(h *Host, scenario string, args ...string) *SIPp {
+	l := h.lab
+	l.t.Helper()
+	dir := h.sippDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := clientPair(cert, key); err != nil { // SIPp wants one, whoever asks for it
+		l.t.Fatal(err)
+	}
+	return h.sipp(dir, append([]string{
+		EdgeOutside + ":5061", "-sf", scenario, "-i", h.Addr.String(), "-tls_cert", cert, "-tls_key", key, "-rtpcheck_debug",
+	}, args...)...)
+}
+
+// StartSIPpPBX runs a scenario that answers over UDP, in the place of the PBX.
+func StartSIPpPBX(l *Lab, scenario string, args ...string) *SIPp {
+	l.t.Helper()
+	h := l.PBX
+	s := h.sipp(h.sippDir(), append([]string{"-sf", scenario, "-i", PBXAddr, "-p", "5060", "-t", "u1"}, args...)...)
+	Until(l.t, 5*time.Second, "SIPp to listen", func() bool {
+		return strings.Contains(h.Run(l.t, "ss", "-Hlun"), PBXAddr+":5060")
+	})
+	return s
+}
+
+func (h *Host) sippDir() string {
+	h.lab.t.Helper()
+	dir, err := os.MkdirTemp(h.lab.Dir, "sipp")
+	if err != nil {
+		h.lab.t.Fatal(err)
+	}
+	return dir
+}
+
+// sipp runs the binary from its root: by that root's own loader, so that no
+// chroot is needed and the scenario's files are where they are.
+func (h *Host) sipp(dir string, args ...string) *SIPp {
 	l := h.lab
 	l.t.Helper()
 	root := filepath.Join(cacheDir(), "forky")
@@ -39,25 +79,33 @@ func StartSIPp(h *Host, scenario string, args ...string) *SIPp {
 	if len(loaders) == 0 {
 		l.t.Fatalf("find SIPp 3.8 in %s: run make peers", root)
 	}
-	dir, err := os.MkdirTemp(l.Dir, "sipp")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := clientPair(cert, key); err != nil { // SIPp wants one, whoever asks for it
-		l.t.Fatal(err)
-	}
-	s := &SIPp{lab: l, stats: filepath.Join(dir, "stats.csv")}
+	s := &SIPp{lab: l, dir: dir, stats: filepath.Join(dir, "stats.csv")}
 	all := []string{
-		"--library-path", filepath.Dir(loaders[0]), filepath.Join(root, "usr/bin/sipp"),
-		EdgeOutside + ":5061", "-sf", scenario, "-i", h.Addr.String(), "-nostdin",
-		"-tls_cert", cert, "-tls_key", key, "-trace_stat", "-stf", s.stats, "-fd", "1",
-		"-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
+		"--library-path", filepath.Dir(loaders[0]), filepath.Join(root, "usr/bin/sipp"), "-nostdin",
+		"-trace_stat", "-stf", s.stats, "-fd", "1", "-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
 	}
 	cmd := h.Command(loaders[0], append(all, args...)...)
 	cmd.Dir = dir
 	s.Process = l.start("sipp", cmd)
 	return s
+}
+
+// Verified counts the SRTP packets whose tags SIPp verified, and those whose
+// it could not.
+func (s *SIPp) Verified() (good, bad int) {
+	s.lab.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, "debugafile"))
+	if err != nil {
+		s.lab.t.Fatalf("read SIPp's notes on SRTP: %v", err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if strings.Contains(line, "RXUACAUDIO -- processIncomingPacket() rc ==  0 ") {
+			good++
+		} else if strings.Contains(line, "RXUACAUDIO -- processIncomingPacket() rc == ") {
+			bad++
+		}
+	}
+	return good, bad
 }
 
 // Result waits for the run to end and reads its figures.
