@@ -7,13 +7,15 @@ import (
 	"github.com/sallyport/sallyport/media/packet"
 )
 
-// Trials cost a verification each, and strangers can cause them. The budget
-// keeps what they cost far below what the calls in progress need: at 2 µs a
-// trial, these are some 4 ms of each second.
+// Trials cost a verification each, some 2 µs, and strangers can cause them.
+// Packets that come from where a phone is expected have a budget of their own,
+// so that a flood from elsewhere keeps no call from beginning; and a source
+// that keeps failing is not tried on others' calls any longer.
 const (
-	trialsPerTick  = 2000
-	failsPerSource = 100 // in a tick, from one hash of addresses
-	sourceBuckets  = 1024
+	nearPerTick   = 20_000 // 4 % of a core
+	farPerTick    = 2_000
+	failsPerTick  = 20 // of one hash of sources
+	sourceBuckets = 4096
 )
 
 // table finds the stream of a packet from the secure side. It belongs to the
@@ -25,31 +27,32 @@ type table struct {
 	fresh  []*stream                    // that may latch to a new address
 	all    map[*stream]struct{}
 
-	trials int                   // left in this tick
-	fails  [sourceBuckets]uint16 // in this tick, by a hash of the source
+	// What is left of, and happened in, this tick.
+	near, far int
+	fails     [sourceBuckets]uint16 // by a hash of the source
 }
 
 func newTable() table {
 	return table{
 		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
-		byAddr: make(map[netip.AddrPort][]*stream), all: make(map[*stream]struct{}), trials: trialsPerTick,
+		byAddr: make(map[netip.AddrPort][]*stream), all: make(map[*stream]struct{}), near: nearPerTick, far: farPerTick,
 	}
 }
 
 // refill begins a new tick.
 func (t *table) refill() {
-	t.trials = trialsPerTick
+	t.near, t.far = nearPerTick, farPerTick
 	clear(t.fails[:])
 }
 
-// bucket hashes a source. Ports are left out: one host has many.
-func bucket(a netip.Addr) int {
-	b := a.As16()
+// bucket hashes a source. The port counts: an honest phone may share its
+// address with a host that floods.
+func bucket(a netip.AddrPort) int {
 	h := uint32(2166136261)
-	for _, x := range b {
+	for _, x := range a.Addr().As16() {
 		h = (h ^ uint32(x)) * 16777619 // FNV-1a
 	}
-	return int(h % sourceBuckets)
+	return int((h ^ uint32(a.Port())) * 16777619 % sourceBuckets)
 }
 
 // fromPhone takes a packet of the secure side. Nothing in it is to be
@@ -137,45 +140,47 @@ func (w *worker) duringGrace(l *lane, p []byte) {
 // came from the same host stand first.
 func (w *worker) search(s *secureSocket, key laneKey, p []byte) {
 	t := &w.table
-	from := bucket(key.from.Addr())
-	if t.fails[from] >= failsPerSource {
-		w.drop(nil, DropBudget)
-		return
-	}
 	for _, group := range [...][]*stream{t.byAddr[key.from], t.bySSRC[key.ssrc]} {
 		for _, st := range group {
-			if w.try(st, s, key, p) {
+			if w.try(st, s, key, p, &t.near) {
 				return
 			}
 		}
 	}
-	for _, near := range [...]bool{true, false} {
-		for _, st := range t.fresh {
-			if (st.peers[kindRTP].hint.Addr() == key.from.Addr()) == near && w.try(st, s, key, p) {
-				return
-			}
+	for _, st := range t.fresh {
+		if st.expects(key.from.Addr()) && w.try(st, s, key, p, &t.near) {
+			return
+		}
+	}
+	from := bucket(key.from)
+	if t.fails[from] >= failsPerTick || t.far <= 0 {
+		w.drop(nil, DropBudget)
+		return
+	}
+	for _, st := range t.fresh {
+		if !st.expects(key.from.Addr()) && w.try(st, s, key, p, &t.far) {
+			return
 		}
 	}
 	t.fails[from]++
-	if t.trials <= 0 {
-		w.drop(nil, DropBudget)
-		return
-	}
 	w.drop(nil, DropNoStream)
 }
 
+// expects tells whether a stream's signalling came from that host.
+func (st *stream) expects(host netip.Addr) bool { return st.peers[kindRTP].hint.Addr() == host }
+
 // try verifies a packet under one stream's key, and takes it if it is the
 // stream's. The packet itself stays as it came.
-func (w *worker) try(st *stream, s *secureSocket, key laneKey, p []byte) bool {
-	if st.rx.ctx == nil || w.table.trials <= 0 {
+func (w *worker) try(st *stream, s *secureSocket, key laneKey, p []byte, budget *int) bool {
+	if st.rx.ctx == nil || *budget <= 0 {
 		return false
 	}
-	w.table.trials--
+	*budget--
 	out, why, ok := st.rx.open(st.rx.ctx, w.spare, p, key.kind, &w.head)
 	if !ok {
 		// Most likely another stream's packet. The counter of this one is for
 		// what comes from its own phone's host.
-		if why == DropAuth && st.peers[kindRTP].hint.Addr() == key.from.Addr() {
+		if why == DropAuth && st.expects(key.from.Addr()) {
 			w.drop(st, why)
 		}
 		return false

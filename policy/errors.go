@@ -2,5 +2,5 @@ package policy
 
 import "errors"
 
-// ErrPrefix: an allow or deny entry that is no proper prefix.
+// ErrPrefix means: an allow or deny entry that is no proper prefix.
 var ErrPrefix = errors.New("not a proper prefix")

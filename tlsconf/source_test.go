@@ -451,7 +451,11 @@ func TestNoKeyInWords(t *testing.T) {
 		}
 	}
 	key, _ := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if d := key.(*ecdsa.PrivateKey).D.String(); strings.Contains(words.String(), d) {
+	raw, err := key.(*ecdsa.PrivateKey).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := new(big.Int).SetBytes(raw).String(); strings.Contains(words.String(), d) {
 		t.Fatal("the key's number was written out")
 	}
 }

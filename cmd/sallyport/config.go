@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -230,8 +231,9 @@ func load(path string) (Config, *document) {
 
 // rootCause is an error without the path, which the fault has already.
 func rootCause(err error) error {
-	if pe, ok := err.(*os.PathError); ok {
-		return pe.Err
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	_ "embed"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -76,7 +77,7 @@ func parse(c console, flags *flag.FlagSet, args []string) (status int, ok bool) 
 		return exitOK, true
 	}
 	w, status := c.err, exitUsage
-	if err == flag.ErrHelp {
+	if errors.Is(err, flag.ErrHelp) {
 		w, status = c.out, exitOK
 	} else {
 		fmt.Fprintf(w, "sallyport %s: %v\n", flags.Name(), err)

@@ -105,7 +105,8 @@ func TestRun(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if _, err := client.Get("http://" + s.Addr().String() + "/healthz"); err == nil {
+	if res, err := client.Get("http://" + s.Addr().String() + "/healthz"); err == nil {
+		res.Body.Close()
 		t.Error("it still listens")
 	}
 }

@@ -2,5 +2,5 @@ package admin
 
 import "errors"
 
-// ErrNotLoopback: admin would be open to the network.
+// ErrNotLoopback means: admin would be open to the network.
 var ErrNotLoopback = errors.New("not a loopback address")
