@@ -8,10 +8,10 @@ export CGO_ENABLED = 0
 
 CACHE      := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sallyport
 BIN        := bin/sallyport
-LINT       := $(CACHE)/bin/golangci-lint-$(LINT_VER)
 LINT_VER   := v2.12.2
-VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
+LINT       := $(CACHE)/bin/golangci-lint-$(LINT_VER)
 VULN_VER   := v1.9.0
+VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
 FUZZTIME   ?= 60s
 CASE       ?= .*
 E2E_TIME   ?= 30m
@@ -39,13 +39,13 @@ test: build ## what CI runs
 unit: ## unit tests, without the race detector
 	go test $(UNIT)
 
-race: ## unit tests with the race detector
+race: peers ## unit tests with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m $(UNIT)
 
 e2e: build peers ## real peers in network namespaces; CASE=Name for one
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e/... -run '^(Test)?($(CASE))$$'
 
-peers: ## install the real peers; quick when they are there
+peers: ## install the real peers, and gcc for the race detector; quick when they are there
 	@bash e2e/peers/install.sh
 
 fuzz: ## each fuzz target for FUZZTIME (60s)

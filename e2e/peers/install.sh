@@ -41,11 +41,11 @@ mirror() {
 
 # What bookworm has as it is.
 packages() {
-	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap debian-archive-keyring ca-certificates"
+	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap gcc libc6-dev debian-archive-keyring ca-certificates"
 	case $1 in
 	present)
 		local tool
-		for tool in tshark baresip mmdebstrap openssl ip ss iptables; do
+		for tool in tshark baresip mmdebstrap gcc openssl ip ss iptables; do
 			command -v "$tool" >/dev/null || return 1
 		done
 		;;
@@ -98,6 +98,6 @@ forky() {
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
-stamp packages 1 packages
+stamp packages 2 packages
 stamp asterisk16 1 asterisk
 stamp sipp38 1 forky
