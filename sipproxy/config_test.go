@@ -1,0 +1,25 @@
+package sipproxy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
+	err := Config{}.Validate()
+	if err == nil {
+		t.Fatal("an empty config passed")
+	}
+	for _, key := range []string{"edge.domain", "edge.public_ip", "sip.tls_listen", "sip.plain_listen", "pbx.address", "edge.state_dir", "media.suites", "sip.ring_timeout"} {
+		if !strings.Contains(err.Error(), key+":") {
+			t.Errorf("%s is not named:\n%v", key, err)
+		}
+	}
+	c := Defaults()
+	c.Domain, c.PublicIPs, c.Secret = "d", []netip.Addr{loopback}, make([]byte, 32)
+	c.PlainAddr, c.PBX = netip.MustParseAddrPort("10.0.0.1:5060"), netip.MustParseAddrPort("10.0.0.5:5060")
+	if err := c.Validate(); err != nil {
+		t.Errorf("a good config: %v", err)
+	}
+}

@@ -1,0 +1,296 @@
+package sipproxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// bench is a proxy with a PBX that the test plays, and phones that it plays.
+type bench struct {
+	t     *testing.T
+	proxy *Proxy
+	tls   netip.AddrPort
+	pbx   *net.UDPConn
+	plain netip.AddrPort
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	mc := media.Defaults()
+	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = []netip.Addr{loopback}, loopback, 0, 1, media.PortRange{First: 43000, Last: 43999}
+	engine, err := media.New(mc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, err := policy.New(policy.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t}
+	if b.pbx, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	c := Defaults()
+	c.Domain, c.PublicIPs, c.Secret = "pbx.example.com", []netip.Addr{loopback}, make([]byte, 32)
+	c.PBX = b.pbx.LocalAddr().(*net.UDPAddr).AddrPort()
+	c.PlainAddr = netip.AddrPortFrom(loopback, freePort(t))
+	if b.proxy, err = New(c, engine, judge, log); err != nil {
+		t.Fatal(err)
+	}
+	limits := flow.DefaultLimits()
+	limits.KeepAlive = 0
+	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, limits, b.proxy, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.plain = plain.Addr()
+	b.proxy.Attach(plain.Flow(c.PBX))
+	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), serverTLS(t), limits, b.proxy, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.tls = ln.Addr()
+	done := make(chan error, 4)
+	for _, run := range []func(context.Context) error{engine.Run, b.proxy.Run, plain.Run, ln.Run} {
+		go func() { done <- run(ctx) }()
+	}
+	t.Cleanup(func() {
+		drained, stop := context.WithTimeout(context.Background(), 0)
+		b.proxy.Drain(drained) // hangs up what a test left
+		stop()
+		cancel()
+		for range 4 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		b.pbx.Close()
+	})
+	return b
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+func serverTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+// message is a SIP message as the far ends read it.
+type message struct {
+	start string
+	h     textproto.MIMEHeader
+	body  string
+}
+
+func (m *message) status() int {
+	if !strings.HasPrefix(m.start, "SIP/2.0 ") {
+		return 0
+	}
+	n, _ := strconv.Atoi(m.start[8:11])
+	return n
+}
+
+func (m *message) method() string {
+	if m.status() > 0 {
+		_, method, _ := strings.Cut(m.h.Get("CSeq"), " ")
+		return method
+	}
+	method, _, _ := strings.Cut(m.start, " ")
+	return method
+}
+
+func (m *message) uri() string { return strings.Fields(m.start)[1] }
+
+func readText(r *bufio.Reader) (*message, error) {
+	tp := textproto.NewReader(r)
+	start, err := tp.ReadLine()
+	for err == nil && start == "" {
+		start, err = tp.ReadLine()
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := tp.ReadMIMEHeader()
+	if err != nil {
+		return nil, err
+	}
+	n, _ := strconv.Atoi(h.Get("Content-Length"))
+	body := make([]byte, n)
+	_, err = io.ReadFull(r, body)
+	return &message{start, h, string(body)}, err
+}
+
+func text(body string, lines ...string) string {
+	if body != "" {
+		lines = append(lines, "Content-Type: application/sdp")
+	}
+	return strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+// fromPBX sends text to the edge's plain address.
+func (b *bench) fromPBX(s string) {
+	b.t.Helper()
+	if _, err := b.pbx.WriteToUDPAddrPort([]byte(s), b.plain); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// atPBX reads the next message of a kind at the PBX: a method, or a status.
+func (b *bench) atPBX(kind string) *message {
+	b.t.Helper()
+	return await(b.t, "the PBX", kind, func(d time.Time) (*message, error) {
+		buf := make([]byte, 65536)
+		_ = b.pbx.SetReadDeadline(d)
+		n, err := b.pbx.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		return readText(bufio.NewReader(strings.NewReader(string(buf[:n]))))
+	})
+}
+
+func await(t *testing.T, who, kind string, next func(time.Time) (*message, error)) *message {
+	t.Helper()
+	var seen []string
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		m, err := next(deadline)
+		if err != nil {
+			t.Fatalf("%s awaits %s, got %q, then %v", who, kind, seen, err)
+		}
+		seen = append(seen, m.start)
+		if (m.status() == 0 && m.method() == kind) || (m.status() > 0 && strconv.Itoa(m.status()) == kind) {
+			return m
+		}
+	}
+}
+
+// phone is one connection to the edge.
+type phone struct {
+	t    *testing.T
+	conn *tls.Conn
+	r    *bufio.Reader
+	n    int
+}
+
+func (b *bench) phone() *phone {
+	b.t.Helper()
+	conn, err := tls.Dial("tcp", b.tls.String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { conn.Close() })
+	return &phone{t: b.t, conn: conn, r: bufio.NewReader(conn)}
+}
+
+func (p *phone) send(s string) {
+	p.t.Helper()
+	if _, err := p.conn.Write([]byte(s)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *phone) next(kind string) *message {
+	p.t.Helper()
+	return await(p.t, "the phone", kind, func(d time.Time) (*message, error) {
+		_ = p.conn.SetReadDeadline(d)
+		return readText(p.r)
+	})
+}
+
+func (p *phone) via() string {
+	p.n++
+	return fmt.Sprintf("Via: SIP/2.0/TLS 192.168.1.9:5061;branch=z9hG4bK%s;rport", randomToken(6))
+}
+
+// request composes a request of the phone; more are further lines.
+func (p *phone) request(method, uri, to, callID string, cseq int, body string, more ...string) string {
+	lines := append([]string{method + " " + uri + " SIP/2.0", p.via(), "Max-Forwards: 70",
+		"From: \"Anna\" <sip:1001@pbx.example.com>;tag=anna", "To: " + to, "Call-ID: " + callID,
+		fmt.Sprintf("CSeq: %d %s", cseq, method)}, more...)
+	return text(body, lines...)
+}
+
+// reply composes an answer to a request.
+func reply(m *message, status int, tag, body string, more ...string) string {
+	lines := []string{fmt.Sprintf("SIP/2.0 %d Because", status)}
+	for _, v := range m.h.Values("Via") {
+		lines = append(lines, "Via: "+v)
+	}
+	to := m.h.Get("To")
+	if tag != "" && !strings.Contains(to, "tag=") {
+		to += ";tag=" + tag
+	}
+	lines = append(lines, "From: "+m.h.Get("From"), "To: "+to, "Call-ID: "+m.h.Get("Call-Id"), "CSeq: "+m.h.Get("Cseq"))
+	return text(body, append(lines, more...)...)
+}
+
+const contact = "Contact: <sip:1001@192.168.1.9:5061;transport=tls>"
+
+// register registers 1001 and returns the token that the PBX got.
+func (b *bench) register(p *phone) string {
+	b.t.Helper()
+	p.send(p.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "reg", 1, "", contact, "Expires: 600"))
+	reg := b.atPBX("REGISTER")
+	got := reg.h.Get("Contact")
+	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+got+";expires=600"))
+	p.next("200")
+	token, _, ok := strings.Cut(strings.TrimPrefix(got, "<sip:"), "@")
+	if !ok || len(token) != tokenLen {
+		b.t.Fatalf("the PBX got contact %q", got)
+	}
+	return token
+}
+
+const secureSDP = "v=0\r\no=- 1 1 IN IP4 192.168.1.9\r\ns=-\r\nc=IN IP4 192.168.1.9\r\nt=0 0\r\nm=audio 40000 RTP/SAVP 0 101\r\n" +
+	"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n" +
+	"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n" +
+	"a=x-unknown:does not cross\r\na=sendrecv\r\n"
+
+const plainSDP = "v=0\r\no=root 1 1 IN IP4 127.0.0.1\r\ns=Asterisk\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 30000 RTP/AVP 0 101\r\n" +
+	"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
