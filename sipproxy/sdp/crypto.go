@@ -3,9 +3,8 @@ package sdp
 import (
 	"encoding/base64"
 	"fmt"
-	"log/slog"
+	"math/big"
 	"math/bits"
-	"strconv"
 	"strings"
 )
 
@@ -22,23 +21,38 @@ type Crypto struct {
 type InlineKey struct {
 	KeySalt  []byte // master key, then master salt
 	Lifetime uint64 // packets; 0: not said
-	MKI      []byte // nil: none
+	MKI      []byte // as packets carry it, big endian; nil: none
+	MKILen   int    // of MKI; 0: none
 }
 
-// suites are the lengths of key and salt together: RFC 4568 section 6.2, RFC
-// 6188 section 4, RFC 7714 section 14.2.
-var suites = map[string]int{
-	"AES_CM_128_HMAC_SHA1_80": 16 + 14,
-	"AES_CM_128_HMAC_SHA1_32": 16 + 14,
-	"AES_256_CM_HMAC_SHA1_80": 32 + 14,
-	"AES_256_CM_HMAC_SHA1_32": 32 + 14,
-	"AEAD_AES_128_GCM":        16 + 12,
-	"AEAD_AES_256_GCM":        32 + 12,
+const (
+	maxKeys     = 8       // of one line
+	maxLifetime = 1 << 48 // RFC 3711 section 9.2
+	maxMKI      = 128     // bytes, RFC 4568 section 6.1
+)
+
+// keySaltLen is the length of key and salt together: RFC 4568 section 6.2,
+// RFC 6188 section 4, RFC 7714 section 14.2. It is 0 for a suite that is not
+// known.
+func keySaltLen(suite string) int {
+	switch suite {
+	case "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32":
+		return 16 + 14
+	case "AES_256_CM_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_32":
+		return 32 + 14
+	case "AEAD_AES_128_GCM":
+		return 16 + 12
+	case "AEAD_AES_256_GCM":
+		return 32 + 12
+	}
+	return 0
 }
 
-// Usable tells why a line can't be used, or nil. An unknown suite, a key of
-// another length, a parameter that turns protection off, or one we don't know
-// and must (section 6.3.7) make it unusable; none of them is an error of the
+// Usable tells why a line can't be used, or nil; the reason wraps ErrCrypto
+// and holds no key. If it is nil there is exactly one key: with more, each
+// packet's MKI would choose. An unknown suite, a key of another length, a
+// parameter that turns protection off, or one we don't know and must (RFC
+// 4568 section 6.3.7) make a line unusable; none of them is an error of the
 // description.
 func (c Crypto) Usable() error {
 	fail := func(format string, args ...any) error {
@@ -47,8 +61,8 @@ func (c Crypto) Usable() error {
 	if c.broken != "" {
 		return fail("%s", c.broken)
 	}
-	length, known := suites[c.Suite]
-	if !known {
+	length := keySaltLen(c.Suite)
+	if length == 0 {
 		return fail("suite %s is not known", c.Suite)
 	}
 	if len(c.Keys) != 1 {
@@ -58,146 +72,175 @@ func (c Crypto) Usable() error {
 		return fail("key of %d bytes, %s needs %d", n, c.Suite, length)
 	}
 	for _, p := range c.Params {
-		name, _, _ := strings.Cut(p, "=")
-		switch {
-		case strings.HasPrefix(name, "-"), name == "WSH": // may be ignored; a hint on the window's size
-		default: // UNENCRYPTED_*, UNAUTHENTICATED_SRTP, KDR, FEC_*, and what we don't know
-			return fail("session parameter %s is not supported", name)
+		if why := refuseParam(p); why != "" {
+			return fail("%s", why)
 		}
 	}
 	return nil
 }
 
-const redacted = "(key not shown)"
-
-// Format keeps keys out of logs and errors, whatever the verb.
-func (k InlineKey) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, redacted) }
-
-// LogValue does the same for log/slog.
-func (k InlineKey) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// Format shows a line without its key.
-func (c Crypto) Format(s fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(s, "%d %s %s", c.Tag, c.Suite, redacted)
+// refuseParam tells why a session parameter makes its line unusable, or "".
+// A parameter that turns protection off is refused even where the sender
+// would let us ignore it: it says what the sender means to do.
+func refuseParam(p string) string {
+	name, _, _ := strings.Cut(p, "=")
+	bare, optional := strings.CutPrefix(name, "-")
+	switch {
+	case !suiteChars(bare):
+		return "session parameter is not a word" // it may be a misplaced key: not shown
+	case strings.HasPrefix(bare, "UNENCRYPTED_"), strings.HasPrefix(bare, "UNAUTHENTICATED_"):
+		return "session parameter " + bare + " turns protection off"
+	case optional, bare == "WSH": // WSH is a hint on the window's size
+		return ""
+	}
+	return "session parameter " + bare + " is not supported" // KDR, FEC_ORDER, FEC_KEY, and what we don't know
 }
 
-// LogValue does the same for log/slog.
-func (c Crypto) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+// suiteChars is narrower than the RFC's srtp-crypto-suite, which has small
+// letters as well: no known name does, and base64 would pass for one.
+func suiteChars(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+}
 
 // parseCrypto reads the value of an a=crypto line. It always returns a
-// Crypto: one whose syntax is off is not usable, and says why.
+// Crypto: one whose syntax is off is not usable, and says why. A phone may
+// offer lines that only its maker understands beside good ones.
 func parseCrypto(v string) Crypto {
-	words := strings.Fields(v)
-	if len(words) < 3 {
+	f := split(v)
+	if len(f) < 3 {
 		return Crypto{broken: "not tag, suite and key"}
 	}
-	c := Crypto{Suite: words[1], Params: words[3:]}
-	if !digits(words[0], 9) {
-		c.broken = "tag is not a number of up to 9 digits"
+	tag, ok := number(f[0], 9)
+	if !ok {
+		return Crypto{broken: "tag is not a number of up to 9 digits"}
+	}
+	c := Crypto{Tag: int(tag)}
+	if !suiteChars(f[1]) {
+		c.broken = "suite is not a word"
 		return c
 	}
-	c.Tag, _ = strconv.Atoi(words[0])
-	if !token(c.Suite) || len(c.Suite) > 64 {
-		c.Suite, c.broken = "", "suite is not a word"
+	c.Suite = f[1]
+	keys := strings.Split(f[2], ";")
+	if len(keys) > maxKeys {
+		c.broken = "too many keys"
 		return c
 	}
-	for _, key := range strings.Split(words[2], ";") {
+	for _, key := range keys {
 		k, fault := parseKey(key)
 		if fault != "" {
 			c.Keys, c.broken = nil, fault
 			return c
 		}
-		if c.Keys = append(c.Keys, k); len(c.Keys) > 8 {
-			c.Keys, c.broken = nil, "too many keys"
+		c.Keys = append(c.Keys, k)
+	}
+	for _, p := range f[3:] {
+		if !ascii(p) {
+			c.Params, c.broken = nil, "session parameter is not ASCII"
 			return c
 		}
+		c.Params = append(c.Params, p)
 	}
 	return c
 }
 
-// parseKey reads inline:<key||salt>[|lifetime][|MKI:length].
+// parseKey reads inline:<key||salt>[|lifetime][|MKI:length]. It returns what
+// is wrong, or "".
 func parseKey(s string) (InlineKey, string) {
 	s, ok := strings.CutPrefix(s, "inline:")
 	if !ok {
 		return InlineKey{}, "key is not inline"
 	}
 	parts := strings.Split(s, "|")
-	if len(parts) > 3 {
-		return InlineKey{}, "key with too many fields"
-	}
-	// With padding as RFC 4568 has it, or without as some phones send it.
-	keySalt, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(parts[0], "="))
-	if err != nil || len(keySalt) > 64 {
+	k := InlineKey{KeySalt: decodeKey(parts[0])}
+	if k.KeySalt == nil {
 		return InlineKey{}, "key is not base64"
 	}
-	k := InlineKey{KeySalt: keySalt}
-	for i, p := range parts[1:] {
-		if value, length, isMKI := strings.Cut(p, ":"); isMKI {
-			if k.MKI = parseMKI(value, length); k.MKI == nil || i != len(parts)-2 {
-				return InlineKey{}, "bad MKI"
-			}
-			continue
-		}
-		if k.Lifetime = parseLifetime(p); k.Lifetime == 0 || i != 0 {
+	parts = parts[1:]
+	if len(parts) > 0 && !strings.Contains(parts[0], ":") {
+		if k.Lifetime = parseLifetime(parts[0]); k.Lifetime == 0 {
 			return InlineKey{}, "bad lifetime"
 		}
+		parts = parts[1:]
+	}
+	if len(parts) > 0 {
+		if k.MKI = parseMKI(parts[0]); k.MKI == nil {
+			return InlineKey{}, "bad MKI"
+		}
+		k.MKILen = len(k.MKI)
+		parts = parts[1:]
+	}
+	if len(parts) > 0 {
+		return InlineKey{}, "key with too many fields"
 	}
 	return k, ""
 }
 
-// parseMKI returns a big-endian number in as many bytes as said, 1 to 128.
-func parseMKI(value, length string) []byte {
-	if !digits(value, 10) || !digits(length, 3) {
+// decodeKey takes padding as RFC 4568 has it, or none as some phones send;
+// nil is a fault.
+func decodeKey(s string) []byte {
+	encoding := base64.StdEncoding
+	if !strings.HasSuffix(s, "=") {
+		encoding = base64.RawStdEncoding
+	}
+	key, err := encoding.DecodeString(s)
+	if err != nil || len(key) == 0 || len(key) > 64 {
 		return nil
 	}
-	n, _ := strconv.Atoi(length)
-	v, _ := strconv.ParseUint(value, 10, 64)
-	if n < 1 || n > 128 || bits.Len64(v) > 8*n {
+	return key
+}
+
+// parseMKI reads <value>:<length>, a number and the bytes it takes in every
+// packet; nil is a fault.
+func parseMKI(s string) []byte {
+	text, length, _ := strings.Cut(s, ":")
+	n, ok := number(length, 3)
+	if !ok || n < 1 || n > maxMKI || !digits(text, 309) { // 309 digits are 128 bytes
 		return nil
 	}
-	mki := make([]byte, n)
-	for i := n - 1; i >= 0 && v > 0; i-- {
-		mki[i], v = byte(v), v>>8
+	value, ok := new(big.Int).SetString(text, 10)
+	if !ok || value.BitLen() > int(8*n) {
+		return nil
 	}
-	return mki
+	return value.FillBytes(make([]byte, n))
 }
 
 // parseLifetime reads a number, or 2^n; 0 is a fault.
 func parseLifetime(s string) uint64 {
-	if exp, ok := strings.CutPrefix(s, "2^"); ok {
-		n, err := strconv.Atoi(exp)
-		if err != nil || !digits(exp, 2) || n > 48 {
-			return 0
+	if exp, power := strings.CutPrefix(s, "2^"); power {
+		if n, ok := number(exp, 2); ok && n <= 48 {
+			return 1 << n
 		}
-		return 1 << n
-	}
-	if !digits(s, 15) {
 		return 0
 	}
-	n, _ := strconv.ParseUint(s, 10, 64)
-	return n
+	if n, ok := number(s, 15); ok && n <= maxLifetime {
+		return n
+	}
+	return 0
 }
 
-func (c Crypto) write(b *strings.Builder) {
-	fmt.Fprintf(b, "a=crypto:%d %s ", c.Tag, c.Suite)
+// appendTo writes the line's value: a key alone where no more is said, which
+// is what every phone reads.
+func (c Crypto) appendTo(b []byte) []byte {
+	b = fmt.Appendf(b, "%d %s ", c.Tag, c.Suite)
 	for i, k := range c.Keys {
 		if i > 0 {
-			b.WriteByte(';')
+			b = append(b, ';')
 		}
-		b.WriteString("inline:" + base64.StdEncoding.EncodeToString(k.KeySalt))
-		if k.Lifetime > 0 {
-			fmt.Fprintf(b, "|%d", k.Lifetime)
+		b = append(b, "inline:"...)
+		b = base64.StdEncoding.AppendEncode(b, k.KeySalt)
+		switch {
+		case k.Lifetime == 0:
+		case bits.OnesCount64(k.Lifetime) == 1:
+			b = fmt.Appendf(b, "|2^%d", bits.TrailingZeros64(k.Lifetime))
+		default:
+			b = fmt.Appendf(b, "|%d", k.Lifetime)
 		}
-		if len(k.MKI) > 0 && len(k.MKI) <= 8 {
-			var v uint64
-			for _, x := range k.MKI {
-				v = v<<8 | uint64(x)
-			}
-			fmt.Fprintf(b, "|%d:%d", v, len(k.MKI))
+		if len(k.MKI) > 0 {
+			b = fmt.Appendf(b, "|%d:%d", new(big.Int).SetBytes(k.MKI), len(k.MKI))
 		}
 	}
 	for _, p := range c.Params {
-		b.WriteString(" " + p)
+		b = append(append(b, ' '), p...)
 	}
-	b.WriteString("\r\n")
+	return b
 }

@@ -6,50 +6,78 @@ import (
 	"strings"
 )
 
-// Marshal writes the description. Every line comes from the model.
+// Marshal writes the description; the caller owns the bytes. Every line comes
+// from the model, and the strings in it from Parse or from us: they are not
+// checked again.
 func (s *Session) Marshal() []byte {
-	var b strings.Builder
-	name := s.Name
-	if name == "" {
-		name = "-"
-	}
-	user := s.Origin.Username
-	if user == "" {
-		user = "-"
-	}
-	fmt.Fprintf(&b, "v=0\r\no=%s %d %d IN %s\r\ns=%s\r\n", user, s.Origin.ID, s.Origin.Version, addrText(s.Origin.Addr), name)
+	w := &writer{b: make([]byte, 0, 1024)}
+	w.line("v=0")
+	w.line("o=%s %d %d %s", orDash(s.Origin.Username), s.Origin.ID, s.Origin.Version, addrText(s.Origin.Addr))
+	w.line("s=%s", orDash(s.Name))
 	if s.Addr.IsValid() {
-		fmt.Fprintf(&b, "c=IN %s\r\n", addrText(s.Addr))
+		w.line("c=%s", addrText(s.Addr))
 	}
-	b.WriteString("t=0 0\r\n")
+	w.line("t=0 0")
 	for _, g := range s.Groups {
-		fmt.Fprintf(&b, "a=group:%s\r\n", strings.Join(append([]string{g.Semantics}, g.MIDs...), " "))
+		w.line("a=group:%s", strings.Join(append([]string{g.Semantics}, g.MIDs...), " "))
 	}
-	if s.ICELite {
-		b.WriteString("a=ice-lite\r\n")
-	}
+	w.flag("ice-lite", s.ICELite)
 	if s.Direction != SendRecv {
-		fmt.Fprintf(&b, "a=%s\r\n", s.Direction)
+		w.line("a=%s", s.Direction)
 	}
+	w.keying(s.ICE, s.Fingerprints, s.Setup)
 	for i := range s.Media {
-		s.Media[i].write(&b, s.Addr)
+		w.media(&s.Media[i], s.Addr)
 	}
-	return []byte(b.String())
+	return w.b
 }
 
-// addrText writes address type and address. A missing one is 0.0.0.0: nothing
-// is sent there.
+// writer holds what is written so far.
+type writer struct{ b []byte }
+
+func (w *writer) line(format string, args ...any) {
+	w.b = append(fmt.Appendf(w.b, format, args...), "\r\n"...)
+}
+
+func (w *writer) text(name, value string) {
+	if value != "" {
+		w.line("a=%s:%s", name, value)
+	}
+}
+
+func (w *writer) number(name string, value int) {
+	if value > 0 {
+		w.line("a=%s:%d", name, value)
+	}
+}
+
+func (w *writer) flag(name string, on bool) {
+	if on {
+		w.line("a=%s", name)
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// addrText writes network type, address type and address. An unknown address
+// is a name that nobody resolves (RFC 6761 section 6.4), not 0.0.0.0, which
+// would say hold.
 func addrText(a netip.Addr) string {
 	switch {
 	case !a.IsValid():
-		return "IP4 0.0.0.0"
+		return "IN IP4 unknown.invalid"
 	case a.Is4():
-		return "IP4 " + a.String()
+		return "IN IP4 " + a.String()
 	}
-	return "IP6 " + a.String()
+	return "IN IP6 " + a.String()
 }
 
-func (m *Media) write(b *strings.Builder, session netip.Addr) {
+func (w *writer) media(m *Media, session netip.Addr) {
 	names := make([]string, 0, len(m.Formats))
 	for _, f := range m.Formats {
 		names = append(names, f.Name)
@@ -57,97 +85,100 @@ func (m *Media) write(b *strings.Builder, session netip.Addr) {
 	if len(names) == 0 {
 		names = append(names, "0") // the grammar wants one, also on a rejected line
 	}
-	fmt.Fprintf(b, "m=%s %d %s %s\r\n", m.Kind, m.Port, m.Proto, strings.Join(names, " "))
-	if m.Addr != session {
-		fmt.Fprintf(b, "c=IN %s\r\n", addrText(m.Addr))
+	w.line("m=%s %d %s %s", m.Kind, m.Port, m.Proto, strings.Join(names, " "))
+	if m.Addr != session || !session.IsValid() {
+		w.line("c=%s", addrText(m.Addr))
 	}
-	for _, w := range m.Bandwidth {
-		fmt.Fprintf(b, "b=%s:%d\r\n", w.Type, w.Value)
+	for _, b := range m.Bandwidth {
+		w.line("b=%s:%d", b.Type, b.Value)
 	}
-	for _, f := range m.Formats {
-		f.write(b)
+	for i := range m.Formats {
+		w.format(&m.Formats[i])
 	}
-	m.writeTransport(b)
+	w.keying(m.ICE, m.Fingerprints, m.Setup)
 	for _, c := range m.Crypto {
 		if c.broken == "" {
-			c.write(b)
+			w.b = append(c.appendTo(append(w.b, "a=crypto:"...)), "\r\n"...)
 		}
 	}
-	m.writeLabels(b)
-	if m.Ptime > 0 {
-		fmt.Fprintf(b, "a=ptime:%d\r\n", m.Ptime)
-	}
-	if m.Maxptime > 0 {
-		fmt.Fprintf(b, "a=maxptime:%d\r\n", m.Maxptime)
-	}
-	fmt.Fprintf(b, "a=%s\r\n", m.Direction)
-	switch {
-	case m.RTCP.Port() != 0 && m.RTCP.Addr().IsValid():
-		fmt.Fprintf(b, "a=rtcp:%d IN %s\r\n", m.RTCP.Port(), addrText(m.RTCP.Addr()))
-	case m.RTCP.Port() != 0:
-		fmt.Fprintf(b, "a=rtcp:%d\r\n", m.RTCP.Port())
-	}
-	if m.RTCPMux {
-		b.WriteString("a=rtcp-mux\r\n")
-	}
+	w.names(m)
+	w.number("ptime", m.Ptime)
+	w.number("maxptime", m.Maxptime)
+	w.line("a=%s", m.Direction)
+	w.rtcp(m)
 }
 
-func (f *Format) write(b *strings.Builder) {
-	if f.Codec != "" {
-		fmt.Fprintf(b, "a=rtpmap:%s %s/%d", f.Name, f.Codec, f.ClockRate)
-		if f.Channels > 0 {
-			fmt.Fprintf(b, "/%d", f.Channels)
-		}
-		b.WriteString("\r\n")
+func (w *writer) format(f *Format) {
+	switch {
+	case f.Codec == "" || f.ClockRate <= 0:
+	case f.Channels > 0:
+		w.line("a=rtpmap:%s %s/%d/%d", f.Name, f.Codec, f.ClockRate, f.Channels)
+	default:
+		w.line("a=rtpmap:%s %s/%d", f.Name, f.Codec, f.ClockRate)
 	}
 	if f.Fmtp != "" {
-		fmt.Fprintf(b, "a=fmtp:%s %s\r\n", f.Name, f.Fmtp)
+		w.line("a=fmtp:%s %s", f.Name, f.Fmtp)
 	}
 	for _, v := range f.Feedback {
-		fmt.Fprintf(b, "a=rtcp-fb:%s %s\r\n", f.Name, v)
+		w.line("a=rtcp-fb:%s %s", f.Name, v)
 	}
 }
 
-func (m *Media) writeTransport(b *strings.Builder) {
-	t := &m.Transport
-	text(b, "ice-ufrag", t.Ufrag)
-	text(b, "ice-pwd", t.Pwd)
-	text(b, "ice-options", t.ICEOptions)
-	for _, c := range t.Candidates {
-		text(b, "candidate", c)
+// keying writes what ICE and DTLS need.
+func (w *writer) keying(ice ICE, fingerprints []Fingerprint, setup string) {
+	w.text("ice-ufrag", ice.Ufrag)
+	w.text("ice-pwd", ice.Pwd)
+	w.text("ice-options", strings.Join(ice.Options, " "))
+	for _, c := range ice.Candidates {
+		w.text("candidate", c)
 	}
-	if t.Complete {
-		b.WriteString("a=end-of-candidates\r\n")
+	w.flag("end-of-candidates", ice.EndOfCandidates)
+	for _, f := range fingerprints {
+		w.line("a=fingerprint:%s %s", f.Hash, f.Value)
 	}
-	for _, f := range t.Fingerprints {
-		text(b, "fingerprint", f.Hash+" "+f.Value)
-	}
-	text(b, "setup", t.Setup)
+	w.text("setup", setup)
 }
 
-func (m *Media) writeLabels(b *strings.Builder) {
-	l := &m.Label
-	text(b, "mid", l.MID)
-	for _, e := range l.Extmap {
-		text(b, "extmap", e)
+// names writes what a stream and its sources are called.
+func (w *writer) names(m *Media) {
+	w.text("mid", m.MID)
+	for _, e := range m.Extmap {
+		w.extmap(e)
 	}
-	text(b, "msid", l.MSID)
-	text(b, "label", l.Label)
-	text(b, "content", l.Content)
-	if l.RTCPRsize {
-		b.WriteString("a=rtcp-rsize\r\n")
+	w.text("msid", m.MSID)
+	w.text("label", m.Label)
+	w.text("content", m.Content)
+	for _, g := range m.SSRCGroups {
+		w.line("a=ssrc-group:%s %s", g.Semantics, strings.Trim(fmt.Sprint(g.IDs), "[]"))
 	}
 	for _, s := range m.SSRCs {
-		if s.CNAME != "" {
-			fmt.Fprintf(b, "a=ssrc:%d cname:%s\r\n", s.ID, s.CNAME)
+		if s.CNAME == "" {
+			w.line("a=ssrc:%d", s.ID)
 		} else {
-			fmt.Fprintf(b, "a=ssrc:%d\r\n", s.ID)
+			w.line("a=ssrc:%d cname:%s", s.ID, s.CNAME)
 		}
 	}
 }
 
-func text(b *strings.Builder, name, value string) {
-	if value != "" {
-		fmt.Fprintf(b, "a=%s:%s\r\n", name, value)
+func (w *writer) extmap(e Extmap) {
+	id, attributes := fmt.Sprint(e.ID), ""
+	if e.Direction != "" {
+		id += "/" + e.Direction
 	}
+	if e.Attributes != "" {
+		attributes = " " + e.Attributes
+	}
+	w.line("a=extmap:%s %s%s", id, e.URI, attributes)
+}
+
+func (w *writer) rtcp(m *Media) {
+	switch {
+	case m.RTCP.Port() == 0:
+	case m.RTCP.Addr().IsValid():
+		w.line("a=rtcp:%d %s", m.RTCP.Port(), addrText(m.RTCP.Addr()))
+	default:
+		w.line("a=rtcp:%d", m.RTCP.Port())
+	}
+	w.flag("rtcp-mux", m.RTCPMux)
+	w.flag("rtcp-rsize", m.RTCPRsize)
 }

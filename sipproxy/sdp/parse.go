@@ -3,37 +3,39 @@ package sdp
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 )
 
 // Bounds: far above what any phone or browser sends.
 const (
-	maxSize    = 64 << 10
-	maxLine    = 4 << 10
-	maxLines   = 1024
-	maxMedia   = 16
-	maxFormats = 64
-	maxPerLine = 32 // of attributes that may repeat
+	maxSize     = 64 << 10
+	maxLine     = 4 << 10
+	maxLines    = 1024
+	maxMedia    = 16
+	maxFormats  = 64
+	maxRepeat   = 32   // of an attribute that may repeat, in one place
+	maxFeedback = 1024 // rtcp-fb values in all: one line with * stands for up to maxFormats
 )
 
 // parser holds what is read so far.
 type parser struct {
-	s         *Session
-	line      int
-	transport Transport // of the session
-	media     []pending
-	haveV     bool
-	haveO     bool
+	s        *Session
+	line     int
+	haveS    bool
+	haveC    bool // of the session
+	media    []*pending
+	feedback int
 }
 
 // pending is a Media before the session's defaults are resolved into it.
 type pending struct {
 	Media
-	ownAddr, ownDirection bool
-	formats               map[string]int // index by payload type
+	haveC, haveDirection bool
+	index                map[string]int // of each format
 }
 
 // Parse reads a description. b is borrowed. Errors wrap ErrSyntax or ErrLimit
@@ -43,56 +45,51 @@ func Parse(b []byte) (*Session, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrLimit, len(b))
 	}
 	p := &parser{s: &Session{}}
-	for len(b) > 0 {
+	for len(bytes.Trim(b, "\r\n")) > 0 { // empty lines at the very end harm nobody
 		var line []byte
 		line, b, _ = bytes.Cut(b, []byte("\n")) // RFC 8866 section 5: LF alone SHOULD be accepted
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		if p.line++; p.line > maxLines {
-			return nil, fmt.Errorf("%w: over %d lines", ErrLimit, maxLines)
-		}
-		if len(line) == 0 && len(bytes.TrimSpace(b)) == 0 {
-			break // an empty line at the very end harms nobody
+			return nil, limit(p.line, "over %d lines", maxLines)
 		}
 		if err := p.take(line); err != nil {
 			return nil, err
 		}
 	}
-	if !p.haveV || !p.haveO {
-		return nil, syntax(p.line, "v= or o= missing")
+	if !p.haveS {
+		return nil, syntax(p.line, "ends before v=, o= and s=")
 	}
 	return p.resolve(), nil
 }
 
-// take reads one line.
+// take reads one line. The first three have their order; what follows may
+// come in any order within its part, as it does from phones, and t= may lack.
 func (p *parser) take(line []byte) error {
 	if len(line) > maxLine {
-		return fmt.Errorf("%w: line %d has %d bytes", ErrLimit, p.line, len(line))
+		return limit(p.line, "%d bytes", len(line))
 	}
 	if len(line) < 2 || line[1] != '=' {
 		return syntax(p.line, "not type=value")
 	}
-	for _, c := range line {
-		if (c < ' ' && c != '\t') || c == 0x7f {
-			return syntax(p.line, "control character")
-		}
-	}
-	if !utf8.Valid(line) {
-		return syntax(p.line, "not UTF-8")
+	if fault := clean(line); fault != "" {
+		return syntax(p.line, "%s", fault)
 	}
 	kind, value := line[0], string(line[2:])
-	if !p.haveV && kind != 'v' {
-		return syntax(p.line, "does not begin with v=")
-	}
-	switch kind {
-	case 'v':
-		if p.haveV || value != "0" {
+	switch {
+	case p.line == 1 && kind == 'v':
+		if value != "0" {
 			return syntax(p.line, "version is not 0")
 		}
-		p.haveV = true
-	case 'o':
+		return nil
+	case p.line == 2 && kind == 'o':
 		return p.origin(value)
-	case 's':
-		p.s.Name = value
+	case p.line == 3 && kind == 's':
+		p.s.Name, p.haveS = named(value), true
+		return nil
+	case !p.haveS:
+		return syntax(p.line, "does not begin with v=, o= and s=")
+	}
+	switch kind {
 	case 'c':
 		return p.connection(value)
 	case 'm':
@@ -101,217 +98,188 @@ func (p *parser) take(line []byte) error {
 		return p.bandwidth(value)
 	case 'a':
 		return p.attribute(value)
-	case 't', 'r', 'z', 'i', 'u', 'e', 'p', 'k': // nothing that a call needs
-	default:
-		return syntax(p.line, "unknown type %q", kind)
-	}
-	return nil
-}
-
-func (p *parser) origin(v string) error {
-	f := strings.Fields(v)
-	if len(f) != 6 || p.haveO || len(p.media) > 0 {
-		return syntax(p.line, "bad o=")
-	}
-	// Some phones send numbers beyond 64 bits, or signed ones: ours are our
-	// own, so theirs only need to be digits.
-	id, version := strings.TrimPrefix(f[1], "-"), strings.TrimPrefix(f[2], "-")
-	if !digits(id, 64) || !digits(version, 64) || f[3] != "IN" {
-		return syntax(p.line, "bad o=")
-	}
-	addr, err := address(f[4], f[5])
-	if err != nil {
-		return syntax(p.line, "o=: %v", err)
-	}
-	o := Origin{Username: f[0], Addr: addr}
-	o.ID, _ = strconv.ParseUint(id, 10, 64)
-	o.Version, _ = strconv.ParseUint(version, 10, 64)
-	p.s.Origin, p.haveO = o, true
-	return nil
-}
-
-// address reads an address type and an address: a literal, or a host name
-// that stays unresolved and gives the zero Addr.
-func address(kind, v string) (netip.Addr, error) {
-	if kind != "IP4" && kind != "IP6" {
-		return netip.Addr{}, fmt.Errorf("address type is not IP4 or IP6")
-	}
-	v, ttl, multicast := strings.Cut(v, "/")
-	if multicast && !digits(ttl, 3) {
-		return netip.Addr{}, fmt.Errorf("bad address")
-	}
-	ip, err := netip.ParseAddr(v)
-	if err != nil {
-		if !hostname(v) || kind == "IP4" && strings.Trim(v, "0123456789.") == "" {
-			return netip.Addr{}, fmt.Errorf("bad address")
+	case 'i', 'k': // nothing that a call needs; k= is obsolete and never read
+		return nil
+	case 't', 'r', 'z', 'u', 'e', 'p': // nor these
+		if p.last() == nil {
+			return nil
 		}
-		return netip.Addr{}, nil
 	}
-	if ip.Zone() != "" || ip.Is4() != (kind == "IP4") {
-		return netip.Addr{}, fmt.Errorf("address is not of its type")
-	}
-	if ip.IsMulticast() || multicast {
-		return netip.Addr{}, fmt.Errorf("multicast is not supported")
-	}
-	return ip.Unmap(), nil
+	return syntax(p.line, "%c= in the wrong place", printable(kind))
 }
 
-func (p *parser) connection(v string) error {
-	f := strings.Fields(v)
-	if len(f) != 3 || f[0] != "IN" {
-		return syntax(p.line, "bad c=")
+func printable(c byte) byte {
+	if c > ' ' && c < 0x7f {
+		return c
 	}
-	ip, err := address(f[1], f[2])
-	if err != nil {
-		return syntax(p.line, "c=: %v", err)
+	return '?'
+}
+
+// named reads a text that "-" or a space stand for when there is none.
+func named(s string) string {
+	if s == "-" || len(split(s)) == 0 {
+		return ""
 	}
-	if m := p.last(); m != nil {
-		m.Addr, m.ownAddr = ip, true
-	} else {
-		p.s.Addr = ip
+	return s
+}
+
+// origin reads o=<user> <id> <version> IN <type> <address>. Some phones send
+// numbers beyond 64 bits, or negative ones: ours are our own, so theirs only
+// need to be digits.
+func (p *parser) origin(v string) error {
+	f := split(v)
+	if len(f) == 5 { // a few phones leave the user empty
+		f = append([]string{"-"}, f...)
 	}
+	if len(f) != 6 {
+		return syntax(p.line, "o= has not six fields")
+	}
+	if strings.ContainsFunc(f[0], unicode.IsSpace) { // of Unicode: another reader may cut there
+		return syntax(p.line, "o= with a bad user")
+	}
+	o := Origin{Username: named(f[0])}
+	var okID, okVersion bool
+	o.ID, okID = saturated(f[1])
+	o.Version, okVersion = saturated(f[2])
+	if !okID || !okVersion {
+		return syntax(p.line, "o= with a bad number")
+	}
+	addr, fault := address(f[3], f[4], f[5])
+	if fault != "" {
+		return syntax(p.line, "o=: %s", fault)
+	}
+	o.Addr = addr
+	p.s.Origin = o
 	return nil
 }
 
+// saturated reads a number of any size; one beyond 64 bits is the highest.
+func saturated(s string) (uint64, bool) {
+	if len(s) > 1 && s[0] == '-' {
+		s = s[1:]
+	}
+	if !digits(s, 64) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return math.MaxUint64, true
+	}
+	return n, true
+}
+
+// connection reads c=IN <type> <address>. A second one in the same place is
+// for layered multicast only: here it would be two opinions on where media go.
+func (p *parser) connection(v string) error {
+	f := split(v)
+	if len(f) != 3 {
+		return syntax(p.line, "c= has not three fields")
+	}
+	ip, fault := address(f[0], f[1], f[2])
+	if fault != "" {
+		return syntax(p.line, "c=: %s", fault)
+	}
+	have, addr := &p.haveC, &p.s.Addr
+	if m := p.last(); m != nil {
+		have, addr = &m.haveC, &m.Addr
+	}
+	if *have {
+		return syntax(p.line, "second c=")
+	}
+	*have, *addr = true, ip
+	return nil
+}
+
+// bandwidth reads b=<type>:<value>. The session's is not about one stream,
+// and dropped.
 func (p *parser) bandwidth(v string) error {
 	kind, value, ok := strings.Cut(v, ":")
-	if !ok || !token(kind) || !digits(value, 15) {
+	n, isNumber := number(value, 15)
+	if !ok || !token(kind) || !isNumber {
 		return syntax(p.line, "bad b=")
 	}
-	if m := p.last(); m != nil {
-		n, _ := strconv.ParseUint(value, 10, 64)
-		if m.Bandwidth = append(m.Bandwidth, Bandwidth{kind, n}); len(m.Bandwidth) > maxPerLine {
-			return fmt.Errorf("%w: line %d: too many b=", ErrLimit, p.line)
+	m := p.last()
+	if m == nil {
+		return nil
+	}
+	switch kind {
+	case "CT", "AS", "TIAS", "RS", "RR":
+		if len(m.Bandwidth) == maxRepeat {
+			return limit(p.line, "over %d b= lines", maxRepeat)
 		}
+		m.Bandwidth = append(m.Bandwidth, Bandwidth{kind, n})
 	}
 	return nil
 }
 
-// mline reads m=<media> <port>[/<n>] <proto> <fmt> …
+// mline reads m=<media> <port>[/<count>] <proto> <format> …
 func (p *parser) mline(v string) error {
 	if len(p.media) == maxMedia {
-		return fmt.Errorf("%w: over %d m-lines", ErrLimit, maxMedia)
+		return limit(p.line, "over %d m-lines", maxMedia)
 	}
-	f := strings.Fields(v)
+	f := split(v)
 	if len(f) < 4 || !token(f[0]) {
 		return syntax(p.line, "bad m=")
 	}
-	portText, count, several := strings.Cut(f[1], "/")
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || !digits(portText, 5) || (several && !digits(count, 3)) {
+	first, count, several := strings.Cut(f[1], "/") // the count is for layered media: we take the first
+	rtp, okPort := port(first)
+	if !okPort || several && !digits(count, 3) {
 		return syntax(p.line, "bad port")
 	}
-	for _, word := range strings.Split(f[2], "/") {
-		if !token(word) {
-			return syntax(p.line, "bad proto")
-		}
+	proto, okProto := parseProto(f[2])
+	if !okProto {
+		return syntax(p.line, "bad proto")
 	}
+	m := &pending{Media: Media{Kind: f[0], Port: rtp, Proto: proto}, index: make(map[string]int)}
 	if len(f)-3 > maxFormats {
-		return fmt.Errorf("%w: line %d: over %d formats", ErrLimit, p.line, maxFormats)
-	}
-	m := pending{formats: make(map[string]int)}
-	m.Kind, m.Port, m.Proto = f[0], uint16(port), Proto(strings.ToUpper(f[2]))
-	if !m.Proto.RTP() {
-		m.Proto = Proto(f[2])
+		return limit(p.line, "over %d formats", maxFormats)
 	}
 	for _, name := range f[3:] {
-		if m.Proto.RTP() && !payloadType(name) || !token(name) {
-			return syntax(p.line, "bad format %q", name)
+		if !token(name) || m.Proto.RTP() && !payloadType(name) {
+			return syntax(p.line, "bad format")
 		}
-		if _, twice := m.formats[name]; twice {
+		if _, twice := m.index[name]; twice {
 			continue
 		}
-		m.formats[name] = len(m.Formats)
-		m.Formats = append(m.Formats, staticFormat(m.Proto, name))
+		m.index[name] = len(m.Formats)
+		m.Formats = append(m.Formats, newFormat(m.Proto, name))
 	}
 	p.media = append(p.media, m)
 	return nil
 }
 
+// last is the m-line being read; nil in the session's part.
 func (p *parser) last() *pending {
 	if len(p.media) == 0 {
 		return nil
 	}
-	return &p.media[len(p.media)-1]
+	return p.media[len(p.media)-1]
 }
 
 // resolve gives each m-line what the session says for all.
 func (p *parser) resolve() *Session {
+	s := p.s
 	for _, m := range p.media {
-		if !m.ownAddr {
-			m.Addr = p.s.Addr
+		if !m.haveC {
+			m.Addr = s.Addr
 		}
-		if !m.ownDirection {
-			m.Direction = p.s.Direction
+		if !m.haveDirection {
+			m.Direction = s.Direction
 		}
-		t, all := &m.Transport, p.transport
-		if t.Ufrag == "" {
-			t.Ufrag, t.Pwd = all.Ufrag, all.Pwd
+		if m.ICE.Ufrag == "" { // with its password, or not at all
+			m.ICE.Ufrag, m.ICE.Pwd = s.ICE.Ufrag, s.ICE.Pwd
 		}
-		if t.ICEOptions == "" {
-			t.ICEOptions = all.ICEOptions
+		if m.ICE.Options == nil {
+			m.ICE.Options = slices.Clone(s.ICE.Options)
 		}
-		if len(t.Fingerprints) == 0 {
-			t.Fingerprints = append(t.Fingerprints, all.Fingerprints...)
+		m.ICE.EndOfCandidates = m.ICE.EndOfCandidates || s.ICE.EndOfCandidates
+		if m.Fingerprints == nil {
+			m.Fingerprints = slices.Clone(s.Fingerprints)
 		}
-		if t.Setup == "" {
-			t.Setup = all.Setup
+		if m.Setup == "" {
+			m.Setup = s.Setup
 		}
-		p.s.Media = append(p.s.Media, m.Media)
+		s.Media = append(s.Media, m.Media)
 	}
-	return p.s
-}
-
-// staticFormat names the payload types that need no rtpmap (RFC 3551 table 4
-// and 5).
-func staticFormat(proto Proto, name string) Format {
-	f := Format{Name: name}
-	if !proto.RTP() {
-		return f
-	}
-	if s, ok := static[name]; ok {
-		f.Codec, f.ClockRate = s.Codec, s.ClockRate
-	}
-	return f
-}
-
-var static = map[string]Format{
-	"0": {Codec: "PCMU", ClockRate: 8000}, "3": {Codec: "GSM", ClockRate: 8000},
-	"4": {Codec: "G723", ClockRate: 8000}, "5": {Codec: "DVI4", ClockRate: 8000},
-	"7": {Codec: "LPC", ClockRate: 8000}, "8": {Codec: "PCMA", ClockRate: 8000},
-	"9": {Codec: "G722", ClockRate: 8000}, "13": {Codec: "CN", ClockRate: 8000},
-	"15": {Codec: "G728", ClockRate: 8000}, "18": {Codec: "G729", ClockRate: 8000},
-	"26": {Codec: "JPEG", ClockRate: 90000}, "31": {Codec: "H261", ClockRate: 90000},
-	"32": {Codec: "MPV", ClockRate: 90000}, "34": {Codec: "H263", ClockRate: 90000},
-}
-
-// payloadType accepts 0 to 127.
-func payloadType(s string) bool {
-	n, err := strconv.Atoi(s)
-	return err == nil && digits(s, 3) && n < 128
-}
-
-func digits(s string, n int) bool {
-	return s != "" && len(s) <= n && strings.Trim(s, "0123456789") == ""
-}
-
-// token is RFC 8866 section 9: token.
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func hostname(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' || c == '_') {
-			return false
-		}
-	}
-	return s != "" && len(s) < 256
+	return s
 }
