@@ -47,7 +47,7 @@ func (fr *framer) next() (frame, error) {
 			return fr.message(end)
 		}
 		if len(fr.buf) > fr.limits.MaxHead {
-			m, _ := lex(append(bytes.Clone(fr.buf), '\r', '\n', '\r', '\n'))
+			m, _ := lex(append(bytes.Clone(fr.buf), headEnd...))
 			return frame{kind: frameMessage, m: m, fault: &Malformed{Code: 513, Fault: "head too large"}}, nil
 		}
 		if err := fr.read(); err != nil {
@@ -73,7 +73,7 @@ func (fr *framer) between() (frame, bool) {
 // headEnd returns the length of the head in the buffer, or -1.
 func (fr *framer) headEnd() int {
 	from := max(0, fr.scanned-3)
-	if i := bytes.Index(fr.buf[from:], []byte("\r\n\r\n")); i >= 0 && from+i+4 <= fr.limits.MaxHead {
+	if i := bytes.Index(fr.buf[from:], headEnd); i >= 0 && from+i+4 <= fr.limits.MaxHead {
 		return from + i + 4
 	}
 	fr.scanned = len(fr.buf)

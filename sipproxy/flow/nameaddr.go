@@ -33,7 +33,7 @@ func ParseNameAddr(v string) (NameAddr, error) {
 	if end < 2 {
 		return NameAddr{}, fmt.Errorf("read address: no URI between < and >")
 	}
-	n := NameAddr{Display: trim(v[:open]), URI: trim(v[open+1 : open+end]), Params: trim(v[open+end+1:])}
+	n := NameAddr{Display: trim(v[:open]), URI: v[open+1 : open+end], Params: trim(v[open+end+1:])}
 	if n.Params != "" && n.Params[0] != ';' {
 		return NameAddr{}, fmt.Errorf("read address: text after >")
 	}

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,34 @@ func (m *lexed) bodyLength(limit int) (int, *Malformed) {
 	}
 	return length, nil
 }
+
+// parseDatagram reads a datagram, borrowed: one message. What follows its body
+// is discarded (RFC 3261 section 18.3). The head is returned even with a
+// fault, to answer the sender with.
+func parseDatagram(b []byte) (*lexed, sip.Message, *Malformed) {
+	end := bytes.Index(b, headEnd)
+	if end < 0 {
+		return &lexed{}, nil, malformed("", "head without an end")
+	}
+	m, fault := lex(b[:end+len(headEnd)])
+	if fault != nil {
+		return m, nil, fault
+	}
+	body := b[end+len(headEnd):]
+	length, fault := m.bodyLength(maxDatagram)
+	switch {
+	case fault != nil:
+		return m, nil, fault
+	case length > len(body):
+		return m, nil, malformed("Content-Length", "more than the datagram has")
+	case length >= 0:
+		body = body[:length]
+	}
+	msg, fault := m.build(bytes.Clone(body))
+	return m, msg, fault
+}
+
+var headEnd = []byte("\r\n\r\n")
 
 // build checks a lexed head and returns it as a message, with body, which is
 // given away.

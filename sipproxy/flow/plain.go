@@ -115,44 +115,17 @@ func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
 	}
 	f := s.flowLocked(from)
 	s.mu.Unlock()
-	m, fault := s.parse(f, b)
+	head, msg, fault := parseDatagram(b)
 	if fault != nil {
 		s.event("malformed")
 		s.log.Warn("malformed message of the PBX dropped", "peer", from.String(), "header", fault.Header, "reason", fault.Fault)
-		if answer := m.rejection(fault); answer != nil {
+		if answer := head.rejection(fault); answer != nil {
 			_ = f.write(answer)
 		}
-	}
-}
-
-// parse reads a datagram: one message. What follows its body is discarded
-// (RFC 3261 section 18.3).
-func (s *PlainSocket) parse(f *Flow, b []byte) (*lexed, *Malformed) {
-	end := bytes.Index(b, []byte("\r\n\r\n"))
-	if end < 0 {
-		return &lexed{}, malformed("", "head without an end")
-	}
-	m, fault := lex(b[:end+4])
-	if fault != nil {
-		return m, fault
-	}
-	body := b[end+4:]
-	length, fault := m.bodyLength(maxDatagram)
-	switch {
-	case fault != nil:
-		return m, fault
-	case length > len(body):
-		return m, malformed("Content-Length", "more than the datagram has")
-	case length >= 0:
-		body = body[:length]
-	}
-	msg, fault := m.build(bytes.Clone(body))
-	if fault != nil {
-		return m, fault
+		return
 	}
 	f.trace.message(f, "in", msg)
 	s.to.Receive(f, msg)
-	return m, nil
 }
 
 // datagrams is the outlet to one address.

@@ -11,7 +11,7 @@ const (
 	maxCSeq   = 1<<31 - 1
 	maxTag    = 256
 	maxCallID = 512
-	maxList   = 32 // addresses in one kind of header
+	maxList   = 64 // addresses in one kind of header
 )
 
 // single are the headers that may come once.
@@ -24,7 +24,7 @@ var single = []string{
 // numeric are the headers whose value begins with a number of seconds or
 // hops, and the digits they may have.
 var numeric = map[string]int{
-	"Expires": 10, "Min-Expires": 10, "Max-Forwards": 3, "Session-Expires": 10, "Min-SE": 10, "RSeq": 10,
+	"Expires": 10, "Min-Expires": 10, "Max-Forwards": 10, "Session-Expires": 10, "Min-SE": 10, "RSeq": 10,
 }
 
 // check holds a lexed head to what every SIP message must have (RFC 3261
