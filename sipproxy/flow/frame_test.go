@@ -109,12 +109,12 @@ func TestPace(t *testing.T) {
 	var at time.Time
 	p := &pace{limits: DefaultLimits(), set: func(t time.Time) { at = t }, first: time.Now().Add(time.Second)}
 	p.before(false)
-	if p.over != ErrSilent || time.Until(at) > time.Second {
+	if !errors.Is(p.over, ErrSilent) || time.Until(at) > time.Second {
 		t.Fatalf("before the first message: %v at %s", p.over, time.Until(at))
 	}
 	p.got()
 	p.before(false)
-	if p.over != ErrIdle || time.Until(at) < time.Hour {
+	if !errors.Is(p.over, ErrIdle) || time.Until(at) < time.Hour {
 		t.Fatalf("between messages: %v in %s", p.over, time.Until(at))
 	}
 	p.before(true)

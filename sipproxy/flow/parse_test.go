@@ -256,13 +256,11 @@ func TestTortureRFC5118(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, m, fault := parseDatagram([]byte(c.text))
-			if got := 0; fault != nil {
-				got = fault.Code
-				if got != c.code {
-					t.Fatalf("refused: %v", fault)
-				}
-			} else if c.code != 0 {
+			switch {
+			case fault == nil && c.code != 0:
 				t.Fatalf("passes as\n%s", m)
+			case fault != nil && fault.Code != c.code:
+				t.Fatalf("refused: %v", fault)
 			}
 		})
 	}

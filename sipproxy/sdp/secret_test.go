@@ -21,9 +21,10 @@ func secretSession(tb testing.TB) (*Session, []string) {
 	s := mustParse(tb, []byte("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\na=ice-ufrag:ufrag\r\na=ice-pwd:"+password+"\r\n"+
 		"m=audio 4000 RTP/SAVP 0\r\na=crypto:"+line+"\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:AAAA inline:"+k+"\r\n"))
 	raw, _ := base64.StdEncoding.DecodeString(k)
-	decimal := fmt.Sprint([]byte(raw[:8]))
-	return s, []string{k, k[:12], string(raw[:8]), hex.EncodeToString(raw[:8]), strings.ToUpper(hex.EncodeToString(raw[:8])),
-		strings.Trim(decimal, "[]"), strings.ReplaceAll(strings.Trim(decimal, "[]"), " ", ", "), "0x1, 0x2, 0x3", "01 02 03 04", password}
+	head := raw[:8]
+	decimal := strings.Trim(fmt.Sprintf("%d", head), "[]")
+	return s, []string{k, k[:12], string(head), hex.EncodeToString(head), strings.ToUpper(hex.EncodeToString(head)),
+		decimal, strings.ReplaceAll(decimal, " ", ", "), "0x1, 0x2, 0x3", "01 02 03 04", password}
 }
 
 // TestSecretsDoNotPrint prints every model value that holds a secret, in every
