@@ -19,7 +19,7 @@ type Config struct {
 	Port       uint16        // worker i has RTP on Port+2i and RTCP on the next; 0: any
 	PlainPorts PortRange     // pairs for the streams; First even
 	Workers    int           // 0: one for each CPU
-	Silence    time.Duration // without a packet from the phone until the call is given up; 0: never
+	Silence    time.Duration // without a packet from phone or PBX until the call is given up; 0: never
 	DSCP       int           // of what is sent: 46 is expedited forwarding (RFC 3246)
 }
 

@@ -39,15 +39,18 @@ func New(c Config) (*Engine, error) {
 	return e, nil
 }
 
-// Run relays until ctx ends. All sockets of the engine are closed when it
-// returns; those of sessions when they are.
+// Run relays until ctx ends, or a worker can't go on. It is called once; all
+// sockets are closed when it returns, those of sessions too.
 func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, len(e.workers))
 	for i, w := range e.workers {
 		wg.Go(func() { // ends by stop below; waited for by wg
-			if errs[i] = w.run(); errs[i] != nil {
-				errs[i] = fmt.Errorf("run media worker %d: %w", i, errs[i])
+			defer cancel() // one that fails takes the others with it
+			if err := w.run(); err != nil {
+				errs[i] = fmt.Errorf("run media worker %d: %w", i, err)
 			}
 		})
 	}
@@ -58,9 +61,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.events.stop()
 	wg.Wait()
-	for _, w := range e.workers {
-		w.close()
-	}
 	return errors.Join(errs...)
 }
 
@@ -73,6 +73,9 @@ func (e *Engine) Open(notify Notify) (*Session, error) {
 		if e.load[w] < e.load[least] {
 			least = w
 		}
+	}
+	if least.hasEnded() {
+		return nil, ErrClosed
 	}
 	e.load[least]++
 	return &Session{engine: e, worker: least, notify: notify}, nil
@@ -103,6 +106,7 @@ func (e *Engine) Stats() Stats {
 		w.do(func() {
 			total.add(&w.counts)
 			s.Streams += len(w.table.all)
+			s.Sockets += len(w.secure) + numKinds*len(w.table.all)
 		})
 	}
 	e.mu.Lock()

@@ -3,7 +3,8 @@ package media
 import "errors"
 
 var (
-	// ErrClosed is returned for a session that was closed.
+	// ErrClosed is returned for a session that was closed, and by an engine
+	// that has ended.
 	ErrClosed = errors.New("media session closed")
 	// ErrNoPorts means that every plain port pair is in use.
 	ErrNoPorts = errors.New("no plain port pair left; widen media.plain_ports")
@@ -11,4 +12,9 @@ var (
 	ErrStream = errors.New("no such stream")
 	// ErrKey is a key that does not fit its suite.
 	ErrKey = errors.New("key does not fit its suite")
+	// ErrTooManyKeys ends the changes of our key for a stream: none that was
+	// used may be forgotten.
+	ErrTooManyKeys = errors.New("too many keys for one stream")
+	// ErrTooManyStreams ends the growth of a session.
+	ErrTooManyStreams = errors.New("too many streams in one call")
 )

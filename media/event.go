@@ -22,8 +22,13 @@ type Event struct {
 }
 
 // Notify takes a session's events, on a goroutine that all sessions share: it
-// must not wait for long. It may be called once more just after Close.
+// must not wait for long. It may be called once more just after Close. In a
+// flood of them, Latched is not told each time.
 type Notify func(Event)
+
+// maxWaiting bounds the Latched events that wait. A phone can cause as many as
+// it sends packets; what waits for delivery must not grow with that.
+const maxWaiting = 1024
 
 // events carries what workers have to tell to the goroutine that tells it.
 type events struct {
@@ -50,7 +55,7 @@ func (e *events) put(s *Session, ev Event) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.ended {
+	if !e.ended && (ev.Kind != Latched || len(e.waiting) < maxWaiting) {
 		e.waiting = append(e.waiting, notice{s, ev})
 		e.some.Signal()
 	}

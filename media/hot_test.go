@@ -160,7 +160,7 @@ func FuzzFromPhone(f *testing.F) {
 		if known {
 			from = at(h.l.phone.conn)
 		}
-		h.w.table.refill()
+		h.w.budget.refill(h.w.budget.ends)
 		h.w.batch.Fill(0, p, from)
 		h.w.fromPhone(h.w.secure[0], 0)
 		if h.w.counts.dir[Inward] != relayed || len(h.w.table.lanes) != lanes || h.st.peers[kindRTP].latched != peer {

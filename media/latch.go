@@ -2,58 +2,9 @@ package media
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/sallyport/sallyport/media/packet"
 )
-
-// Trials cost a verification each, some 2 µs, and strangers can cause them.
-// Packets that come from where a phone is expected have a budget of their own,
-// so that a flood from elsewhere keeps no call from beginning; and a source
-// that keeps failing is not tried on others' calls any longer.
-const (
-	nearPerTick   = 20_000 // 4 % of a core
-	farPerTick    = 2_000
-	failsPerTick  = 20 // of one hash of sources
-	sourceBuckets = 4096
-)
-
-// table finds the stream of a packet from the secure side. It belongs to the
-// worker.
-type table struct {
-	lanes  map[laneKey]*lane
-	bySSRC map[uint32][]*stream         // that have, or declared, it
-	byAddr map[netip.AddrPort][]*stream // with a lane from there
-	fresh  []*stream                    // that may latch to a new address
-	all    map[*stream]struct{}
-
-	// What is left of, and happened in, this tick.
-	near, far int
-	fails     [sourceBuckets]uint16 // by a hash of the source
-}
-
-func newTable() table {
-	return table{
-		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
-		byAddr: make(map[netip.AddrPort][]*stream), all: make(map[*stream]struct{}), near: nearPerTick, far: farPerTick,
-	}
-}
-
-// refill begins a new tick.
-func (t *table) refill() {
-	t.near, t.far = nearPerTick, farPerTick
-	clear(t.fails[:])
-}
-
-// bucket hashes a source. The port counts: an honest phone may share its
-// address with a host that floods.
-func bucket(a netip.AddrPort) int {
-	h := uint32(2166136261)
-	for _, x := range a.Addr().As16() {
-		h = (h ^ uint32(x)) * 16777619 // FNV-1a
-	}
-	return int((h ^ uint32(a.Port())) * 16777619 % sourceBuckets)
-}
 
 // fromPhone takes a packet of the secure side. Nothing in it is to be
 // believed before open has verified its tag.
@@ -63,191 +14,260 @@ func (w *worker) fromPhone(s *secureSocket, i int) {
 		return
 	}
 	p := w.batch.Packet(i)
-	if len(p) == 0 {
-		w.drop(nil, DropMalformed)
-		return
-	}
-	switch b := p[0]; { // RFC 7983 section 7
-	case b >= 128 && b <= 191:
-	case b <= 3:
+	switch demux(p) {
+	case protoRTP:
+		w.fromSRTP(s, w.batch.Source(i), p)
+	case protoSTUN:
 		w.drop(nil, DropSTUN)
-		return
-	case b >= 20 && b <= 63:
+	case protoDTLS:
 		w.drop(nil, DropDTLS)
-		return
 	default:
 		w.drop(nil, DropUnknown)
-		return
 	}
+}
+
+// fromSRTP takes what may be SRTP or SRTCP.
+func (w *worker) fromSRTP(s *secureSocket, from netip.AddrPort, p []byte) {
 	kind, ssrc, ok := classify(p)
-	if !ok {
+	if !ok || kind == kindRTP && s.kind == kindRTCP {
 		w.drop(nil, DropMalformed)
 		return
 	}
-	key := laneKey{w.batch.Source(i), ssrc, kind}
+	key := laneKey{from, ssrc, kind}
 	if l := w.table.lanes[key]; l != nil {
-		w.known(l, p)
+		w.known(l, s, p)
 		return
 	}
-	w.search(s, key, p)
+	w.search(s, key, p, nil, DropNoStream)
 }
 
 // known takes a packet of a source and SSRC that verified before.
-func (w *worker) known(l *lane, p []byte) {
+func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 	st := l.stream
-	if st.rx.old != nil {
-		w.duringGrace(l, p)
+	if l.failed >= doubtAfter || st.rx.changing() {
+		w.doubt(l, s, p)
 		return
 	}
 	seq := sequence(p)
-	out, why, ok := st.rx.open(st.rx.ctx, p, p, l.key.kind, &w.head)
+	out, why, ok := st.rx.now.open(p, p, l.key.kind, &w.head)
 	if !ok {
+		l.failed++
 		w.drop(st, why)
 		return
 	}
-	if l.newer(seq) {
-		l.highest = seq
-	}
+	w.heard(l, s, seq)
 	w.deliver(st, l.key.kind, out)
 }
 
-// duringGrace tries the new key, then the one it replaced. Both write to the
-// spare buffer: GCM wipes what it could not verify.
-func (w *worker) duringGrace(l *lane, p []byte) {
+// doubt takes a packet of a lane whose key changes, or where nothing verified
+// lately: then the lane's address and SSRC may have become another stream's.
+// It opens into the spare buffer, as the packet may be tried again.
+func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 	st := l.stream
-	if w.now > st.rx.oldUntil {
-		st.rx.old = nil
-		w.known(l, p)
+	out, why, ok := st.rx.now.open(w.spare, p, l.key.kind, &w.head)
+	if ok {
+		w.heard(l, s, sequence(p))
+		w.deliver(st, l.key.kind, out)
 		return
 	}
-	out, why, ok := st.rx.open(st.rx.ctx, w.spare, p, l.key.kind, &w.head)
-	if !ok {
-		out, _, ok = st.rx.open(st.rx.old, w.spare, p, l.key.kind, &w.head)
+	if out, _, ok = st.rx.old.open(w.spare, p, l.key.kind, &w.head); ok {
+		w.deliver(st, l.key.kind, out) // the old key moves nothing
+		return
 	}
-	if !ok {
+	if l.failed < doubtAfter {
+		l.failed++
 		w.drop(st, why)
 		return
 	}
-	if seq := sequence(p); l.newer(seq) {
+	w.search(s, l.key, p, st, why)
+}
+
+// heard notes a packet that verified under the key in force, and lets its
+// address be where we send to, if it is newer than all before on its lane.
+//
+// An attacker on the path can hold a genuine packet back and send it from his
+// own address: it verifies, once. What undoes that is that the next packet
+// from the phone, which he can't make, moves the stream back.
+func (w *worker) heard(l *lane, s *secureSocket, seq uint16) {
+	st := l.stream
+	l.failed, l.epoch = 0, st.rx.epoch
+	if l.key.kind == kindRTP {
+		if !l.newer(seq) {
+			return
+		}
 		l.highest = seq
 	}
-	w.deliver(st, l.key.kind, out)
+	if st.peers[l.key.kind].latched != l.key.from {
+		w.follow(l, s)
+	}
+	if st.fresh && l.key.kind == kindRTP && w.asHinted(st, l.key.from) {
+		w.table.settle(st)
+	}
 }
 
-// search finds whose packet this is by trying keys: of the streams at that
-// address (a new SSRC), of those that have the SSRC (a phone that changed
-// networks), then of those that may latch, where the ones whose signalling
-// came from the same host stand first.
-func (w *worker) search(s *secureSocket, key laneKey, p []byte) {
+// asHinted tells whether a stream's phone is where its signalling said. Until
+// then another source may still be the better one: a late packet from a
+// network that the phone has left must not end the search.
+func (w *worker) asHinted(st *stream, at netip.AddrPort) bool {
+	hint := st.peers[kindRTP].hint
+	return !hint.IsValid() || hint.Addr() == at.Addr()
+}
+
+// trial is one packet's search for its stream.
+type trial struct {
+	sock  *secureSocket
+	key   laneKey
+	p     []byte
+	purse purse
+	not   *stream // has been tried already
+	blame *stream // whose packet it seems to be
+	why   Drop    // it is no stream's
+}
+
+// search finds whose packet this is by trying keys: of the streams that have
+// its SSRC (a phone that changed networks, or announced it), of those that
+// wait for a phone from this host, of those that have this address (a new
+// SSRC), then of all others that wait. The first three are where honest
+// packets end, in the order of how few there are to try.
+//
+// A packet of a known lane comes here if that is in doubt: then not is the
+// lane's stream, and why what was wrong.
+func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why Drop) {
 	t := &w.table
-	for _, group := range [...][]*stream{t.byAddr[key.from], t.bySSRC[key.ssrc]} {
-		for _, st := range group {
-			if w.try(st, s, key, p, &t.near) {
-				return
-			}
-		}
-	}
-	for _, st := range t.fresh {
-		if st.expects(key.from.Addr()) && w.try(st, s, key, p, &t.near) {
-			return
-		}
-	}
-	from := bucket(key.from)
-	if t.fails[from] >= failsPerTick || t.far <= 0 {
-		w.drop(nil, DropBudget)
+	x := trial{sock: s, key: key, p: p, purse: w.budget.purse(key.from), not: not, blame: not, why: why}
+	if x.purse.empty() {
+		w.drop(not, DropBudget)
 		return
 	}
-	for _, st := range t.fresh {
-		if !st.expects(key.from.Addr()) && w.try(st, s, key, p, &t.far) {
-			return
-		}
+	t.turn++
+	x.purse.open()
+	if w.tryEach(&x, t.bySSRC[key.ssrc], true) ||
+		w.tryEach(&x, t.byHost[key.from.Addr()], true) ||
+		w.tryEach(&x, t.byAddr[key.from], true) {
+		return
 	}
-	t.fails[from]++
-	w.drop(nil, DropNoStream)
+	x.purse.open()
+	if !w.tryEach(&x, t.fresh, false) {
+		w.drop(x.blame, x.why)
+	}
 }
 
-// expects tells whether a stream's signalling came from that host.
-func (st *stream) expects(host netip.Addr) bool { return st.peers[kindRTP].hint.Addr() == host }
+// tryEach tries a packet on streams until it is one's.
+func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
+	for i := range list {
+		st := list[(i+w.table.turn)%len(list)]
+		switch {
+		case st == x.not || st.rx.now.ctx == nil:
+			continue
+		case !near && st.peers[kindRTP].hint.Addr() == x.key.from.Addr(): // tried as near
+			continue
+		case len(st.lanes) >= maxLanes && st.lane(x.key.ssrc, x.key.kind) == nil:
+			x.excuse(DropSSRCLimit) // before its context would make a state for the SSRC
+			continue
+		case !x.purse.pay(near):
+			x.excuse(DropBudget)
+			return false
+		}
+		if w.try(st, x) {
+			return true
+		}
+	}
+	return false
+}
 
 // try verifies a packet under one stream's key, and takes it if it is the
 // stream's. The packet itself stays as it came.
-func (w *worker) try(st *stream, s *secureSocket, key laneKey, p []byte, budget *int) bool {
-	if st.rx.ctx == nil || *budget <= 0 {
-		return false
-	}
-	*budget--
-	out, why, ok := st.rx.open(st.rx.ctx, w.spare, p, key.kind, &w.head)
-	if !ok {
-		// Most likely another stream's packet. The counter of this one is for
-		// what comes from its own phone's host.
-		if why == DropAuth && st.expects(key.from.Addr()) {
-			w.drop(st, why)
-		}
-		return false
-	}
-	if !w.latch(st, s, key, p) {
-		w.drop(st, DropSSRCLimit)
+func (w *worker) try(st *stream, x *trial) bool {
+	out, why, ok := st.rx.now.open(w.spare, x.p, x.key.kind, &w.head)
+	if ok {
+		w.latch(st, x)
+		w.deliver(st, x.key.kind, out)
 		return true
 	}
-	w.deliver(st, key.kind, out)
-	return true
+	x.accuse(st, why)
+	return false
 }
 
-// latch notes where verified packets of a stream come from. It returns false
-// if the stream has too many sources already.
-//
-// A stream follows a known SSRC to a new address only for a packet newer than
-// all before. An attacker on the path can at most send a genuine packet on
-// from his own address before it arrives itself; the next one, which he can't
-// make, moves the stream back.
-func (w *worker) latch(st *stream, s *secureSocket, key laneKey, p []byte) bool {
-	l := st.lane(key.ssrc, key.kind)
+// accuse notes whose packet one that failed seems to be: a repeated one has
+// an SSRC of the stream; one that does not verify is most likely another
+// stream's, unless it comes from where this one's phone is expected.
+func (x *trial) accuse(st *stream, why Drop) {
+	hint, none := st.peers[kindRTP].hint, x.blame == nil
+	if why == DropReplay && x.why != DropReplay || none && hint.Addr() == x.key.from.Addr() || hint == x.key.from && x.why == DropAuth {
+		x.blame, x.why = st, why
+	}
+}
+
+// excuse notes why a packet was not tried, where nothing else is known.
+func (x *trial) excuse(why Drop) {
+	if x.blame == nil {
+		x.why = why
+	}
+}
+
+// latch notes where a verified packet of a stream comes from. A lane that is
+// known from elsewhere moves only for a packet newer than all before: one
+// that was held back, or overtaken, must not lead the stream astray.
+func (w *worker) latch(st *stream, x *trial) {
+	seq := sequence(x.p)
+	l := st.lane(x.key.ssrc, x.key.kind)
 	switch {
-	case l == nil && len(st.lanes) >= maxLanes:
-		return false
 	case l == nil:
-		l = &lane{stream: st, key: key, highest: sequence(p)}
+		l = &lane{stream: st, highest: seq - 1}
 		st.lanes = append(st.lanes, l)
-		w.table.learn(st, key.ssrc)
-	case key.kind == kindRTP && !l.newer(sequence(p)):
-		return true
-	case key.kind == kindRTCP && st.peers[kindRTP].latched.Addr() != key.from.Addr():
-		return true // RTCP follows RTP, and does not lead it
+	case x.key.kind == kindRTP && !l.newer(seq):
+		return
 	default:
-		w.table.dropLane(l)
-		l.key, l.highest = key, sequence(p)
+		w.table.unplace(l)
 	}
-	w.table.addLane(l)
-	w.setPeer(st, key.kind, key.from, s)
-	if key.kind == kindRTP {
-		w.table.settle(st)
-	}
-	return true
+	w.table.place(l, x.key)
+	w.heard(l, x.sock, seq)
 }
 
-// setPeer sends a kind's packets to an address from now on.
-func (w *worker) setPeer(st *stream, kind uint8, at netip.AddrPort, s *secureSocket) {
-	peer := &st.peers[kind]
-	if peer.latched == at {
+// follow sends to where a lane's packets come from, from now on. RTCP follows
+// RTP, and does not lead it to another host.
+func (w *worker) follow(l *lane, s *secureSocket) {
+	st, at := l.stream, l.key.from
+	rtp := &st.peers[kindRTP]
+	if l.key.kind == kindRTCP && rtp.latched.IsValid() && rtp.latched.Addr() != at.Addr() {
 		return
 	}
+	peer := &st.peers[l.key.kind]
 	peer.latched, peer.to, peer.sock = at, packet.MakeAddr(at), s
-	if kind == kindRTP {
+	if l.key.kind == kindRTP {
 		w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: at})
 		w.guessRTCP(st)
 	}
+}
+
+// aim says where packets go until the phone was heard: to its hint. The
+// host of that is the one its own signalling comes from, so this can be aimed
+// at nobody else.
+func (w *worker) aim(st *stream) {
+	rtp := &st.peers[kindRTP]
+	if !rtp.latched.IsValid() {
+		rtp.to, rtp.sock = packet.MakeAddr(rtp.hint), w.socketFor(rtp.hint.Addr(), kindRTP)
+	}
+	w.guessRTCP(st)
 }
 
 // guessRTCP says where RTCP goes until it was heard: where the description
 // says if RTP comes from where it said, else one port above.
 func (w *worker) guessRTCP(st *stream) {
 	rtp, rtcp := &st.peers[kindRTP], &st.peers[kindRTCP]
-	if rtcp.latched.IsValid() && rtcp.latched.Addr() == rtp.latched.Addr() {
+	if rtcp.latched.IsValid() && (!rtp.latched.IsValid() || rtcp.latched.Addr() == rtp.latched.Addr()) {
 		return
 	}
-	at := netip.AddrPortFrom(rtp.latched.Addr(), rtp.latched.Port()+1)
-	if rtp.latched == rtp.hint && rtcp.hint.IsValid() {
+	base := rtp.latched
+	if !base.IsValid() {
+		base = rtp.hint
+	}
+	var at netip.AddrPort
+	switch {
+	case base == rtp.hint && rtcp.hint.IsValid():
 		at = rtcp.hint
+	case base.IsValid() && base.Port() < 65535:
+		at = netip.AddrPortFrom(base.Addr(), base.Port()+1)
 	}
 	rtcp.latched = netip.AddrPort{}
 	rtcp.to, rtcp.sock = packet.MakeAddr(at), w.socketFor(at.Addr(), kindRTCP)
@@ -256,76 +276,9 @@ func (w *worker) guessRTCP(st *stream) {
 // socketFor returns the shared socket that reaches an address.
 func (w *worker) socketFor(a netip.Addr, kind uint8) *secureSocket {
 	for _, s := range w.secure {
-		if s.kind == kind && s.Local.Addr().Is4() == a.Is4() {
+		if a.IsValid() && s.kind == kind && s.Local.Addr().Is4() == a.Is4() {
 			return s
 		}
 	}
 	return nil
-}
-
-func (t *table) add(st *stream) { t.all[st] = struct{}{} }
-
-// freshen lets a stream latch to an address not seen before: it is new, or
-// its phone said that something changes.
-func (t *table) freshen(st *stream) {
-	if !st.fresh {
-		st.fresh = true
-		t.fresh = append(t.fresh, st)
-	}
-}
-
-func (t *table) settle(st *stream) {
-	if st.fresh {
-		st.fresh = false
-		t.fresh = slices.DeleteFunc(t.fresh, func(o *stream) bool { return o == st })
-	}
-}
-
-func (t *table) learn(st *stream, ssrc uint32) {
-	if !slices.Contains(t.bySSRC[ssrc], st) {
-		t.bySSRC[ssrc] = append(t.bySSRC[ssrc], st)
-	}
-}
-
-func (t *table) addLane(l *lane) {
-	t.lanes[l.key] = l
-	if !slices.Contains(t.byAddr[l.key.from], l.stream) {
-		t.byAddr[l.key.from] = append(t.byAddr[l.key.from], l.stream)
-	}
-}
-
-// dropLane forgets a lane's address; its stream keeps the lane.
-func (t *table) dropLane(l *lane) {
-	if t.lanes[l.key] == l {
-		delete(t.lanes, l.key)
-	}
-	for _, o := range l.stream.lanes {
-		if o != l && o.key.from == l.key.from {
-			return
-		}
-	}
-	remove(t.byAddr, l.key.from, l.stream)
-}
-
-// drop forgets a stream.
-func (t *table) drop(st *stream) {
-	t.settle(st)
-	delete(t.all, st)
-	for _, l := range st.lanes {
-		delete(t.lanes, l.key)
-		remove(t.byAddr, l.key.from, st)
-		remove(t.bySSRC, l.key.ssrc, st)
-	}
-	for _, ssrc := range st.declared {
-		remove(t.bySSRC, ssrc, st)
-	}
-}
-
-func remove[K comparable](m map[K][]*stream, key K, st *stream) {
-	left := slices.DeleteFunc(m[key], func(o *stream) bool { return o == st })
-	if len(left) == 0 {
-		delete(m, key)
-		return
-	}
-	m[key] = left
 }

@@ -1,15 +1,14 @@
 package media
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"sync"
-	"time"
-
-	"github.com/pion/srtp/v3"
-
-	"github.com/sallyport/sallyport/media/packet"
 )
+
+// maxStreams bounds the streams of one call, and the ports that it takes.
+const maxStreams = 16
 
 // Session is the media of one call, on one worker. Its methods may be called
 // from any goroutine; they wait for the worker, which takes microseconds.
@@ -35,20 +34,21 @@ type StreamAddrs struct {
 }
 
 // PlainParams is what the PBX said of a stream. A zero address means that it
-// wants nothing sent.
+// wants nothing sent. Packets are accepted from the addresses it named last,
+// whatever their port.
 type PlainParams struct {
 	RTP, RTCP netip.AddrPort
 }
 
 // SecureParams is what phone and edge agreed on for a stream.
 type SecureParams struct {
-	Rx, Tx  Key // the phone's, ours; given away
+	Rx, Tx  Key // the phone's, ours; given away, and never the same
 	RTCPMux bool
 	// Hint and RTCPHint are where the phone may be found before it was heard:
 	// its signalling's address with the ports of its description. They order
 	// the search, and are where we send first.
 	Hint, RTCPHint netip.AddrPort
-	SSRCs          []uint32 // that the phone declared
+	SSRCs          []uint32 // that the phone declared; the first 16 count
 	Inactive       bool     // it may be silent
 }
 
@@ -58,6 +58,9 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 	defer s.mu.Unlock()
 	if s.closed {
 		return StreamAddrs{}, ErrClosed
+	}
+	if len(s.streams) >= maxStreams {
+		return StreamAddrs{}, ErrTooManyStreams
 	}
 	pair, err := s.engine.ports.open()
 	if err != nil {
@@ -76,35 +79,38 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 	return StreamAddrs{Index: st.index, Secure: s.engine.secureAddrs(s.worker), Plain: pair[kindRTP].Local}, nil
 }
 
-// SetPlain says where the PBX's end of a stream is.
+// SetPlain says where the PBX's end of a stream is. Errors wrap ErrClosed or
+// ErrStream.
 func (s *Session) SetPlain(index int, p PlainParams) error {
-	return s.change(index, func(st *stream) {
-		for kind, at := range [numKinds]netip.AddrPort{p.RTP, p.RTCP} {
-			st.plain[kind].to = packet.MakeAddr(at)
-			if at.IsValid() { // a held PBX may go on sending, music perhaps
-				st.plain[kind].from = at.Addr()
-			}
-		}
+	return s.change(index, func(st *stream) error {
+		s.worker.direct(st, p)
+		return nil
 	})
 }
 
 // SetSecure says how a stream is protected and where its phone may be. It may
 // be called again: the same key goes on where it was, a new one replaces it,
-// with a short grace for the phone's old one. Errors wrap ErrKey, ErrClosed or
-// ErrStream.
+// with a short grace for the phone's old one. Errors wrap ErrKey,
+// ErrTooManyKeys, ErrClosed or ErrStream, and leave the stream as it was.
 func (s *Session) SetSecure(index int, p SecureParams) error {
-	rx, err := p.Rx.context()
+	rx, err := newOpener(p.Rx)
 	if err != nil {
 		return fmt.Errorf("set the phone's key: %w", err)
 	}
-	tx, err := p.Tx.context()
+	tx, err := newSealer(p.Tx)
 	if err != nil {
 		return fmt.Errorf("set our key: %w", err)
 	}
-	return s.change(index, func(st *stream) { s.worker.protect(st, p, rx, tx) })
+	if bytes.Equal(p.Rx.KeySalt, p.Tx.KeySalt) {
+		// Both directions would use the same nonces (RFC 3711 section 9.1),
+		// and our packets could be sent back to us as the phone's.
+		return fmt.Errorf("set keys: %w: the phone's is ours", ErrKey)
+	}
+	return s.change(index, func(st *stream) error { return s.worker.protect(st, p, rx, tx) })
 }
 
-func (s *Session) change(index int, f func(*stream)) error {
+// change runs f for a stream on the worker.
+func (s *Session) change(index int, f func(*stream) error) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -114,8 +120,8 @@ func (s *Session) change(index int, f func(*stream)) error {
 		return fmt.Errorf("%w: %d", ErrStream, index)
 	}
 	st := s.streams[index]
-	s.worker.do(func() { f(st) })
-	return nil
+	s.worker.do(func() { err = f(st) })
+	return err
 }
 
 // Stats returns a snapshot; of a closed session the last one.
@@ -151,100 +157,4 @@ func (s *Session) Close() SessionStats {
 	s.streams = nil
 	s.engine.left(s)
 	return s.last
-}
-
-// What follows runs on the worker.
-
-func (w *worker) attach(st *stream) error {
-	for kind := range st.plain {
-		if err := w.watch(st.plain[kind].sock.FD, &endpoint{stream: st, kind: uint8(kind)}); err != nil {
-			for k := range st.plain {
-				w.unwatch(st.plain[k].sock)
-			}
-			return err
-		}
-	}
-	st.lastHeard = w.now
-	st.session.live = append(st.session.live, st)
-	w.table.add(st)
-	return nil
-}
-
-func (w *worker) detach(st *stream) {
-	w.table.drop(st)
-	for kind := range st.plain {
-		w.unwatch(st.plain[kind].sock)
-	}
-}
-
-// protect is SetSecure, on the worker.
-func (w *worker) protect(st *stream, p SecureParams, rx, tx *srtp.Context) {
-	if st.rx.set(p.Rx, rx, w.now) {
-		w.table.freshen(st)
-	}
-	st.tx.set(p.Tx, tx)
-	st.mux, st.inactive = p.RTCPMux, p.Inactive
-	st.lastHeard = w.now
-	st.session.silent = false
-	for _, ssrc := range p.SSRCs {
-		w.table.learn(st, ssrc)
-		st.declared = append(st.declared, ssrc)
-	}
-	for kind, hint := range [numKinds]netip.AddrPort{p.Hint, p.RTCPHint} {
-		peer := &st.peers[kind]
-		if peer.hint == hint {
-			continue
-		}
-		peer.hint = hint
-		if kind == kindRTP && hint.IsValid() {
-			w.table.freshen(st)
-		}
-		if !peer.latched.IsValid() && hint.IsValid() {
-			peer.to, peer.sock = packet.MakeAddr(hint), w.socketFor(hint.Addr(), uint8(kind))
-			if peer.sock == nil {
-				peer.to = packet.Addr{}
-			}
-		}
-	}
-}
-
-func (w *worker) sessionStats(streams []*stream) SessionStats {
-	var s SessionStats
-	for _, st := range streams {
-		out := StreamStats{Inward: st.counts.dir[Inward], Outward: st.counts.dir[Outward], Drops: make(map[string]uint64)}
-		for d, n := range st.counts.drops {
-			if n > 0 {
-				out.Drops[Drop(d).String()] = n
-			}
-		}
-		if len(st.lanes) > 0 {
-			out.LastHeard = w.began.Add(time.Duration(st.lastHeard))
-		}
-		s.Streams = append(s.Streams, out)
-	}
-	return s
-}
-
-// findSilent tells of sessions that nothing was heard of for too long, once
-// each. A session is silent when all its streams are, and one must not be.
-func (w *worker) findSilent() {
-	if w.silence == 0 {
-		return
-	}
-	for st := range w.table.all {
-		quiet := w.now-st.lastHeard >= int64(w.silence)
-		if quiet && !st.inactive && st.rx.ctx != nil && !st.session.silent && w.isSilent(st.session) {
-			st.session.silent = true
-			w.events.put(st.session, Event{Kind: Silence})
-		}
-	}
-}
-
-func (w *worker) isSilent(s *Session) bool {
-	for _, st := range s.live {
-		if w.now-st.lastHeard < int64(w.silence) {
-			return false
-		}
-	}
-	return true
 }

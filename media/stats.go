@@ -16,7 +16,7 @@ type Drop uint8
 
 // The reasons.
 const (
-	DropMalformed  Drop = iota // not RTP or RTCP, or cut short
+	DropMalformed  Drop = iota // not RTP or RTCP, cut short, or on the wrong socket
 	DropOversize               // longer than a slot
 	DropSTUN                   // no ICE here
 	DropDTLS                   // no DTLS-SRTP here
@@ -25,19 +25,21 @@ const (
 	DropBudget                 // not tried: too many unknown packets at the time
 	DropAuth                   // known source and SSRC, but the tag does not verify
 	DropReplay                 // seen before, or too old to tell
-	DropSSRCLimit              // one stream's sources are bounded
+	DropSSRCLimit              // a stream has as many SSRCs as one may
 	DropStranger               // plain side: not from where the PBX said
 	DropNotReady               // plain side: no key yet
 	DropNotLatched             // plain side: the phone's address is not known yet
 	DropNowhere                // secure side: the PBX wants no media
 	DropSend                   // the kernel did not take it
 	DropCrypto                 // could not be encrypted
+	DropRepeated               // plain side: its sequence number was used, or is too old to tell
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"malformed", "oversize", "stun", "dtls", "unknown_protocol", "no_stream", "budget", "auth_failed", "replayed",
 	"ssrc_limit", "plain_stranger", "not_ready", "not_latched", "nowhere_to_send", "send_failed", "encrypt_failed",
+	"plain_repeated",
 }
 
 // String is the reason as metrics show it.
@@ -60,9 +62,11 @@ type counts struct {
 	drops [numDrops]uint64
 }
 
-func (c *counts) relayed(d Direction, rtcp bool, n int) {
+func (c *Counts) any() bool { return c.RTP+c.RTCP > 0 }
+
+func (c *counts) relayed(d Direction, kind uint8, n int) {
 	k := &c.dir[d]
-	if rtcp {
+	if kind == kindRTCP {
 		k.RTCP++
 	} else {
 		k.RTP++
@@ -93,6 +97,7 @@ func (c *counts) dropMap() map[string]uint64 {
 type Stats struct {
 	Sessions int // now
 	Streams  int // now
+	Sockets  int // now, of both sides
 	Inward   Counts
 	Outward  Counts
 	Drops    map[string]uint64
@@ -108,6 +113,7 @@ type StreamStats struct {
 	Inward, Outward Counts
 	Drops           map[string]uint64 // those above zero
 	LastHeard       time.Time         // the phone's last authenticated packet; zero: never
+	LastPlain       time.Time         // the PBX's last packet; zero: never
 }
 
 // Attrs are the figures that a call's record shows, as keys and values for

@@ -22,20 +22,25 @@ const (
 	AEADAES256GCM
 )
 
+// suiteInfo has lengths in bytes. rtcpTail is what stands behind the SRTCP
+// index and the MKI: the tag of AES_CM; that of GCM stands before them.
 type suiteInfo struct {
-	name    string
-	key     int
-	salt    int
-	profile srtp.ProtectionProfile
+	name     string
+	key      int
+	salt     int
+	rtpTag   int
+	rtcpTag  int
+	rtcpTail int
+	profile  srtp.ProtectionProfile
 }
 
 var suites = [...]suiteInfo{
-	AESCM128HMACSHA180: {"AES_CM_128_HMAC_SHA1_80", 16, 14, srtp.ProtectionProfileAes128CmHmacSha1_80},
-	AESCM128HMACSHA132: {"AES_CM_128_HMAC_SHA1_32", 16, 14, srtp.ProtectionProfileAes128CmHmacSha1_32},
-	AESCM256HMACSHA180: {"AES_256_CM_HMAC_SHA1_80", 32, 14, srtp.ProtectionProfileAes256CmHmacSha1_80},
-	AESCM256HMACSHA132: {"AES_256_CM_HMAC_SHA1_32", 32, 14, srtp.ProtectionProfileAes256CmHmacSha1_32},
-	AEADAES128GCM:      {"AEAD_AES_128_GCM", 16, 12, srtp.ProtectionProfileAeadAes128Gcm},
-	AEADAES256GCM:      {"AEAD_AES_256_GCM", 32, 12, srtp.ProtectionProfileAeadAes256Gcm},
+	AESCM128HMACSHA180: {"AES_CM_128_HMAC_SHA1_80", 16, 14, 10, 10, 10, srtp.ProtectionProfileAes128CmHmacSha1_80},
+	AESCM128HMACSHA132: {"AES_CM_128_HMAC_SHA1_32", 16, 14, 4, 10, 10, srtp.ProtectionProfileAes128CmHmacSha1_32},
+	AESCM256HMACSHA180: {"AES_256_CM_HMAC_SHA1_80", 32, 14, 10, 10, 10, srtp.ProtectionProfileAes256CmHmacSha1_80},
+	AESCM256HMACSHA132: {"AES_256_CM_HMAC_SHA1_32", 32, 14, 4, 10, 10, srtp.ProtectionProfileAes256CmHmacSha1_32},
+	AEADAES128GCM:      {"AEAD_AES_128_GCM", 16, 12, 16, 16, 0, srtp.ProtectionProfileAeadAes128Gcm},
+	AEADAES256GCM:      {"AEAD_AES_256_GCM", 32, 12, 16, 16, 0, srtp.ProtectionProfileAeadAes256Gcm},
 }
 
 func (s Suite) info() suiteInfo {
@@ -71,6 +76,9 @@ type Key struct {
 	MKI     []byte // carried by each packet if not nil
 }
 
+// maxMKI bounds an MKI, as packets carry it (RFC 4568 section 6.1).
+const maxMKI = 128
+
 // NewKey makes a random key.
 func NewKey(s Suite) (Key, error) {
 	if s.info().name == "" {
@@ -92,17 +100,15 @@ func (k Key) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "%s (key not sh
 // LogValue does the same for log/slog.
 func (k Key) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(k)) }
 
-// replayWindow covers 1,024 packets: 20 s of one direction of audio.
-const replayWindow = 1024
-
-// context makes an SRTP context for one direction. Replay protection matters
-// to the receiver only, and harms nobody on the sender's side.
-func (k Key) context() (*srtp.Context, error) {
+// context makes an SRTP context for one direction.
+func (k Key) context(options ...srtp.ContextOption) (*srtp.Context, error) {
 	i := k.Suite.info()
 	if i.name == "" || len(k.KeySalt) != i.key+i.salt {
 		return nil, fmt.Errorf("%w: %d bytes for %q", ErrKey, len(k.KeySalt), i.name)
 	}
-	options := []srtp.ContextOption{srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(replayWindow)}
+	if len(k.MKI) > maxMKI {
+		return nil, fmt.Errorf("%w: its MKI has %d bytes", ErrKey, len(k.MKI))
+	}
 	if len(k.MKI) > 0 {
 		options = append(options, srtp.MasterKeyIndicator(k.MKI))
 	}

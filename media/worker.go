@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	slots        = 128     // packets in hand at a time
-	secureBuffer = 4 << 20 // of a shared socket
-	tick         = time.Second
-	plainBurst   = 8 // packets of one plain socket before the next one's turn
+	slots        = 128         // packets in hand at a time
+	secureBuffer = 4 << 20     // of a shared socket
+	sweepEvery   = time.Second // looks for silence and the ends of graces
 )
 
 // worker relays the media of its sessions, on a thread of its own.
@@ -24,6 +23,7 @@ type worker struct {
 	secure []*secureSocket // RTP and RTCP of each secure address
 	byFD   []*endpoint     // by descriptor
 	table  table
+	budget budget
 	head   headers
 	spare  []byte // for packets that more than one key is tried on
 	counts counts
@@ -33,10 +33,16 @@ type worker struct {
 	silence time.Duration
 	events  *events
 
+	control control
+}
+
+// control is how other goroutines reach the worker.
+type control struct {
 	mu       sync.Mutex // guards what follows
 	queue    []func()
-	running  bool // the loop owns all above
+	running  bool // the loop owns the worker
 	stopping bool
+	ended    bool // the loop has run; its sockets are closed
 }
 
 // endpoint is what a descriptor stands for.
@@ -59,8 +65,8 @@ func newWorker(c Config, n int, ev *events) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{
-		poll: poll, batch: packet.NewBatch(slots), table: newTable(), spare: make([]byte, packet.SlotSize),
-		silence: c.Silence, events: ev, began: time.Now(),
+		poll: poll, batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), head: newHeaders(),
+		spare: make([]byte, packet.SlotSize), silence: c.Silence, events: ev, began: time.Now(),
 	}
 	for _, ip := range c.SecureIPs {
 		if err := w.listen(ip, c.Port, n, c.DSCP); err != nil {
@@ -116,190 +122,102 @@ func (w *worker) watch(fd int, e *endpoint) error {
 
 func (w *worker) unwatch(s packet.Socket) {
 	w.byFD[s.FD] = nil
-	_ = s.Close() // which takes it out of the epoll set
+	_ = s.Close()
 }
 
-// do runs f between two packets, and returns when it has run. Where the
+// do runs f between two batches, and returns when it has run. Where the
 // worker does not run yet, or any longer, f runs here.
 func (w *worker) do(f func()) {
-	w.mu.Lock()
-	if !w.running {
-		defer w.mu.Unlock()
+	c := &w.control
+	c.mu.Lock()
+	if !c.running {
+		defer c.mu.Unlock()
 		f()
 		return
 	}
 	done := make(chan struct{})
-	w.queue = append(w.queue, func() { f(); close(done) })
-	w.mu.Unlock()
-	w.poll.Wake()
+	c.queue = append(c.queue, func() { f(); close(done) })
+	w.poll.Wake() // under the mutex: the poller is open as long as the worker runs
+	c.mu.Unlock()
 	<-done
 }
 
 // run relays until stop is called.
 func (w *worker) run() error {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	w.mu.Lock()
-	w.running = true
-	w.mu.Unlock()
+	w.control.mu.Lock()
+	w.control.running = true
+	w.control.mu.Unlock()
 	defer w.finish()
 	w.clock()
-	next := w.now + int64(tick)
-	for !w.isStopping() {
-		ready, woken, err := w.poll.Wait(time.Duration(max(0, next-w.now)) + time.Millisecond)
+	next := w.now + int64(sweepEvery)
+	for w.commands() {
+		ready, err := w.poll.Wait(time.Duration(max(0, next-w.now)) + time.Millisecond)
 		if err != nil {
 			return err
 		}
 		w.clock()
-		if woken {
-			w.commands()
-		}
 		w.relay(ready)
 		if w.now >= next {
-			w.table.refill()
-			w.findSilent()
-			next = w.now + int64(tick)
+			w.sweep()
+			next = w.now + int64(sweepEvery)
 		}
 	}
 	return nil
 }
 
-func (w *worker) clock() { w.now = int64(time.Since(w.began)) }
+// clock reads the time, for all that happens until it is read again.
+func (w *worker) clock() {
+	w.now = int64(time.Since(w.began))
+	w.budget.refill(w.now)
+}
 
-func (w *worker) isStopping() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.stopping
+// commands runs what control has handed over, and tells whether to go on.
+func (w *worker) commands() bool {
+	c := &w.control
+	c.mu.Lock()
+	queue, stopping := c.queue, c.stopping
+	c.queue = nil
+	c.mu.Unlock()
+	for _, f := range queue {
+		f()
+	}
+	return !stopping
 }
 
 // stop makes run return.
 func (w *worker) stop() {
-	w.mu.Lock()
-	w.stopping = true
-	w.mu.Unlock()
-	w.poll.Wake()
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	w.control.stopping = true
+	if !w.control.ended {
+		w.poll.Wake()
+	}
 }
 
-// finish runs what was still queued, so that nobody waits for ever. From here
-// on do runs its functions itself.
+func (w *worker) hasEnded() bool {
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	return w.control.ended
+}
+
+// finish runs what was still queued, so that nobody waits for ever, and frees
+// all that the worker holds. From here on do runs its functions itself.
 func (w *worker) finish() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.running = false
-	for _, f := range w.queue {
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	for _, f := range w.control.queue {
 		f()
 	}
-	w.queue = nil
+	w.control.queue = nil
+	for st := range w.table.all {
+		w.detach(st)
+	}
+	w.close()
+	w.control.running, w.control.ended = false, true
 }
 
-func (w *worker) commands() {
-	w.mu.Lock()
-	queue := w.queue
-	w.queue = nil
-	w.mu.Unlock()
-	for _, f := range queue {
-		f()
-	}
-}
-
-// relay is the path of every packet: receive a batch, transform it in place,
-// send it.
-func (w *worker) relay(ready []int) {
-	slot := 0
-	for _, fd := range ready {
-		e := w.byFD[fd]
-		if e == nil { // closed by a command after it was reported
-			continue
-		}
-		limit := plainBurst
-		if e.secure != nil {
-			limit = slots
-		}
-		if slot+min(limit, plainBurst) > slots {
-			w.flush()
-			slot = 0
-		}
-		n := w.batch.Recv(fd, slot, limit)
-		for i := slot; i < slot+n; i++ {
-			if e.secure != nil {
-				w.fromPhone(e.secure, i)
-			} else {
-				w.fromPBX(e.stream, e.kind, i)
-			}
-		}
-		slot += n
-	}
-	w.flush()
-}
-
-// flush sends what is queued on the secure sockets.
-func (w *worker) flush() {
-	for _, s := range w.secure {
-		if s.out.Queued() > 0 {
-			w.counts.drops[DropSend] += uint64(s.out.Flush(s.FD))
-		}
-	}
-}
-
-// fromPBX takes a packet of the plain side to the phone.
-func (w *worker) fromPBX(st *stream, socket uint8, i int) {
-	if w.batch.Truncated(i) {
-		w.drop(st, DropOversize)
-		return
-	}
-	if w.batch.Source(i).Addr() != st.plain[socket].from {
-		w.drop(st, DropStranger)
-		return
-	}
-	p := w.batch.Packet(i)
-	kind, _, ok := classify(p)
-	switch {
-	case !ok:
-		w.drop(st, DropMalformed)
-		return
-	case st.tx.ctx == nil:
-		w.drop(st, DropNotReady)
-		return
-	}
-	to := st.target(kind)
-	if to == nil {
-		w.drop(st, DropNotLatched)
-		return
-	}
-	out, ok := st.tx.seal(p, kind, &w.head)
-	switch {
-	case !ok:
-		w.drop(st, DropCrypto)
-	case !to.sock.out.Queue(out, &to.to):
-		w.drop(st, DropSend)
-	default:
-		st.counts.relayed(Outward, kind == kindRTCP, len(p))
-		w.counts.relayed(Outward, kind == kindRTCP, len(p))
-	}
-}
-
-// deliver sends a phone's decrypted packet to the PBX.
-func (w *worker) deliver(st *stream, kind uint8, p []byte) {
-	st.lastHeard = w.now
-	end := &st.plain[kind]
-	switch {
-	case end.to.IsZero():
-		w.drop(st, DropNowhere)
-	case !packet.Send(end.sock.FD, p, &end.to):
-		w.drop(st, DropSend)
-	default:
-		st.counts.relayed(Inward, kind == kindRTCP, len(p))
-		w.counts.relayed(Inward, kind == kindRTCP, len(p))
-	}
-}
-
-func (w *worker) drop(st *stream, why Drop) {
-	w.counts.drops[why]++
-	if st != nil {
-		st.counts.drops[why]++
-	}
-}
-
-// close frees the worker's sockets. It does not run any longer.
+// close frees the worker's own sockets, when it does not run.
 func (w *worker) close() {
 	for _, s := range w.secure {
 		_ = s.Close()

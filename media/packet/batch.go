@@ -14,14 +14,14 @@ const SlotSize = 2048
 // TagRoom is kept free at a slot's end for a tag, an index and an MKI.
 const TagRoom = 160
 
-// mmsghdr is struct mmsghdr of recvmmsg(2).
+// mmsghdr is struct mmsghdr of recvmmsg(2). The compiler pads it as C does.
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
-	_   [4]byte
 }
 
-// Batch is a set of slots and the kernel's view of them.
+// Batch is a set of slots and the kernel's view of them. The kernel's headers
+// point into the other slices, which therefore never grow.
 type Batch struct {
 	slab  []byte
 	iovs  []unix.Iovec
@@ -85,14 +85,19 @@ func (b *Batch) Source(i int) netip.AddrPort { return b.names[i].addrPort() }
 func (b *Batch) Truncated(i int) bool { return b.in[i].hdr.Flags&unix.MSG_TRUNC != 0 }
 
 // Fill puts a packet into slot i as if it had been received: for tests and
-// benchmarks of what comes after.
+// benchmarks of what comes after. p is borrowed until it returns.
 func (b *Batch) Fill(i int, p []byte, from netip.AddrPort) {
-	b.in[i].len = uint32(copy(b.slab[i*SlotSize:(i+1)*SlotSize-TagRoom], p))
+	n := copy(b.slab[i*SlotSize:(i+1)*SlotSize-TagRoom], p)
+	b.in[i].len = uint32(n)
 	b.in[i].hdr.Flags = 0
+	if n < len(p) {
+		b.in[i].hdr.Flags = unix.MSG_TRUNC
+	}
 	b.names[i] = MakeAddr(from)
 }
 
-// Send sends one packet from fd at once, and tells whether the kernel took it.
+// Send sends one packet from fd at once, and tells whether the kernel took
+// it. p is borrowed until it returns.
 func Send(fd int, p []byte, to *Addr) bool {
 	if len(p) == 0 || to.len == 0 {
 		return false

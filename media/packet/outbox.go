@@ -46,12 +46,16 @@ func (o *Outbox) Queued() int { return o.queued }
 func (o *Outbox) Flush(fd int) (lost int) {
 	for at := 0; at < o.queued; {
 		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.out[at])), uintptr(o.queued-at), unix.MSG_DONTWAIT, 0, 0)
-		if errno != 0 { // of the first one left; the others may still go
+		switch errno {
+		case 0:
+			at += int(n)
+		case unix.EAGAIN, unix.ENOBUFS, unix.EBADF: // of the socket: the others fare no better
+			lost += o.queued - at
+			at = o.queued
+		default: // of the first one left, its destination perhaps; the others may still go
 			at++
 			lost++
-			continue
 		}
-		at += int(n)
 	}
 	o.queued = 0
 	return lost

@@ -43,21 +43,20 @@ func (p *Poller) Add(fd int) error {
 	return nil
 }
 
-// Wait returns the descriptors that are ready, at the latest after timeout,
-// and whether Wake was called. The slice is valid until the next Wait.
-func (p *Poller) Wait(timeout time.Duration) (ready []int, woken bool, err error) {
+// Wait returns the descriptors that are ready, at the latest after timeout, or
+// when Wake was called. The slice is valid until the next Wait.
+func (p *Poller) Wait(timeout time.Duration) (ready []int, err error) {
 	n, err := unix.EpollWait(p.epoll, p.events[:], int(timeout.Milliseconds()))
 	if err != nil {
 		if errors.Is(err, unix.EINTR) {
-			return nil, false, nil
+			return nil, nil
 		}
-		return nil, false, fmt.Errorf("wait for packets: %w", err)
+		return nil, fmt.Errorf("wait for packets: %w", err)
 	}
 	count := 0
 	for i := range n {
 		fd := int(p.events[i].Fd)
 		if fd == p.wake {
-			woken = true
 			var b [8]byte
 			_, _ = unix.Read(p.wake, b[:]) // resets it; empty if it was reset already
 			continue
@@ -65,7 +64,7 @@ func (p *Poller) Wait(timeout time.Duration) (ready []int, woken bool, err error
 		p.ready[count] = fd
 		count++
 	}
-	return p.ready[:count], woken, nil
+	return p.ready[:count], nil
 }
 
 // Wake makes a Wait, or the next one, return. It may be called from any

@@ -20,7 +20,8 @@ type Options struct {
 	DSCP   int // differentiated services code point of what is sent
 }
 
-// Listen binds a socket.
+// Listen binds a socket. Link-local IPv6 addresses are of no use here: their
+// zone is lost.
 func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
@@ -30,15 +31,9 @@ func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 	if err != nil {
 		return Socket{}, fmt.Errorf("open UDP socket: %w", err)
 	}
-	if family == unix.AF_INET6 {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, o.DSCP<<2)
-	} else {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, o.DSCP<<2)
-	}
-	if o.Buffer > 0 {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.Buffer)
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.Buffer)
+	if err := o.set(fd, family); err != nil {
+		_ = unix.Close(fd)
+		return Socket{}, fmt.Errorf("set options for %s: %w", addr, err)
 	}
 	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
 		_ = unix.Close(fd)
@@ -52,7 +47,33 @@ func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 	return Socket{FD: fd, Local: local}, nil
 }
 
-// Close closes the socket.
+// set applies the options. Only that IPv4 stays apart is a must: a mapped
+// source address would be another one to all tables. The rest is as good as
+// the kernel grants.
+func (o Options) set(fd, family int) error {
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, o.DSCP<<2)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, o.DSCP<<2)
+	}
+	if o.Buffer > 0 {
+		force(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, o.Buffer)
+		force(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, o.Buffer)
+	}
+	return nil
+}
+
+// force sets a buffer past the system's limit where privileges allow it.
+func force(fd, forced, option, size int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, forced, size) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size)
+	}
+}
+
+// Close closes the socket, which also takes it out of its Poller.
 func (s Socket) Close() error { return unix.Close(s.FD) }
 
 // InUse tells whether binding failed because another socket has the address.

@@ -1,0 +1,150 @@
+package media
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sallyport/sallyport/media/packet"
+)
+
+// This file is what control does on the worker, between two batches.
+
+// attach takes a stream in. It closes the stream's sockets if it can't.
+func (w *worker) attach(st *stream) (err error) {
+	if w.control.ended { // only the caller is left to write to it
+		err = ErrClosed
+	}
+	for kind := range st.plain {
+		if err == nil {
+			err = w.watch(st.plain[kind].sock.FD, &endpoint{stream: st, kind: uint8(kind)})
+		}
+	}
+	if err != nil {
+		for kind := range st.plain {
+			w.unwatch(st.plain[kind].sock)
+		}
+		return err
+	}
+	st.heard = [2]int64{w.now, w.now}
+	st.session.live = append(st.session.live, st)
+	w.table.add(st)
+	return nil
+}
+
+// detach lets a stream go. It may be called again.
+func (w *worker) detach(st *stream) {
+	if _, ok := w.table.all[st]; !ok {
+		return
+	}
+	w.table.drop(st)
+	for kind := range st.plain {
+		w.unwatch(st.plain[kind].sock)
+	}
+}
+
+// direct is SetPlain.
+func (w *worker) direct(st *stream, p PlainParams) {
+	for kind, at := range [numKinds]netip.AddrPort{p.RTP, p.RTCP} {
+		at = canonical(at)
+		st.plain[kind].to = packet.MakeAddr(at)
+		if at.IsValid() { // a held PBX may go on sending, music perhaps
+			st.plain[kind].from = at.Addr()
+		}
+	}
+}
+
+// protect is SetSecure.
+func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) error {
+	if !st.tx.has(tx.key) {
+		return ErrTooManyKeys
+	}
+	if _, ok := w.table.all[st]; !ok { // the engine has ended
+		return ErrClosed
+	}
+	hints := [numKinds]netip.AddrPort{canonical(p.Hint), canonical(p.RTCPHint)}
+	changed := st.rx.set(rx, w.now)
+	st.tx.set(tx)
+	st.mux, st.inactive = p.RTCPMux, p.Inactive
+	st.heard = [2]int64{w.now, w.now}
+	w.table.declare(st, p.SSRCs)
+	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
+		w.table.settle(st) // before the hint changes, which it is found by
+		st.peers[kindRTP].hint = hints[kindRTP]
+		w.table.freshen(st)
+	}
+	st.peers[kindRTCP].hint = hints[kindRTCP]
+	w.aim(st)
+	return nil
+}
+
+// canonical is how the sockets report an address: an IPv4 address is no
+// mapped IPv6 one, and none has a zone.
+func canonical(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// sweep ends what has had its time.
+func (w *worker) sweep() {
+	for st := range w.table.all {
+		if st.rx.changing() && w.now >= st.rx.until {
+			w.endGrace(st)
+		}
+		if w.silence > 0 {
+			w.tellSilence(st)
+		}
+	}
+}
+
+// endGrace forgets the key before, and the sources that used only that.
+func (w *worker) endGrace(st *stream) {
+	st.rx.old = opener{}
+	w.table.retire(st, func(l *lane) bool { return l.epoch == st.rx.epoch })
+	if st.peers[kindRTP].latched.IsValid() && len(st.lanes) > 0 {
+		w.table.settle(st)
+	}
+}
+
+// tellSilence tells of a session whose phone was not heard for too long, once
+// until it is. All of its streams must be silent, and one of them must be
+// meant to be heard. That the PBX still sends says nothing: music and echoes
+// play to nobody for ever.
+func (w *worker) tellSilence(st *stream) {
+	s := st.session
+	if !w.isSilent(s) {
+		s.silent = false
+		return
+	}
+	if !s.silent && !st.inactive && st.rx.now.ctx != nil {
+		s.silent = true
+		w.events.put(s, Event{Kind: Silence})
+	}
+}
+
+func (w *worker) isSilent(s *Session) bool {
+	for _, st := range s.live {
+		if w.now-st.heard[Inward] < int64(w.silence) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *worker) sessionStats(streams []*stream) SessionStats {
+	var s SessionStats
+	for _, st := range streams {
+		out := StreamStats{Inward: st.counts.dir[Inward], Outward: st.counts.dir[Outward], Drops: make(map[string]uint64)}
+		for d, n := range st.counts.drops {
+			if n > 0 {
+				out.Drops[Drop(d).String()] = n
+			}
+		}
+		if out.Inward.any() || out.Drops[DropNowhere.String()] > 0 {
+			out.LastHeard = w.began.Add(time.Duration(st.heard[Inward]))
+		}
+		if out.Outward.any() {
+			out.LastPlain = w.began.Add(time.Duration(st.heard[Outward]))
+		}
+		s.Streams = append(s.Streams, out)
+	}
+	return s
+}

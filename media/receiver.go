@@ -1,0 +1,130 @@
+package media
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+)
+
+const (
+	// grace is how long packets under a key that was replaced are still
+	// accepted: those that were on their way when the answer was.
+	grace = 4 * time.Second
+	// replayWindow covers 1,024 packets: 20 s of one direction of audio.
+	replayWindow = 1024
+	// maxOldKeys bounds how many keys a phone may return to.
+	maxOldKeys = 8
+)
+
+// headers are reused for each packet, so that parsing allocates nothing.
+type headers struct {
+	rtp  rtp.Header
+	rtcp rtcp.Header
+}
+
+func newHeaders() headers {
+	return headers{rtp: rtp.Header{CSRC: make([]uint32, 15), Extensions: make([]rtp.Extension, 0, 64)}}
+}
+
+// opener verifies and decrypts what one key protects. The zero opener opens
+// nothing.
+type opener struct {
+	key Key
+	ctx *srtp.Context
+}
+
+func newOpener(k Key) (opener, error) {
+	ctx, err := k.context(srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(replayWindow))
+	return opener{k, ctx}, err
+}
+
+// open verifies and decrypts p into dst, which may be p itself: GCM wipes
+// what it could not verify. It tells why not by a Drop, and reports success.
+//
+// A failure may allocate an error, and for an SSRC not heard before the state
+// that would have been kept; the budget of trials bounds that.
+func (o *opener) open(dst, p []byte, kind uint8, h *headers) ([]byte, Drop, bool) {
+	if o.ctx == nil {
+		return nil, DropAuth, false
+	}
+	var out []byte
+	var err error
+	if kind == kindRTP {
+		out, err = o.ctx.DecryptRTP(dst, p, &h.rtp)
+	} else {
+		if !o.encrypted(p) {
+			return nil, DropMalformed, false
+		}
+		out, err = o.ctx.DecryptRTCP(dst, p, &h.rtcp)
+	}
+	switch {
+	case err == nil:
+		return out, 0, true
+	case errors.Is(err, srtp.ErrFailedToVerifyAuthTag), errors.Is(err, srtp.ErrMKINotFound):
+		return nil, DropAuth, false
+	case o.misshapen(p, kind, h):
+		return nil, DropMalformed, false
+	}
+	return nil, DropReplay, false
+}
+
+// encrypted reads the E bit of an SRTCP packet, by which it may say of itself
+// that it is not encrypted (RFC 3711 section 3.4). Nothing here may be.
+func (o *opener) encrypted(p []byte) bool {
+	behind := 4 + len(o.key.MKI) + o.key.Suite.info().rtcpTail
+	return len(p) >= 8+behind && p[len(p)-behind]&0x80 != 0
+}
+
+// misshapen tells why a packet failed that has not failed by its tag. The
+// path of a good packet does not come here.
+func (o *opener) misshapen(p []byte, kind uint8, h *headers) bool {
+	i := o.key.Suite.info()
+	if kind == kindRTCP {
+		return len(p) < 8+4+len(o.key.MKI)+i.rtcpTag
+	}
+	n, err := h.rtp.Unmarshal(p)
+	cryptex := h.rtp.Extension && // RFC 9335, which nobody negotiated
+		(h.rtp.ExtensionProfile == rtp.CryptexProfileOneByte || h.rtp.ExtensionProfile == rtp.CryptexProfileTwoByte)
+	return err != nil || cryptex || len(p) < n+len(o.key.MKI)+i.rtpTag
+}
+
+// receiver holds the keys of a phone.
+type receiver struct {
+	now   opener
+	old   opener // the key before, during the grace
+	until int64  // end of the grace, on the worker's clock
+	epoch uint32 // counts changes of key
+	spent []opener
+}
+
+// set takes a new key. The same key keeps its context, and with it the
+// roll-over counter and what was seen (RFC 3711 section 3.3.1). So does a key
+// that comes back: in a new context each of its packets could be replayed.
+func (r *receiver) set(o opener, now int64) (changed bool) {
+	if r.now.ctx != nil && r.now.key.Equal(o.key) {
+		return false
+	}
+	if r.now.ctx != nil {
+		r.old, r.until = r.now, now+int64(grace)
+		r.spent = append(r.spent, r.now)
+	}
+	for i, s := range r.spent {
+		if s.key.Equal(o.key) {
+			o = s
+			r.spent = append(r.spent[:i], r.spent[i+1:]...)
+			break
+		}
+	}
+	if len(r.spent) > maxOldKeys {
+		r.spent = append(r.spent[:0], r.spent[1:]...)
+	}
+	r.now = o
+	r.epoch++
+	return true
+}
+
+// changing tells whether the key before is still accepted.
+func (r *receiver) changing() bool { return r.old.ctx != nil }

@@ -1,0 +1,114 @@
+package media
+
+import "github.com/sallyport/sallyport/media/packet"
+
+// plainBurst is how many packets of one plain socket are taken before it is
+// the next one's turn.
+const plainBurst = 8
+
+// relay is the path of every packet: receive a batch, transform it in place,
+// send it.
+func (w *worker) relay(ready []int) {
+	slot := 0
+	for _, fd := range ready {
+		e := w.byFD[fd]
+		if e == nil { // closed by a command after it was reported
+			continue
+		}
+		if slot+plainBurst > slots {
+			w.flush()
+			slot = 0
+		}
+		limit := plainBurst
+		if e.secure != nil {
+			limit = slots - slot
+		}
+		n := w.batch.Recv(fd, slot, limit)
+		for i := slot; i < slot+n; i++ {
+			if e.secure != nil {
+				w.fromPhone(e.secure, i)
+			} else {
+				w.fromPBX(e.stream, e.kind, i)
+			}
+		}
+		slot += n
+	}
+	w.flush()
+}
+
+// flush sends what is queued on the secure sockets.
+func (w *worker) flush() {
+	for _, s := range w.secure {
+		if s.out.Queued() > 0 {
+			w.counts.drops[DropSend] += uint64(s.out.Flush(s.FD))
+		}
+	}
+}
+
+// fromPBX takes a packet of the plain side to the phone. It is believed for
+// its source address alone, as the plain side is the PBX's own network; its
+// port may be any, and may be ours: a PBX that connects two of our streams
+// directly makes one send to the other.
+func (w *worker) fromPBX(st *stream, socket uint8, i int) {
+	if w.batch.Truncated(i) {
+		w.drop(st, DropOversize)
+		return
+	}
+	if w.batch.Source(i).Addr() != st.plain[socket].from {
+		w.drop(st, DropStranger)
+		return
+	}
+	p := w.batch.Packet(i)
+	kind, ssrc, ok := classify(p)
+	if !ok || kind == kindRTP && socket == kindRTCP || !sound(p, kind) {
+		w.drop(st, DropMalformed)
+		return
+	}
+	st.heard[Outward] = w.now
+	if st.tx.now == nil {
+		w.drop(st, DropNotReady)
+		return
+	}
+	to := st.target(kind)
+	if to == nil {
+		w.drop(st, DropNotLatched)
+		return
+	}
+	out, why, ok := st.tx.now.seal(p, kind, ssrc, &w.head)
+	switch {
+	case !ok:
+		w.drop(st, why)
+	case !to.sock.out.Queue(out, &to.to):
+		w.drop(st, DropSend)
+	default:
+		w.relayed(st, Outward, kind, len(p))
+	}
+}
+
+// deliver sends a phone's decrypted packet to the PBX.
+func (w *worker) deliver(st *stream, kind uint8, p []byte) {
+	st.heard[Inward] = w.now
+	end := &st.plain[kind]
+	switch {
+	case !sound(p, kind): // a phone's fault, but not the PBX's problem
+		w.drop(st, DropMalformed)
+	case end.to.IsZero():
+		w.drop(st, DropNowhere)
+	case !packet.Send(end.sock.FD, p, &end.to):
+		w.drop(st, DropSend)
+	default:
+		w.relayed(st, Inward, kind, len(p))
+	}
+}
+
+func (w *worker) relayed(st *stream, d Direction, kind uint8, n int) {
+	st.counts.relayed(d, kind, n)
+	w.counts.relayed(d, kind, n)
+}
+
+func (w *worker) drop(st *stream, why Drop) {
+	w.counts.drops[why]++
+	if st != nil {
+		st.counts.drops[why]++
+	}
+}

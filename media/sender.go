@@ -1,0 +1,133 @@
+package media
+
+import "github.com/pion/srtp/v3"
+
+const (
+	// maxSources bounds the SSRCs of the PBX under one key. Each transfer may
+	// bring one, and an agent's call lasts a day.
+	maxSources = 1024
+	// maxSpentKeys bounds our own keys for one stream.
+	maxSpentKeys = 32
+)
+
+// sealer encrypts under one key.
+type sealer struct {
+	key     Key
+	ctx     *srtp.Context
+	sources map[uint32]*source
+	last    *source
+}
+
+// source is one SSRC of the PBX.
+type source struct {
+	ssrc    uint32
+	started bool
+	index   int64  // the highest packet index so far (RFC 3711 section 3.3.1)
+	seen    uint64 // bit n: index-n was sent
+}
+
+func newSealer(k Key) (*sealer, error) {
+	ctx, err := k.context()
+	return &sealer{key: k, ctx: ctx, sources: make(map[uint32]*source)}, err
+}
+
+// sender holds our keys towards a phone.
+type sender struct {
+	now   *sealer
+	spent []*sealer
+}
+
+// has tells whether a key can be set.
+func (s *sender) has(k Key) bool {
+	return len(s.spent) < maxSpentKeys || s.now == nil || s.now.key.Equal(k) || s.recall(k) != nil
+}
+
+// set takes a new key. One that was ever used here must keep its context: a
+// new one would begin again at packet 0 and use each nonce a second time with
+// other contents, which gives both away and, with GCM, the key that
+// authenticates (RFC 3711 section 9.1, RFC 7714 section 11).
+func (s *sender) set(n *sealer) {
+	if s.now != nil && s.now.key.Equal(n.key) {
+		return
+	}
+	if old := s.recall(n.key); old != nil {
+		n = old
+	}
+	if s.now != nil && s.recall(s.now.key) == nil {
+		s.spent = append(s.spent, s.now)
+	}
+	s.now = n
+}
+
+func (s *sender) recall(k Key) *sealer {
+	for _, old := range s.spent {
+		if old.key.Equal(k) {
+			return old
+		}
+	}
+	return nil
+}
+
+// seal encrypts p in place; behind it there is room for the tag.
+func (s *sealer) seal(p []byte, kind uint8, ssrc uint32, h *headers) ([]byte, Drop, bool) {
+	src := s.source(ssrc)
+	if src == nil {
+		return nil, DropSSRCLimit, false
+	}
+	var out []byte
+	var err error
+	if kind == kindRTP {
+		if !src.next(sequence(p)) {
+			return nil, DropRepeated, false
+		}
+		out, err = s.ctx.EncryptRTP(p, p, &h.rtp)
+	} else {
+		out, err = s.ctx.EncryptRTCP(p, p, &h.rtcp)
+	}
+	if err != nil {
+		return nil, DropCrypto, false
+	}
+	return out, 0, true
+}
+
+// source finds what was sent of an SSRC; nil if there are too many. States
+// are never given up while their key lives: that, too, would repeat nonces.
+func (s *sealer) source(ssrc uint32) *source {
+	if s.last != nil && s.last.ssrc == ssrc {
+		return s.last
+	}
+	src := s.sources[ssrc]
+	if src == nil {
+		if len(s.sources) >= maxSources {
+			return nil
+		}
+		src = &source{ssrc: ssrc}
+		s.sources[ssrc] = src
+	}
+	s.last = src
+	return src
+}
+
+// next takes note of a sequence number, and tells whether it is one that was
+// not used before. A PBX that begins again under the same SSRC, or a plain
+// network that doubles a packet, must not make us use a nonce twice; what is
+// refused here a phone's replay window would refuse as well.
+func (s *source) next(seq uint16) bool {
+	if !s.started {
+		s.started, s.index, s.seen = true, int64(seq), 1
+		return true
+	}
+	ahead := int64(int16(seq - uint16(s.index)))
+	switch {
+	case ahead > 0:
+		s.index += ahead
+		s.seen = s.seen<<uint64(ahead) | 1 // a shift of 64 and more leaves 0
+		return true
+	case ahead <= -64 || s.index+ahead < 0: // too old to tell, or before the first
+		return false
+	case s.seen&(1<<uint64(-ahead)) != 0:
+		return false
+	}
+	s.seen |= 1 << uint64(-ahead)
+	return true
+}

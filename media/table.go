@@ -1,0 +1,131 @@
+package media
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// table finds the stream of a packet from the secure side. It belongs to the
+// worker. Packets read it; only control and a verified tag write to it.
+type table struct {
+	lanes  map[laneKey]*lane
+	bySSRC map[uint32][]*stream         // that have, or declared, it
+	byAddr map[netip.AddrPort][]*stream // with a lane from there
+	byHost map[netip.Addr][]*stream     // fresh, with their hint there
+	fresh  []*stream                    // that may latch to an address not seen before
+	all    map[*stream]struct{}
+	turn   int // where a search begins, so that each stream is tried in time
+}
+
+func newTable() table {
+	return table{
+		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
+		byAddr: make(map[netip.AddrPort][]*stream), byHost: make(map[netip.Addr][]*stream),
+		all: make(map[*stream]struct{}),
+	}
+}
+
+func (t *table) add(st *stream) { t.all[st] = struct{}{} }
+
+// freshen lets a stream latch to an address not seen before, because it is
+// new or its phone said that something changes. Its hint is set already.
+func (t *table) freshen(st *stream) {
+	if !st.fresh {
+		st.fresh = true
+		t.fresh = append(t.fresh, st)
+	}
+	if host := st.peers[kindRTP].hint.Addr(); host.IsValid() {
+		insert(t.byHost, host, st)
+	}
+}
+
+// settle is the end of that.
+func (t *table) settle(st *stream) {
+	if !st.fresh {
+		return
+	}
+	st.fresh = false
+	t.fresh = slices.DeleteFunc(t.fresh, func(o *stream) bool { return o == st })
+	remove(t.byHost, st.peers[kindRTP].hint.Addr(), st)
+}
+
+// declare replaces the SSRCs that a phone announced.
+func (t *table) declare(st *stream, ssrcs []uint32) {
+	old := st.declared
+	st.declared = slices.Clone(ssrcs[:min(len(ssrcs), maxDeclared)])
+	for _, ssrc := range old {
+		t.forget(st, ssrc)
+	}
+	for _, ssrc := range st.declared {
+		insert(t.bySSRC, ssrc, st)
+	}
+}
+
+// forget removes an SSRC unless the stream has it for another reason.
+func (t *table) forget(st *stream, ssrc uint32) {
+	if slices.Contains(st.declared, ssrc) || st.lane(ssrc, kindRTP) != nil || st.lane(ssrc, kindRTCP) != nil {
+		return
+	}
+	remove(t.bySSRC, ssrc, st)
+}
+
+// place makes a lane be found at an address.
+func (t *table) place(l *lane, at laneKey) {
+	l.key = at
+	t.lanes[at] = l
+	insert(t.byAddr, at.from, l.stream)
+	insert(t.bySSRC, at.ssrc, l.stream)
+}
+
+// unplace forgets a lane's address; its stream keeps the lane.
+func (t *table) unplace(l *lane) {
+	if t.lanes[l.key] == l { // and not another stream's that took it over
+		delete(t.lanes, l.key)
+	}
+	for _, o := range l.stream.lanes {
+		if o != l && o.key.from == l.key.from {
+			return
+		}
+	}
+	remove(t.byAddr, l.key.from, l.stream)
+}
+
+// retire forgets the lanes of a stream that keep says nothing for.
+func (t *table) retire(st *stream, keep func(*lane) bool) {
+	old := st.lanes
+	st.lanes = nil
+	for _, l := range old {
+		if keep(l) {
+			st.lanes = append(st.lanes, l)
+		}
+	}
+	for _, l := range old {
+		if !keep(l) {
+			t.unplace(l)
+			t.forget(st, l.key.ssrc)
+		}
+	}
+}
+
+// drop forgets a stream.
+func (t *table) drop(st *stream) {
+	t.settle(st)
+	t.declare(st, nil)
+	t.retire(st, func(*lane) bool { return false })
+	delete(t.all, st)
+}
+
+func insert[K comparable](m map[K][]*stream, key K, st *stream) {
+	if !slices.Contains(m[key], st) {
+		m[key] = append(m[key], st)
+	}
+}
+
+func remove[K comparable](m map[K][]*stream, key K, st *stream) {
+	left := slices.DeleteFunc(m[key], func(o *stream) bool { return o == st })
+	if len(left) == 0 {
+		delete(m, key)
+		return
+	}
+	m[key] = left
+}
