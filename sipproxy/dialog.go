@@ -7,15 +7,20 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
+// dialogOn names the dialog that a request received on f claims to be inside of.
+func dialogOn(f *flow.Flow, in *sip.Request) dialogID {
+	from, to := flow.Tag(in, "From"), flow.Tag(in, "To")
+	if f.Side() == flow.Plain {
+		from, to = to, from
+	}
+	return dialogID{in.CallID().Value(), from, to}
+}
+
 // find returns the dialog that a request on f is inside of, or nil. A phone's
 // request must come by the flow of the call, or by one over which the same
 // device has registered since: Call-ID and tags alone prove nothing.
 func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
-	id := dialogID{in.CallID().Value(), flow.Tag(in, "From"), flow.Tag(in, "To")}
-	if f.Side() == flow.Plain {
-		id.secureTag, id.plainTag = id.plainTag, id.secureTag
-	}
-	d := p.calls.dialog(id)
+	d := p.calls.dialog(dialogOn(f, in))
 	if d == nil || f.Side() == flow.Plain {
 		return d
 	}
@@ -32,11 +37,7 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 }
 
 // inDialog forwards a request inside a dialog, other than ACK and CANCEL.
-func (p *Proxy) inDialog(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	d := p.find(f, in)
-	if d == nil {
-		return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such call on this connection")
-	}
+func (p *Proxy) inDialog(d *dialog, f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	from := f.Side()
 	c := d.call
 	c.mu.Lock()

@@ -294,3 +294,14 @@ const secureSDP = "v=0\r\no=- 1 1 IN IP4 192.168.1.9\r\ns=-\r\nc=IN IP4 192.168.
 
 const plainSDP = "v=0\r\no=root 1 1 IN IP4 127.0.0.1\r\ns=Asterisk\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 30000 RTP/AVP 0 101\r\n" +
 	"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
+
+// noCallLeft waits until the proxy has forgotten every call: it does so just
+// after the message that ends one has left.
+func (b *bench) noCallLeft() {
+	b.t.Helper()
+	for deadline := time.Now().Add(3 * time.Second); b.proxy.Stats().Calls != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%d calls are left", b.proxy.Stats().Calls)
+		}
+	}
+}

@@ -160,7 +160,12 @@ func (p *Proxy) judge(e policy.Event) *refusal {
 // route finds who takes a request.
 func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	outside := f.Side() == flow.Secure
-	inside := flow.Tag(in, "To") != ""
+	var d *dialog
+	if flow.Tag(in, "To") != "" && in.Method != sip.CANCEL && in.Method != sip.REGISTER {
+		if d = p.find(f, in); d == nil && (!ownDialog(in.Method) || p.calls.dialog(dialogOn(f, in)) != nil) {
+			return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such call on this connection")
+		}
+	}
 	switch {
 	case in.Method == sip.CANCEL:
 		return p.cancel(f, tx, in)
@@ -168,8 +173,8 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return p.register(f, tx, in)
 	case in.Method == sip.REGISTER:
 		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here")
-	case inside && carriesDialog(in.Method):
-		return p.inDialog(f, tx, in)
+	case d != nil:
+		return p.inDialog(d, f, tx, in)
 	case in.Method == sip.INVITE && p.isDraining():
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon")
 	case in.Method == sip.INVITE && outside:
@@ -183,10 +188,11 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	}
 }
 
-// carriesDialog tells the methods that, with a To tag, belong to a call.
-// Subscriptions are dialogs of their own, which the ends keep.
-func carriesDialog(m sip.RequestMethod) bool {
-	return m != sip.SUBSCRIBE && m != sip.NOTIFY && m != sip.PUBLISH && m != sip.MESSAGE
+// ownDialog tells the methods that may carry a To tag and belong to no call:
+// a subscription is a dialog of its own, which its two ends keep. The one that
+// a REFER makes is in the call's (RFC 6665 section 4.5.2).
+func ownDialog(m sip.RequestMethod) bool {
+	return m == sip.SUBSCRIBE || m == sip.NOTIFY || m == sip.PUBLISH || m == sip.MESSAGE
 }
 
 func (p *Proxy) isDraining() bool {

@@ -106,9 +106,7 @@ func TestRefusals(t *testing.T) {
 			if strings.Contains(fmt.Sprint(m.h), "d0RmdmcmV") {
 				t.Fatal("the answer shows a key")
 			}
-			if n := b.proxy.Stats().Calls; n != 0 {
-				t.Fatalf("%d calls are left", n)
-			}
+			b.noCallLeft()
 		})
 	}
 }
@@ -125,20 +123,26 @@ func TestStrangerInDialog(t *testing.T) {
 	b := newBench(t)
 	p, stranger := b.phone(), b.phone()
 	b.callOut(p, "c1")
-	for _, method := range []string{"BYE", "INFO", "UPDATE"} {
+	for _, method := range []string{"BYE", "INFO", "UPDATE", "NOTIFY"} {
 		stranger.send(stranger.request(method, "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 9, ""))
 		stranger.next("481")
 	}
-	p.send(p.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
+	// A transfer's NOTIFY belongs to the call that the REFER was sent in.
+	p.send(p.request("NOTIFY", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, "", "Event: refer", "Subscription-State: active"))
+	notify := b.atPBX("NOTIFY")
+	if notify.uri() != "sip:602@127.0.0.1:5060" {
+		t.Errorf("NOTIFY went to %s, want the PBX's Contact", notify.uri())
+	}
+	b.fromPBX(reply(notify, 200, "", ""))
+	p.next("200")
+	p.send(p.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 3, ""))
 	bye := b.atPBX("BYE")
 	if bye.uri() != "sip:602@127.0.0.1:5060" {
 		t.Errorf("BYE went to %s, want the PBX's Contact", bye.uri())
 	}
 	b.fromPBX(reply(bye, 200, "", ""))
 	p.next("200")
-	if s := b.proxy.Stats(); s.Calls != 0 {
-		t.Fatalf("%d calls are left", s.Calls)
-	}
+	b.noCallLeft()
 }
 
 // A phone that reconnected and registered again speaks in its calls, and is
@@ -243,9 +247,7 @@ func TestAnswerWithoutCaller(t *testing.T) {
 	}
 	b.fromPBX(reply(cancel, 200, "", ""))
 	b.fromPBX(reply(bye, 200, "", ""))
-	if s := b.proxy.Stats(); s.Calls != 0 {
-		t.Fatalf("%d calls are left", s.Calls)
-	}
+	b.noCallLeft()
 }
 
 func TestDeadFlowAnswersAtOnce(t *testing.T) {
