@@ -15,7 +15,7 @@ VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
 FUZZTIME   ?= 60s
 CASE       ?= .*
 E2E_TIME   ?= 30m
-UNIT       := $(shell go list ./... 2>/dev/null | grep -v /e2e)
+UNIT       := $(shell go list ./... 2>/dev/null | grep -v '/e2e$$')
 
 .PHONY: all build test unit race e2e fuzz bench lint vuln demo peers clean
 
@@ -43,7 +43,9 @@ race: peers ## unit tests with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m $(UNIT)
 
 e2e: build peers ## real peers in network namespaces; CASE=Name for one
-	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e/... -run '^(Test)?($(CASE))$$'
+	@go test -list '^Test($(CASE))$$' ./e2e | grep -q '^Test' || \
+	  { echo "no case is named $(CASE); these are:"; go test -list . ./e2e | sed -n 's/^Test/  /p'; exit 1; }
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e -run '^Test($(CASE))$$'
 
 peers: ## install the real peers, and gcc for the race detector; quick when they are there
 	@bash e2e/peers/install.sh

@@ -1,0 +1,87 @@
+package peers
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func noise(n int, amplitude float64) []int16 {
+	r := rand.New(rand.NewPCG(1, 2))
+	s := make([]int16, n)
+	for i := range s {
+		s[i] = int16(amplitude * (2*r.Float64() - 1))
+	}
+	return s
+}
+
+// What every test of sound stands on: a tone is found, and nothing else is
+// taken for one.
+func TestTone(t *testing.T) {
+	for _, hz := range []float64{300, 700, 1004, 1300, 3400} {
+		t.Run(fmt.Sprint(hz), func(t *testing.T) {
+			pure := Sine(hz, 2)
+			late := append(make([]int16, 3*Rate), pure...)
+			companded := make([]int16, len(pure))
+			noisy := noise(len(pure), 4000)
+			for i, s := range pure {
+				companded[i] = FromMuLaw(MuLaw(s))
+				noisy[i] += s
+			}
+			for name, samples := range map[string][]int16{"pure": pure, "after silence": late, "through G.711": companded, "in noise": noisy} {
+				if got, share := Tone(samples, Rate); !Near(got, hz) || share < 0.8 {
+					t.Errorf("%s: %.1f Hz, %.0f %%", name, got, 100*share)
+				}
+			}
+		})
+	}
+	two := Sine(700, 1)
+	for i, s := range Sine(1300, 1) {
+		two[i] = two[i]/2 + s/2
+	}
+	for name, samples := range map[string][]int16{"noise": noise(2*Rate, 16000), "silence": make([]int16, Rate), "nothing": nil, "two tones": two} {
+		if got, share := Tone(samples, Rate); share > 0.6 {
+			t.Errorf("%s is taken for a tone of %.1f Hz with %.0f %% of the sound", name, got, 100*share)
+		}
+	}
+}
+
+func TestNear(t *testing.T) {
+	for hz, want := range map[float64]bool{1004: true, 1013: true, 995: true, 1015: false, 993: false, 0: false} {
+		if Near(hz, 1004) != want {
+			t.Errorf("%.0f Hz near 1004 Hz: %v", hz, !want)
+		}
+	}
+}
+
+func TestWAV(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tone.wav")
+	want := Sine(700, 0.5)
+	if err := WriteWAV(path, want); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, n int) {
+		got, rate, err := ReadWAV(path)
+		if err != nil || rate != Rate || len(got) != n || got[n-1] != want[n-1] {
+			t.Errorf("%s: %d samples at %d Hz, %v; want %d", name, len(got), rate, err, n)
+		}
+	}
+	check("whole", len(want))
+	clear(whole[40:44]) // as a killed recorder leaves it
+	if err := os.WriteFile(path, whole[:len(whole)-1000], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("cut short", len(want)-500)
+	if err := os.WriteFile(path, []byte("RIFF"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ReadWAV(path); err == nil {
+		t.Error("four bytes were read as a recording")
+	}
+}
