@@ -56,7 +56,7 @@ func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 		return
 	}
 	w.heard(l, s, seq)
-	w.deliver(st, l.key.kind, out)
+	w.deliver(l, out)
 }
 
 // doubt takes a packet of a lane whose key changes, or where nothing verified
@@ -67,11 +67,11 @@ func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 	out, why, ok := st.rx.now.open(w.spare, p, l.key.kind, &w.head)
 	if ok {
 		w.heard(l, s, sequence(p))
-		w.deliver(st, l.key.kind, out)
+		w.deliver(l, out)
 		return
 	}
 	if out, _, ok = st.rx.old.open(w.spare, p, l.key.kind, &w.head); ok {
-		w.deliver(st, l.key.kind, out) // the old key moves nothing
+		w.deliver(l, out) // the old key moves nothing
 		return
 	}
 	if l.failed < doubtAfter {
@@ -180,8 +180,7 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 func (w *worker) try(st *stream, x *trial) bool {
 	out, why, ok := st.rx.now.open(w.spare, x.p, x.key.kind, &w.head)
 	if ok {
-		w.latch(st, x)
-		w.deliver(st, x.key.kind, out)
+		w.deliver(w.latch(st, x), out)
 		return true
 	}
 	x.accuse(st, why)
@@ -205,10 +204,11 @@ func (x *trial) excuse(why Drop) {
 	}
 }
 
-// latch notes where a verified packet of a stream comes from. A lane that is
+// latch notes where a verified packet of a stream comes from, and returns its
+// lane. A lane that is
 // known from elsewhere moves only for a packet newer than all before: one
 // that was held back, or overtaken, must not lead the stream astray.
-func (w *worker) latch(st *stream, x *trial) {
+func (w *worker) latch(st *stream, x *trial) *lane {
 	seq := sequence(x.p)
 	l := st.lane(x.key.ssrc, x.key.kind)
 	switch {
@@ -216,12 +216,13 @@ func (w *worker) latch(st *stream, x *trial) {
 		l = &lane{stream: st, highest: seq - 1}
 		st.lanes = append(st.lanes, l)
 	case x.key.kind == kindRTP && !l.newer(seq):
-		return
+		return l
 	default:
 		w.table.unplace(l)
 	}
 	w.table.place(l, x.key)
 	w.heard(l, x.sock, seq)
+	return l
 }
 
 // follow sends to where a lane's packets come from, from now on. RTCP follows

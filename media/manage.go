@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/media/packet"
@@ -65,6 +66,7 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	changed := st.rx.set(rx, w.now)
 	st.tx.set(tx)
 	st.mux, st.inactive = p.RTCPMux, p.Inactive
+	st.figures.formats = slices.Clone(p.Formats)
 	st.heard = [2]int64{w.now, w.now}
 	w.table.declare(st, p.SSRCs)
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
@@ -137,6 +139,9 @@ func (w *worker) sessionStats(streams []*stream) SessionStats {
 			if n > 0 {
 				out.Drops[Drop(d).String()] = n
 			}
+		}
+		for d := range out.Quality {
+			out.Quality[d] = st.quality(Direction(d))
 		}
 		if out.Inward.any() || out.Drops[DropNowhere.String()] > 0 {
 			out.LastHeard = w.began.Add(time.Duration(st.heard[Inward]))

@@ -74,10 +74,18 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 		w.drop(st, DropNotLatched)
 		return
 	}
+	if kind == kindRTCP {
+		st.figures.readReports(p, Outward, w.now)
+	}
 	out, why, ok := st.tx.now.seal(p, kind, ssrc, &w.head)
-	switch {
-	case !ok:
+	if !ok {
 		w.drop(st, why)
+		return
+	}
+	if kind == kindRTP { // whose header is as it was
+		st.tx.now.last.reception.packet(p, w.now, &st.figures)
+	}
+	switch {
 	case !to.sock.out.Queue(out, &to.to):
 		w.drop(st, DropSend)
 	default:
@@ -86,12 +94,22 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 }
 
 // deliver sends a phone's decrypted packet to the PBX.
-func (w *worker) deliver(st *stream, kind uint8, p []byte) {
+func (w *worker) deliver(l *lane, p []byte) {
+	st, kind := l.stream, l.key.kind
 	st.heard[Inward] = w.now
-	end := &st.plain[kind]
-	switch {
-	case !sound(p, kind): // a phone's fault, but not the PBX's problem
+	if !sound(p, kind) { // a phone's fault, but not the PBX's problem
 		w.drop(st, DropMalformed)
+		return
+	}
+	if kind == kindRTP {
+		l.reception.packet(p, w.now, &st.figures)
+	} else {
+		st.figures.readReports(p, Inward, w.now)
+		p = withoutFeedback(p)
+	}
+	switch end := &st.plain[kind]; {
+	case len(p) == 0:
+		w.drop(st, DropFeedback)
 	case end.to.IsZero():
 		w.drop(st, DropNowhere)
 	case !packet.Send(end.sock.FD, p, &end.to):

@@ -24,6 +24,8 @@ type source struct {
 	started bool
 	index   int64  // the highest packet index so far (RFC 3711 section 3.3.1)
 	seen    uint64 // bit n: index-n was sent
+
+	reception reception
 }
 
 func newSealer(k Key) (*sealer, error) {
@@ -57,6 +59,19 @@ func (s *sender) set(n *sealer) {
 		s.spent = append(s.spent, s.now)
 	}
 	s.now = n
+}
+
+// each calls f for every source, those under keys of before too.
+func (s *sender) each(f func(*source)) {
+	keys := s.spent
+	if s.now != nil && s.recall(s.now.key) == nil {
+		keys = append(keys[:len(keys):len(keys)], s.now)
+	}
+	for _, k := range keys {
+		for _, src := range k.sources {
+			f(src)
+		}
+	}
 }
 
 func (s *sender) recall(k Key) *sealer {

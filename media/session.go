@@ -50,6 +50,7 @@ type SecureParams struct {
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
 	Inactive       bool     // it may be silent
+	Formats        []Format // what may be sent, for the figures; the first counts most
 }
 
 // AddStream opens a stream and its plain ports.

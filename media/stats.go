@@ -1,6 +1,10 @@
 package media
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // Direction of a packet.
 type Direction uint8
@@ -32,6 +36,7 @@ const (
 	DropNowhere                // secure side: the PBX wants no media
 	DropSend                   // the kernel did not take it
 	DropCrypto                 // could not be encrypted
+	DropFeedback               // secure side: nothing but feedback that plain RTP has no profile for
 	DropRepeated               // plain side: its sequence number was used, or is too old to tell
 	numDrops
 )
@@ -39,7 +44,7 @@ const (
 var dropNames = [numDrops]string{
 	"malformed", "oversize", "stun", "dtls", "unknown_protocol", "no_stream", "budget", "auth_failed", "replayed",
 	"ssrc_limit", "plain_stranger", "not_ready", "not_latched", "nowhere_to_send", "send_failed", "encrypt_failed",
-	"plain_repeated",
+	"feedback", "plain_repeated",
 }
 
 // String is the reason as metrics show it.
@@ -111,13 +116,14 @@ type SessionStats struct {
 // StreamStats is one stream's part.
 type StreamStats struct {
 	Inward, Outward Counts
+	Quality         [2]Quality        // by Direction
 	Drops           map[string]uint64 // those above zero
 	LastHeard       time.Time         // the phone's last authenticated packet; zero: never
 	LastPlain       time.Time         // the PBX's last packet; zero: never
 }
 
 // Attrs are the figures that a call's record shows, as keys and values for
-// log/slog.
+// log/slog. Losses and jitter are of the whole way, as far as it is known.
 func (s SessionStats) Attrs() []any {
 	var in, out, auth, replay uint64
 	for _, st := range s.Streams {
@@ -132,6 +138,29 @@ func (s SessionStats) Attrs() []any {
 	}
 	if replay > 0 {
 		attrs = append(attrs, "replayed", replay)
+	}
+	for _, st := range s.Streams {
+		if st.Inward.any() || st.Outward.any() {
+			return append(attrs, st.qualityAttrs()...) // of the first one that was used: the voice
+		}
+	}
+	return attrs
+}
+
+func (s StreamStats) qualityAttrs() (attrs []any) {
+	for d, name := range [2]string{Inward: "from_phone", Outward: "to_phone"} {
+		q := s.Quality[d]
+		if q.Received == 0 {
+			continue
+		}
+		attrs = append(attrs, "loss_"+name, fmt.Sprintf("%.1f%%", 100*q.WholeLoss()),
+			"jitter_"+name, max(q.Jitter, q.FarJitter).Round(100*time.Microsecond), "mos_"+name, math.Round(10*q.MOS)/10)
+	}
+	if trip := s.Quality[Outward].FarTrip; trip > 0 {
+		attrs = append(attrs, "round_trip_phone", trip.Round(100*time.Microsecond))
+	}
+	if trip := s.Quality[Inward].FarTrip; trip > 0 {
+		attrs = append(attrs, "round_trip_pbx", trip.Round(100*time.Microsecond))
 	}
 	return attrs
 }

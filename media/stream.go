@@ -34,6 +34,7 @@ type stream struct {
 	inactive bool
 	fresh    bool     // may latch to an address not seen before
 	heard    [2]int64 // by Direction: when the last packet was accepted
+	figures  figures
 }
 
 // peer is the phone's end of one kind of packets.
@@ -51,14 +52,14 @@ type plainEnd struct {
 	to   packet.Addr // zero: it wants none
 }
 
-// lane is one source of authenticated packets of a stream. What is measured
-// of a source's packets, such as loss and jitter, has its place here.
+// lane is one source of authenticated packets of a stream.
 type lane struct {
-	stream  *stream
-	key     laneKey
-	highest uint16 // newest RTP sequence number
-	failed  uint8  // packets in a row that did not verify, up to doubtAfter
-	epoch   uint32 // of the key it was last heard under
+	stream    *stream
+	key       laneKey
+	highest   uint16 // newest RTP sequence number
+	failed    uint8  // packets in a row that did not verify, up to doubtAfter
+	epoch     uint32 // of the key it was last heard under
+	reception reception
 }
 
 // laneKey is what a packet of the secure side is found by.

@@ -101,6 +101,7 @@ func (t *table) retire(st *stream, keep func(*lane) bool) {
 	}
 	for _, l := range old {
 		if !keep(l) {
+			st.figures.past[Inward].add(&l.reception)
 			t.unplace(l)
 			t.forget(st, l.key.ssrc)
 		}

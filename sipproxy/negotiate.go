@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -264,6 +265,11 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 		Hint:     n.hint(phone.RTPAddr().Port()),
 		RTCPHint: n.hint(phone.RTCPAddr().Port()),
 		Inactive: hold,
+	}
+	for _, f := range answer.Formats {
+		if pt, err := strconv.ParseUint(f.Name, 10, 7); err == nil {
+			secure.Formats = append(secure.Formats, media.Format{PayloadType: uint8(pt), Codec: f.Codec, ClockRate: uint32(f.ClockRate)})
+		}
 	}
 	for _, ssrc := range phone.SSRCs {
 		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
