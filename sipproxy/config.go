@@ -30,8 +30,12 @@ type Config struct {
 // Defaults returns a Config with everything set that has a default.
 func Defaults() Config {
 	return Config{
-		PublicPort:  5061,
-		Suites:      []media.Suite{media.AEADAES128GCM, media.AESCM128HMACSHA180, media.AESCM128HMACSHA132},
+		PublicPort: 5061,
+		Suites: []media.Suite{ // GCM first: it costs a fifth of AES_CM with HMAC, and is the stronger
+			media.AEADAES128GCM, media.AEADAES256GCM,
+			media.AESCM128HMACSHA180, media.AESCM256HMACSHA180,
+			media.AESCM128HMACSHA132, media.AESCM256HMACSHA132,
+		},
 		RingTimeout: 185 * time.Second,
 	}
 }
