@@ -41,13 +41,14 @@ mirror() {
 
 # What bookworm has as it is.
 packages() {
-	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap gcc libc6-dev debian-archive-keyring ca-certificates"
+	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap gcc libc6-dev libsrtp2-dev debian-archive-keyring ca-certificates"
 	case $1 in
 	present)
 		local tool
 		for tool in tshark baresip mmdebstrap gcc openssl ip ss iptables; do
 			command -v "$tool" >/dev/null || return 1
 		done
+		[ -e /usr/include/srtp2/srtp.h ]
 		;;
 	install)
 		apt-get $apt_wait -q update
@@ -76,11 +77,12 @@ asterisk() {
 	esac
 }
 
-# A root of Debian's testing suite: SIPp 3.8, which has TLS and SRTP.
+# A root of Debian's testing suite: SIPp 3.8, which has TLS and SRTP, and
+# rtpengine 26.
 forky() {
 	local root="$cache/forky"
 	case $1 in
-	present) [ -x "$root/usr/bin/sipp" ] ;;
+	present) [ -x "$root/usr/bin/sipp" ] && [ -x "$root/usr/bin/rtpengine" ] ;;
 	install)
 		local m
 		m=$(mirror)
@@ -88,7 +90,7 @@ forky() {
 		# A mirror that is a snapshot has a Release file past its date.
 		mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase --aptopt='APT::Install-Recommends "false"' \
 			--aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
-			--include=sip-tester,ca-certificates forky "$root.new" \
+			--include=sip-tester,rtpengine-daemon,ca-certificates forky "$root.new" \
 			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m forky main"
 		mv "$root.new" "$root"
 		;;
@@ -98,6 +100,6 @@ forky() {
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
-stamp packages 2 packages
+stamp packages 3 packages
 stamp asterisk16 1 asterisk
-stamp sipp38 1 forky
+stamp forky 2 forky
