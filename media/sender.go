@@ -22,7 +22,8 @@ type sealer struct {
 type source struct {
 	ssrc    uint32
 	started bool
-	index   int64  // the highest packet index so far (RFC 3711 section 3.3.1)
+	newest  uint16 // sequence number as the PBX wrote it
+	index   int64  // what it left under: the highest packet index so far (RFC 3711 section 3.3.1)
 	seen    uint64 // bit n: index-n was sent
 
 	reception reception
@@ -92,9 +93,11 @@ func (s *sealer) seal(p []byte, kind uint8, ssrc uint32, h *headers) ([]byte, Dr
 	var out []byte
 	var err error
 	if kind == kindRTP {
-		if !src.next(sequence(p)) {
+		seq, ok := src.next(sequence(p))
+		if !ok {
 			return nil, DropRepeated, false
 		}
+		setSequence(p, seq)
 		out, err = s.ctx.EncryptRTP(p, p, &h.rtp)
 	} else {
 		out, err = s.ctx.EncryptRTCP(p, p, &h.rtcp)
@@ -123,26 +126,35 @@ func (s *sealer) source(ssrc uint32) *source {
 	return src
 }
 
-// next takes note of a sequence number, and tells whether it is one that was
-// not used before. A PBX that begins again under the same SSRC, or a plain
-// network that doubles a packet, must not make us use a nonce twice; what is
-// refused here a phone's replay window would refuse as well.
-func (s *source) next(seq uint16) bool {
+// next takes note of a sequence number, and returns the one to leave under;
+// false for one that was used, or is too late to tell. A nonce must not be used
+// twice, and what is refused here a phone's replay window would refuse as well.
+//
+// Numbers leave as they come, except where the PBX jumps under one SSRC (RFC
+// 3550 appendix A.1): then they go on where they were. A phone that is to guess
+// the roll-over counter from a jump may guess wrong, and be deaf from there on.
+// chan_sip even mixes two sequences, of a phone that holds and still speaks and
+// of the music that the held one shall hear.
+func (s *source) next(seq uint16) (uint16, bool) {
 	if !s.started {
-		s.started, s.index, s.seen = true, int64(seq), 1
-		return true
+		s.started, s.newest, s.index, s.seen = true, seq, int64(seq), 1
+		return seq, true
 	}
-	ahead := int64(int16(seq - uint16(s.index)))
+	ahead := int64(int16(seq - s.newest))
+	if ahead > maxDropout || ahead < -maxMisorder {
+		ahead = 1
+	}
 	switch {
 	case ahead > 0:
+		s.newest = seq
 		s.index += ahead
 		s.seen = s.seen<<uint64(ahead) | 1 // a shift of 64 and more leaves 0
-		return true
+		return uint16(s.index), true
 	case ahead <= -64 || s.index+ahead < 0: // too old to tell, or before the first
-		return false
+		return 0, false
 	case s.seen&(1<<uint64(-ahead)) != 0:
-		return false
+		return 0, false
 	}
 	s.seen |= 1 << uint64(-ahead)
-	return true
+	return uint16(s.index + ahead), true
 }

@@ -53,6 +53,8 @@ func classify(p []byte) (kind uint8, ssrc uint32, ok bool) {
 // sequence reads an RTP packet's sequence number. classify has checked p.
 func sequence(p []byte) uint16 { return binary.BigEndian.Uint16(p[2:]) }
 
+func setSequence(p []byte, seq uint16) { binary.BigEndian.PutUint16(p[2:], seq) }
+
 // headerLen is the length of an RTP header with its CSRCs and extension
 // (RFC 3550 section 5.1). It is false if p does not hold it.
 func headerLen(p []byte) (int, bool) {
