@@ -17,8 +17,13 @@ type office struct {
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
+	return newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{})
+}
+
+func newOfficeWith(t *testing.T, pbx peers.AsteriskConfig, edge peers.EdgeConfig) *office {
+	t.Helper()
 	l := peers.NewLab(t)
-	return &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{}), edge: peers.StartEdge(l, "")}
+	return &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, pbx), edge: peers.StartEdge(l, edge)}
 }
 
 // phone starts a registered baresip that speaks a tone.

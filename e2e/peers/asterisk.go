@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// MusicHz is the music on hold.
+const MusicHz = 520
+
 //go:embed asterisk/*.conf
 var asteriskFiles embed.FS
 
@@ -18,6 +21,7 @@ var asteriskFiles embed.FS
 type AsteriskConfig struct {
 	DirectMedia string // "no" unless set
 	General     string // lines for sip.conf's [general]
+	Six         bool   // it speaks IPv6
 }
 
 // Asterisk is a running Asterisk 16 with chan_sip.
@@ -41,7 +45,7 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 	}
 	a := &Asterisk{lab: l, Dir: filepath.Join(l.Dir, "asterisk")}
 	a.conf = filepath.Join(a.Dir, "asterisk.conf")
-	for _, d := range []string{"var", "run", "log", "spool", "db"} {
+	for _, d := range []string{"var", "run", "log", "spool", "db", "moh"} {
 		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {
 			l.t.Fatal(err)
 		}
@@ -65,6 +69,13 @@ func (a *Asterisk) write(c AsteriskConfig) {
 	for i := range users {
 		users[i] = strconv.Itoa(1001 + i)
 	}
+	if err := WriteWAV(filepath.Join(a.Dir, "moh", "music.wav"), Sine(MusicHz, 30)); err != nil {
+		a.lab.t.Fatal(err)
+	}
+	addr := PBXAddr
+	if c.Six {
+		addr = "[" + PBXAddr6 + "]"
+	}
 	all, err := template.ParseFS(asteriskFiles, "asterisk/*.conf")
 	if err != nil {
 		a.lab.t.Fatal(err)
@@ -74,7 +85,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 		if err != nil {
 			a.lab.t.Fatal(err)
 		}
-		err = t.Execute(f, map[string]any{"Dir": a.Dir, "Users": users, "Config": c, "Addr": PBXAddr})
+		err = t.Execute(f, map[string]any{"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr})
 		f.Close()
 		if err != nil {
 			a.lab.t.Fatalf("write %s: %v", t.Name(), err)
@@ -156,6 +167,18 @@ func (a *Asterisk) Channels() int {
 func (a *Asterisk) Originate(user, extension string) {
 	a.lab.t.Helper()
 	a.Must(fmt.Sprintf("channel originate SIP/%s extension %s@phones", user, extension))
+}
+
+// Redirect moves a user's call to an extension.
+func (a *Asterisk) Redirect(user, extension string) {
+	a.lab.t.Helper()
+	for _, line := range strings.Split(a.Must("core show channels concise"), "\n") {
+		if channel, _, _ := strings.Cut(line, "!"); strings.HasPrefix(channel, "SIP/"+user+"-") {
+			a.Must(fmt.Sprintf("channel redirect %s phones,%s,1", channel, extension))
+			return
+		}
+	}
+	a.lab.t.Fatalf("user %s has no channel to redirect", user)
 }
 
 // Recording reads what extension 610 recorded under a name.

@@ -25,6 +25,7 @@ type BaresipConfig struct {
 	ToneHz     float64
 	AutoAnswer bool
 	NoRegister bool
+	Mux        bool // it offers RTCP on the RTP port
 }
 
 // Baresip is a running softphone.
@@ -34,6 +35,9 @@ type Baresip struct {
 	Dir    string
 	config BaresipConfig
 	conn   net.Conn
+
+	forgot string // the recording that Forget was called in
+	from   int    // its length then
 
 	mu     sync.Mutex // guards events
 	events []BaresipEvent
@@ -60,7 +64,7 @@ auplay_srate 8000
 audio_level no
 rtp_tos 184
 rtp_ports 40000-41000
-rtcp_mux no
+rtcp_mux %[6]s
 jitter_buffer_delay 2-10
 net_interface %[4]s
 module_path /usr/lib/baresip/modules
@@ -140,7 +144,11 @@ func (b *Baresip) writeFiles(h *Host) {
 		account += ";regint=60"
 	}
 	account += ";audio_codecs=PCMU/8000/1;ptime=20"
-	config := fmt.Sprintf(baresipConfig, c.CAFile, verify, b.Dir, h.Dev, h.Addr)
+	mux := "no"
+	if c.Mux {
+		mux = "yes"
+	}
+	config := fmt.Sprintf(baresipConfig, c.CAFile, verify, b.Dir, h.Dev, h.Addr, mux)
 	if c.CAFile == "" {
 		config = strings.Replace(config, "sip_cafile \n", "", 1)
 	}
@@ -231,6 +239,19 @@ func (b *Baresip) Hangup() {
 	b.Command("hangup", "")
 }
 
+// Hold holds the call, Resume goes on with it. Once it has held a call,
+// baresip 1.0.0 records no more of what it hears, with or without an edge.
+func (b *Baresip) Hold() {
+	b.lab.t.Helper()
+	b.Command("hold", "")
+}
+
+// Resume ends Hold.
+func (b *Baresip) Resume() {
+	b.lab.t.Helper()
+	b.Command("resume", "")
+}
+
 // Accept answers the call that rings.
 func (b *Baresip) Accept() {
 	b.lab.t.Helper()
@@ -259,18 +280,35 @@ func (b *Baresip) Event(kind string, timeout time.Duration) BaresipEvent {
 	return found
 }
 
-// Heard reads the newest recording of what the phone's user hears.
+// Heard reads what the phone's user has heard: the newest recording, and of
+// that what came after Forget.
 func (b *Baresip) Heard() (samples []int16, rate int) {
 	b.lab.t.Helper()
-	files, _ := filepath.Glob(filepath.Join(b.Dir, "dump-*dec.wav"))
-	if len(files) == 0 {
-		return nil, Rate
-	}
-	samples, rate, err := ReadWAV(files[len(files)-1])
+	file := b.recording()
+	samples, rate, err := ReadWAV(file)
 	if err != nil {
 		return nil, Rate // not written to yet
 	}
+	if file == b.forgot {
+		samples = samples[min(b.from, len(samples)):]
+	}
 	return samples, rate
+}
+
+// Forget drops what was heard: what Hears finds comes later.
+func (b *Baresip) Forget() {
+	b.lab.t.Helper()
+	b.forgot = b.recording()
+	samples, _, _ := ReadWAV(b.forgot)
+	b.from = len(samples)
+}
+
+func (b *Baresip) recording() string {
+	files, _ := filepath.Glob(filepath.Join(b.Dir, "dump-*dec.wav"))
+	if len(files) == 0 {
+		return ""
+	}
+	return files[len(files)-1]
 }
 
 // Hears waits until the phone's user has heard a second of a tone of that

@@ -24,17 +24,20 @@ type Edge struct {
 	client *http.Client
 }
 
+// EdgeConfig chooses what differs from test to test.
+type EdgeConfig struct {
+	PBX6  bool   // it speaks IPv6 with the PBX
+	Extra string // appended to its configuration
+}
+
 const edgeConfig = `
 [edge]
 domain = "pbx.example.com"
-public_ip = "203.0.113.7"
-plain_ip = "10.0.0.1"
+public_ip = [%q, %q]
+plain_ip = %q
 state_dir = %q
-[sip]
-tls_listen = "203.0.113.7:5061"
-plain_listen = "10.0.0.1:5060"
 [pbx]
-address = "10.0.0.5:5060"
+address = %q
 [admin]
 listen = "127.0.0.1:9060"
 [log]
@@ -42,12 +45,16 @@ level = "debug"
 format = "json"
 `
 
-// StartEdge runs the edge, and returns when it is healthy. extra is appended
-// to its configuration.
-func StartEdge(l *Lab, extra string) *Edge {
+// StartEdge runs the edge, and returns when it is healthy.
+func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	l.t.Helper()
 	e := &Edge{lab: l, State: filepath.Join(l.Dir, "state"), config: filepath.Join(l.Dir, "sallyport.toml")}
-	if err := os.WriteFile(e.config, []byte(fmt.Sprintf(edgeConfig, e.State)+extra), 0o600); err != nil {
+	plain, pbx := EdgeInside, PBXAddr
+	if c.PBX6 {
+		plain, pbx = EdgeInside6, PBXAddr6
+	}
+	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, net.JoinHostPort(pbx, "5060")) + c.Extra
+	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
 	e.client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{

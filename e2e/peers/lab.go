@@ -16,9 +16,12 @@ import (
 
 // The addresses of every Lab. Namespaces keep them apart from the machine's.
 const (
-	EdgeOutside = "203.0.113.7"
-	EdgeInside  = "10.0.0.1"
-	PBXAddr     = "10.0.0.5"
+	EdgeOutside  = "203.0.113.7"
+	EdgeOutside6 = "2001:db8:0:1::7"
+	EdgeInside   = "10.0.0.1"
+	EdgeInside6  = "fd00:0:0:1::1"
+	PBXAddr      = "10.0.0.5"
+	PBXAddr6     = "fd00:0:0:1::5"
 )
 
 // Lab is a network of its own: phones on the outside segment, the edge, and
@@ -37,10 +40,11 @@ type Lab struct {
 
 // Host is one namespace.
 type Host struct {
-	lab  *Lab
-	Name string // of the namespace
-	Addr netip.Addr
-	Dev  string // its interface
+	lab   *Lab
+	Name  string // of the namespace
+	Addr  netip.Addr
+	Addr6 netip.Addr
+	Dev   string // its interface
 }
 
 var labs atomic.Int32
@@ -75,7 +79,8 @@ func (l *Lab) Phone(name string) *Host {
 	l.phones++
 	n := 10 + l.phones
 	h := l.host(name, netip.AddrFrom4([4]byte{203, 0, 113, byte(n)}), "outside")
-	l.join(h, fmt.Sprintf("203.0.113.%d/24", n), fmt.Sprintf("2001:db8:0:1::%d/64", n))
+	h.Addr6 = netip.MustParseAddr(fmt.Sprintf("2001:db8:0:1::%d", n))
+	l.join(h, h.Addr.String()+"/24", h.Addr6.String()+"/64")
 	return h
 }
 

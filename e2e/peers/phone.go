@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ type Phone struct {
 	t    testing.TB
 	Host *Host
 	User string
+	six  bool // it speaks IPv6
 	conn *tls.Conn
 	raw  net.Conn
 	r    *bufio.Reader
@@ -31,11 +33,27 @@ type Phone struct {
 }
 
 // NewPhone connects to the edge.
-func NewPhone(h *Host, e *Edge, user string) *Phone {
-	p := &Phone{t: h.lab.t, Host: h, User: user, cseq: 1, tag: Random(4), id: Random(8)}
+func NewPhone(h *Host, e *Edge, user string) *Phone { return newPhone(h, e, user, false) }
+
+// NewPhone6 connects to the edge by IPv6.
+func NewPhone6(h *Host, e *Edge, user string) *Phone { return newPhone(h, e, user, true) }
+
+func newPhone(h *Host, e *Edge, user string, six bool) *Phone {
+	p := &Phone{t: h.lab.t, Host: h, User: user, six: six, cseq: 1, tag: Random(4), id: Random(8)}
 	p.Connect(e)
 	return p
 }
+
+// addrOn is the address that the phone uses on a host.
+func (p *Phone) addrOn(h *Host) netip.Addr {
+	if p.six {
+		return h.Addr6
+	}
+	return h.Addr
+}
+
+// sip is the host and port that the phone calls itself by.
+func (p *Phone) sip() string { return netip.AddrPortFrom(p.addrOn(p.Host), 5061).String() }
 
 // Connect opens a new connection, beside or instead of the one before.
 func (p *Phone) Connect(e *Edge) {
@@ -46,8 +64,12 @@ func (p *Phone) Connect(e *Edge) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
+	edge := EdgeOutside
+	if p.six {
+		edge = EdgeOutside6
+	}
 	err = p.Host.Do(func() (err error) {
-		p.raw, err = net.DialTimeout("tcp", EdgeOutside+":5061", 5*time.Second)
+		p.raw, err = net.DialTimeout("tcp", net.JoinHostPort(edge, "5061"), 5*time.Second)
 		return err
 	})
 	if err != nil {
@@ -127,12 +149,12 @@ func Random(n int) string {
 
 // via is a fresh Via.
 func (p *Phone) via() string {
-	return fmt.Sprintf("Via: SIP/2.0/TLS %s:5061;branch=z9hG4bK%s;rport", p.Host.Addr, Random(8))
+	return fmt.Sprintf("Via: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport", p.sip(), Random(8))
 }
 
 // Contact is the phone's Contact URI.
 func (p *Phone) Contact() string {
-	return fmt.Sprintf("sip:%s@%s:5061;transport=tls", p.User, p.Host.Addr)
+	return fmt.Sprintf("sip:%s@%s;transport=tls", p.User, p.sip())
 }
 
 // Register registers for some seconds, answering the challenge with a
@@ -169,67 +191,6 @@ func (p *Phone) digest(challenge *Message, method, uri, password string) string 
 	return answer.String()
 }
 
-// Dialog is a call as a Phone keeps it.
-type Dialog struct {
-	p             *Phone
-	id            string
-	local, remote string // From and To values, with tags
-	target        string
-	cseq          int
-}
-
-// Invite calls a number with a description, answering the challenge, and
-// returns the dialog and the final response. It acknowledges that.
-func (p *Phone) Invite(number, sdp string) (*Dialog, *Message) {
-	p.t.Helper()
-	uri := "sip:" + number + "@pbx.example.com"
-	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), target: uri}
-	auth := ""
-	for {
-		d.cseq++
-		via := p.via()
-		p.Send(compose(sdp, "INVITE "+uri+" SIP/2.0", via, "Max-Forwards: 70", "From: "+d.local, "To: <"+uri+">",
-			"Call-ID: "+d.id, fmt.Sprintf("CSeq: %d INVITE", d.cseq), "Contact: <"+p.Contact()+">",
-			"Content-Type: application/sdp"+auth))
-		m := p.final(10 * time.Second)
-		d.remote = m.Get("To")
-		if m.Status() < 300 {
-			d.target = m.URI("Contact")
-			via = p.via()
-		}
-		p.Send(compose("", "ACK "+d.target+" SIP/2.0", via, "Max-Forwards: 70", "From: "+d.local, "To: "+d.remote,
-			"Call-ID: "+d.id, fmt.Sprintf("CSeq: %d ACK", d.cseq)))
-		if m.Status() != 401 || auth != "" {
-			return d, m
-		}
-		auth = "\r\nAuthorization: " + p.digest(m, "INVITE", uri, "secret-"+p.User)
-	}
-}
-
-// final reads up to the final response to an INVITE.
-func (p *Phone) final(timeout time.Duration) *Message {
-	p.t.Helper()
-	for deadline := time.Now().Add(timeout); ; {
-		if m := p.Next(time.Until(deadline)); m.Status() >= 200 && m.Method() == "INVITE" {
-			return m
-		}
-	}
-}
-
-// Request sends a request inside the call and returns its response.
-func (d *Dialog) Request(method, body string, headers ...string) *Message {
-	d.p.t.Helper()
-	d.cseq++
-	lines := append([]string{method + " " + d.target + " SIP/2.0", d.p.via(), "Max-Forwards: 70", "From: " + d.local, "To: " + d.remote,
-		"Call-ID: " + d.id, fmt.Sprintf("CSeq: %d %s", d.cseq, method), "Contact: <" + d.p.Contact() + ">"}, headers...)
-	d.p.Send(compose(body, lines...))
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if m := d.p.Next(time.Until(deadline)); m.Status() >= 200 && m.Method() == method {
-			return m
-		}
-	}
-}
-
 // Answer answers a request that the phone received.
 func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...string) {
 	p.t.Helper()
@@ -247,31 +208,4 @@ func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...
 		lines = append(lines, "Content-Type: application/sdp")
 	}
 	p.Send(compose(sdp, append(lines, headers...)...))
-}
-
-// Cancelled calls a number, cancels when it rings, and returns the INVITE's
-// final response, which it acknowledges.
-func (p *Phone) Cancelled(number, sdp string) (rang bool, final *Message) {
-	p.t.Helper()
-	uri, id, from := "sip:"+number+"@pbx.example.com", Random(8), fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4))
-	auth := ""
-	for cseq := 1; ; cseq++ {
-		via := p.via()
-		head := func(method string) []string {
-			return []string{method + " " + uri + " SIP/2.0", via, "Max-Forwards: 70", "From: " + from, "Call-ID: " + id, fmt.Sprintf("CSeq: %d %s", cseq, method)}
-		}
-		p.Send(compose(sdp, append(head("INVITE"), "To: <"+uri+">", "Contact: <"+p.Contact()+">", "Content-Type: application/sdp"+auth)...))
-		var m *Message
-		for m = p.Next(5 * time.Second); m.Status() < 200 || m.Method() != "INVITE"; m = p.Next(5 * time.Second) {
-			if m.Status() == 180 && !rang {
-				rang = true
-				p.Send(compose("", append(head("CANCEL"), "To: <"+uri+">")...))
-			}
-		}
-		p.Send(compose("", append(head("ACK"), "To: "+m.Get("To"))...))
-		if m.Status() != 401 || auth != "" {
-			return rang, m
-		}
-		auth = "\r\nAuthorization: " + p.digest(m, "INVITE", uri, "secret-"+p.User)
-	}
 }

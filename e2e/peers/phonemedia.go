@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
@@ -25,50 +24,124 @@ var profiles = map[string]struct {
 	"AES_CM_128_HMAC_SHA1_80": {srtp.ProtectionProfileAes128CmHmacSha1_80, 16, 14},
 	"AES_CM_128_HMAC_SHA1_32": {srtp.ProtectionProfileAes128CmHmacSha1_32, 16, 14},
 	"AES_256_CM_HMAC_SHA1_80": {srtp.ProtectionProfileAes256CmHmacSha1_80, 32, 14},
+	"AES_256_CM_HMAC_SHA1_32": {srtp.ProtectionProfileAes256CmHmacSha1_32, 32, 14},
 	"AEAD_AES_128_GCM":        {srtp.ProtectionProfileAeadAes128Gcm, 16, 12},
 	"AEAD_AES_256_GCM":        {srtp.ProtectionProfileAeadAes256Gcm, 32, 12},
 }
 
 // Media is a Phone's sound: a tone sent as PCMU over SRTP, and what comes
-// back, decoded.
+// back, decoded. What is set before Offer, Accept or Start shows in them.
 type Media struct {
-	p      *Phone
-	conn   *net.UDPConn
-	Suite  string
-	Key    []byte // what the phone signals
-	UseKey []byte // what it encrypts with; the same unless a test says otherwise
+	p         *Phone
+	Suite     string
+	Key       []byte // what the phone signals
+	UseKey    []byte // what it encrypts with; the same unless a test says otherwise
+	Direction string // of its descriptions
+	Mux       bool   // RTCP on the RTP port
+	Zero      bool   // its descriptions name an address of zeros
+	Session   int    // version of its descriptions
+	SSRC      uint32
 
-	mu    sync.Mutex // guards what follows
-	heard []int16
-	bad   int
-	stop  chan struct{}
+	mu      sync.Mutex // guards what follows
+	conn    *net.UDPConn
+	rtcp    *net.UDPConn
+	to      netip.AddrPort
+	seal    cipher
+	open    cipher
+	header  rtp.Header
+	tone    []int16
+	at      int
+	silent  bool
+	heard   []int16
+	bad     int
+	ssrcs   map[uint32]int // RTP packets by their source
+	reports int            // RTCP packets
+	stop    chan struct{}
 }
 
-// NewMedia opens the phone's RTP port.
+// cipher is one direction's protection, and the key that it was made with.
+type cipher struct {
+	ctx *srtp.Context
+	key string
+}
+
+// NewMedia opens the phone's RTP port, an even one, and the next for RTCP.
 func (p *Phone) NewMedia(suite string) *Media {
 	p.t.Helper()
-	info := profiles[suite]
-	m := &Media{p: p, Suite: suite, Key: make([]byte, info.key+info.salt), stop: make(chan struct{})}
-	_, _ = rand.Read(m.Key)
-	m.UseKey = m.Key
-	err := p.Host.Do(func() (err error) {
-		m.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Host.Addr, 0)))
-		return err
-	})
-	if err != nil {
-		p.t.Fatalf("open the phone's RTP port: %v", err)
-	}
+	m := &Media{p: p, Suite: suite, Direction: "sendrecv", Session: 1, ssrcs: make(map[uint32]int), stop: make(chan struct{})}
+	m.SSRC = binary.BigEndian.Uint32(random(4))
+	m.header = rtp.Header{Version: 2, SequenceNumber: 65000}
+	m.NewKey()
+	m.conn, m.rtcp = m.sockets(p.Host)
 	p.t.Cleanup(m.Stop)
 	return m
 }
 
-// Port is the phone's RTP port.
-func (m *Media) Port() int { return m.conn.LocalAddr().(*net.UDPAddr).Port }
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// NewKey makes the key that the next description signals. It is used from the
+// next Apply on.
+func (m *Media) NewKey() {
+	info := profiles[m.Suite]
+	m.Key = random(info.key + info.salt)
+	m.UseKey = m.Key
+}
+
+// sockets opens a pair of ports on a host.
+func (m *Media) sockets(h *Host) (conn, rtcp *net.UDPConn) {
+	m.p.t.Helper()
+	err := h.Do(func() (err error) {
+		for range 100 {
+			if conn, err = listenUDP(m.p.addrOn(h), 0); err != nil {
+				return err
+			}
+			port := conn.LocalAddr().(*net.UDPAddr).Port
+			if port%2 == 0 {
+				if rtcp, err = listenUDP(m.p.addrOn(h), port+1); err == nil {
+					return nil
+				}
+			}
+			conn.Close()
+		}
+		return fmt.Errorf("no pair of ports: %w", err)
+	})
+	if err != nil {
+		m.p.t.Fatalf("open the phone's RTP port: %v", err)
+	}
+	return conn, rtcp
+}
+
+func listenUDP(a netip.Addr, port int) (*net.UDPConn, error) {
+	return net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, uint16(port))))
+}
+
+// Addr is the phone's RTP address.
+func (m *Media) Addr() netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// RemoteKey is what the edge encrypts with.
+func (m *Media) RemoteKey() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open.key
+}
+
+// Remote is where the phone sends to.
+func (m *Media) Remote() netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.to
+}
 
 // Offer describes the media: the suite and key, PCMU and DTMF.
-func (m *Media) Offer() string {
-	return m.describe("RTP/SAVP", fmt.Sprintf("a=crypto:1 %s inline:%s\r\n", m.Suite, base64.StdEncoding.EncodeToString(m.Key)))
-}
+func (m *Media) Offer() string { return m.describe("RTP/SAVP", m.cryptoLine("1")) }
 
 // PlainOffer describes the same without any encryption.
 func (m *Media) PlainOffer() string { return m.describe("RTP/AVP", "") }
@@ -81,34 +154,64 @@ func (m *Media) Accept(offer string) string {
 	if found == nil {
 		m.p.t.Fatalf("the offer has no %s:\n%s", m.Suite, offer)
 	}
-	return m.describe("RTP/SAVP", fmt.Sprintf("a=crypto:%s %s inline:%s\r\n", found[1], m.Suite, base64.StdEncoding.EncodeToString(m.Key)))
+	return m.describe("RTP/SAVP", m.cryptoLine(found[1]))
+}
+
+func (m *Media) cryptoLine(tag string) string {
+	return fmt.Sprintf("a=crypto:%s %s inline:%s\r\n", tag, m.Suite, base64.StdEncoding.EncodeToString(m.Key))
 }
 
 func (m *Media) describe(proto, crypto string) string {
-	return fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 %[1]s\r\ns=-\r\nc=IN IP4 %[1]s\r\nt=0 0\r\nm=audio %[2]d %[3]s 0 101\r\n"+
-		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%[4]sa=sendrecv\r\n",
-		m.p.Host.Addr, m.Port(), proto, crypto)
+	at := m.Addr()
+	host := "IP4 " + at.Addr().String()
+	if at.Addr().Is6() {
+		host = "IP6 " + at.Addr().String()
+	}
+	if m.Zero {
+		host = "IP4 0.0.0.0"
+	}
+	if m.Mux {
+		crypto += "a=rtcp-mux\r\n"
+	}
+	return fmt.Sprintf("v=0\r\no=- 1 %d IN %[2]s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\nm=audio %[3]d %[4]s 0 101\r\n"+
+		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%[5]sa=%[6]s\r\n",
+		m.Session, host, at.Port(), proto, crypto, m.Direction)
 }
 
 // Start sends a tone to where a description says, and decodes what comes back
 // under its key, until Stop.
 func (m *Media) Start(remote string, hz float64) {
 	m.p.t.Helper()
+	m.Apply(remote)
+	m.Speak(hz)
+	go m.send()              // ends with Stop
+	go m.receive(m.conn)     // ends when Stop closes the socket
+	go m.receiveRTCP(m.rtcp) // likewise
+}
+
+// Apply takes the address and keys of a description into use. A key that stays
+// goes on where it was.
+func (m *Media) Apply(remote string) {
+	m.p.t.Helper()
 	to, key, suite := readRemote(remote)
 	if suite != m.Suite {
 		m.p.t.Fatalf("the edge chose %q, want %s", suite, m.Suite)
 	}
-	info := profiles[suite]
-	seal, err := srtp.CreateContext(m.UseKey[:info.key], m.UseKey[info.key:], info.profile)
-	if err != nil {
-		m.p.t.Fatalf("make SRTP context: %v", err)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.to = to
+	m.header.SSRC = m.SSRC
+	for c, key := range map[*cipher][]byte{&m.seal: m.UseKey, &m.open: key} {
+		if c.key == suite+string(key) {
+			continue
+		}
+		info := profiles[suite]
+		ctx, err := srtp.CreateContext(key[:info.key], key[info.key:], info.profile)
+		if err != nil {
+			m.p.t.Fatalf("make SRTP context: %v", err)
+		}
+		*c = cipher{ctx, suite + string(key)}
 	}
-	open, err := srtp.CreateContext(key[:info.key], key[info.key:], info.profile)
-	if err != nil {
-		m.p.t.Fatalf("make SRTP context: %v", err)
-	}
-	go m.send(to, seal, hz) // ends with Stop
-	go m.receive(open)      // ends when Stop closes the socket
 }
 
 // readRemote reads address, key and suite of a description.
@@ -118,7 +221,7 @@ func readRemote(sdp string) (to netip.AddrPort, key []byte, suite string) {
 	for _, line := range strings.Split(sdp, "\r\n") {
 		f := strings.Fields(line)
 		switch {
-		case strings.HasPrefix(line, "c=IN IP4 "):
+		case strings.HasPrefix(line, "c=IN IP"):
 			addr, _ = netip.ParseAddr(f[2])
 		case strings.HasPrefix(line, "m=audio "):
 			port, _ = strconv.Atoi(f[1])
@@ -131,83 +234,15 @@ func readRemote(sdp string) (to netip.AddrPort, key []byte, suite string) {
 	return netip.AddrPortFrom(addr, uint16(port)), key, suite
 }
 
-func (m *Media) send(to netip.AddrPort, seal *srtp.Context, hz float64) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	tone := Sine(hz, 60)
-	var b [4]byte
-	_, _ = rand.Read(b[:])
-	header := rtp.Header{Version: 2, SSRC: binary.BigEndian.Uint32(b[:]), SequenceNumber: 65000}
-	for at := 0; at+160 <= len(tone); at += 160 {
-		select {
-		case <-m.stop:
-			return
-		case <-tick.C:
-		}
-		payload := make([]byte, 160)
-		for i := range payload {
-			payload[i] = MuLaw(tone[at+i])
-		}
-		plain, err := (&rtp.Packet{Header: header, Payload: payload}).Marshal()
-		if err != nil {
-			return
-		}
-		header.SequenceNumber++
-		header.Timestamp += 160
-		if sealed, err := seal.EncryptRTP(nil, plain, nil); err == nil {
-			_, _ = m.conn.WriteToUDPAddrPort(sealed, to)
-		}
-	}
-}
-
-func (m *Media) receive(open *srtp.Context) {
-	buf := make([]byte, 2048)
-	for {
-		n, err := m.conn.Read(buf)
-		if err != nil {
-			return
-		}
-		var h rtp.Header
-		plain, err := open.DecryptRTP(nil, buf[:n], &h)
-		m.mu.Lock()
-		if err != nil {
-			m.bad++
-		} else if size, err := h.Unmarshal(plain); err == nil && h.PayloadType == 0 {
-			for _, b := range plain[size:] {
-				m.heard = append(m.heard, FromMuLaw(b))
-			}
-		}
-		m.mu.Unlock()
-	}
-}
-
 // Stop ends the sound.
 func (m *Media) Stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	select {
 	case <-m.stop:
 	default:
 		close(m.stop)
 		m.conn.Close()
+		m.rtcp.Close()
 	}
-}
-
-// Samples is what was heard so far.
-func (m *Media) Samples() []int16 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return append([]int16(nil), m.heard...)
-}
-
-// Hears waits until a second of a tone was heard, within 1 %.
-func (m *Media) Hears(hz float64, timeout time.Duration) {
-	m.p.t.Helper()
-	var got, share float64
-	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if s := m.Samples(); len(s) > Rate {
-			if got, share = Tone(s, Rate); Near(got, hz) && share > 0.8 {
-				return
-			}
-		}
-	}
-	m.p.t.Fatalf("phone %s hears %.1f Hz (%.0f %% of the sound), want %.0f Hz", m.p.User, got, 100*share, hz)
 }

@@ -1,0 +1,263 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// echo calls the PBX's echo: what the phone hears is what it said, so a tone
+// proves both directions at once.
+func (o *office) echo(phone *peers.Phone, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	return o.call(phone, "600", media, hz)
+}
+
+// call calls a number and starts the sound.
+func (o *office) call(phone *peers.Phone, number string, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	d, m := phone.Invite(number, media.Offer())
+	if m.Status() != 200 {
+		o.t.Fatalf("the call was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	media.Start(m.Body, hz)
+	return d
+}
+
+// change re-invites with what media says now, and takes the answer.
+func (o *office) change(d *peers.Dialog, media *peers.Media) *peers.Message {
+	o.t.Helper()
+	media.Session++
+	m := d.Reinvite(media.Offer())
+	if m.Status() != 200 {
+		o.t.Fatalf("the re-INVITE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	media.Apply(m.Body)
+	return m
+}
+
+// speaks lets the phone say another tone and waits for its echo.
+func (o *office) speaks(media *peers.Media, hz float64) {
+	o.t.Helper()
+	media.Speak(hz)
+	media.Forget()
+	media.Hears(hz, 10*time.Second)
+}
+
+// hangUp ends a call from the phone.
+func (o *office) hangUp(d *peers.Dialog, media *peers.Media) {
+	o.t.Helper()
+	if m := d.Request("BYE", ""); m.Status() != 200 {
+		o.t.Fatalf("BYE was answered %s", m.Start)
+	}
+	media.Stop()
+	o.idle()
+}
+
+// answer takes the next call and starts the sound.
+func (o *office) answer(phone *peers.Phone, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	inv := phone.Expect("INVITE", 5*time.Second)
+	phone.Answer(inv, 180, "Ringing", "")
+	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
+	phone.Expect("ACK", 5*time.Second)
+	media.Start(onlySuite(inv.Body, media.Suite), hz)
+	return phone.DialogOf(inv)
+}
+
+// Who is held hears the PBX's music, and after that the other again.
+func TestHoldResume(t *testing.T) {
+	o := newOffice(t)
+	anna, ben := o.phone("1001", 700), o.registered("1002")
+	media := ben.NewMedia(suite)
+	anna.Dial("1002")
+	d := o.answer(ben, media, 1300)
+	media.Hears(700, 10*time.Second)
+	anna.Hears(1300, 10*time.Second)
+	// A phone that holds may go on sending. chan_sip then mixes its packets and
+	// the music's, two sequences under one SSRC; all that matters is what comes after.
+	for _, silent := range []bool{true, false, true} {
+		media.Direction = "sendonly"
+		o.change(d, media)
+		media.Silence(silent)
+		anna.Forget()
+		if silent {
+			anna.Hears(peers.MusicHz, 10*time.Second)
+		} else {
+			inward := `sallyport_media_packets_total{direction="inward",protocol="rtp"}`
+			before := o.edge.Metric(inward)
+			peers.Until(t, 5*time.Second, "a second of both phones", func() bool { return o.edge.Metric(inward) > before+100 })
+		}
+		media.Silence(false)
+		media.Direction = "sendrecv"
+		o.change(d, media)
+		anna.Forget()
+		media.Forget()
+		anna.Hears(1300, 10*time.Second)
+		media.Hears(700, 10*time.Second)
+	}
+	anna.Hangup()
+	ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
+	o.idle()
+
+	phone := o.registered("1003")
+	for _, c := range []struct{ name, direction, answer string }{
+		{"sendonly", "sendonly", "recvonly"}, // RFC 3264 section 8.4
+		{"inactive", "inactive", "inactive"},
+		{"zero address", "sendrecv", "recvonly"}, // RFC 2543's way
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			media := phone.NewMedia(suite)
+			d := o.echo(phone, media, 700)
+			media.Hears(700, 10*time.Second)
+			media.Direction, media.Zero = c.direction, c.name == "zero address"
+			m := o.change(d, media)
+			if got := direction(m.Body); got != c.answer && got != "inactive" {
+				t.Fatalf("hold was answered %s, want %s or inactive", got, c.answer)
+			}
+			media.Direction, media.Zero = "sendrecv", false
+			if m := o.change(d, media); direction(m.Body) != "sendrecv" {
+				t.Fatalf("resuming was answered %s", direction(m.Body))
+			}
+			o.speaks(media, 900)
+			o.hangUp(d, media)
+		})
+	}
+}
+
+func direction(sdp string) string {
+	for _, d := range []string{"sendonly", "recvonly", "inactive"} {
+		if strings.Contains(sdp, "a="+d+"\r\n") {
+			return d
+		}
+	}
+	return "sendrecv"
+}
+
+// What a re-INVITE can change of a phone's media, each with sound after it.
+func TestRekey(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 500)
+	media.Hears(500, 10*time.Second)
+	first := media.RemoteKey()
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"the same key again", func() {}}, // RFC 4568 section 7.1.4: the contexts go on
+		{"a new key", media.NewKey},
+		{"a new address", func() { media.Move(phone.Host) }},
+		{"a new key and address", func() { media.NewKey(); media.Move(phone.Host) }},
+		{"another suite", func() { media.Suite = "AEAD_AES_256_GCM"; media.NewKey() }},
+		{"the first suite again, with a new key", func() { media.Suite = suite; media.NewKey() }},
+	}
+	for i, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			step.do()
+			o.change(d, media)
+			o.speaks(media, 600+float64(100*i))
+		})
+	}
+	if media.RemoteKey() != first {
+		t.Error("the edge's own key for the first suite is another one: its packets would begin again")
+	}
+	t.Run("refused", func(t *testing.T) { // RFC 3264 section 8: all stays as it was
+		if m := d.Reinvite(media.PlainOffer()); m.Status() != 488 {
+			t.Fatalf("a re-INVITE without encryption was answered %s", m.Start)
+		}
+		o.speaks(media, 1500)
+	})
+	o.hangUp(d, media)
+	if _, _, bad := media.Counts(); bad > 5 { // those on their way when keys changed
+		t.Errorf("%d packets could not be decrypted", bad)
+	}
+}
+
+// Music on hold and a call moved by the PBX come from another SSRC; and a phone
+// may change its own.
+func TestSsrcChange(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	ben := o.phone("1002", 1300)
+	media := phone.NewMedia(suite)
+	d := o.call(phone, "1002", media, 700)
+	media.Hears(1300, 10*time.Second)
+	ben.Hears(700, 10*time.Second)
+
+	for range 2 {
+		ben.Hold()
+		media.Forget()
+		media.Hears(peers.MusicHz, 10*time.Second)
+		ben.Resume()
+		media.Forget()
+		media.Hears(1300, 10*time.Second)
+	}
+	o.pbx.Redirect("1001", "600")
+	ben.Event("CALL_CLOSED", 5*time.Second)
+	o.speaks(media, 900)
+	if n := media.Sources(); n < 3 {
+		t.Fatalf("the phone heard %d SSRCs: the PBX changed none, and the case shows nothing", n)
+	}
+	for i := range 3 {
+		media.NewSource()
+		o.speaks(media, float64(1000+100*i))
+	}
+	if _, _, bad := media.Counts(); bad != 0 {
+		t.Errorf("%d packets could not be decrypted", bad)
+	}
+	if n := o.edge.Metric(`sallyport_media_drops_total{reason="auth_failed"}`); n != 0 {
+		t.Errorf("%v packets failed authentication", n)
+	}
+	o.hangUp(d, media)
+}
+
+// A call older than 65,536 packets, whose sequence numbers wrapped twice in
+// both directions, with packets late, doubled and out of order at the wrap
+// (RFC 3711 section 3.3.1).
+func TestSequenceWrap(t *testing.T) {
+	for _, name := range []string{suite, "AEAD_AES_128_GCM"} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			phone := o.registered("1001")
+			media := phone.NewMedia(name)
+			media.From(65500)
+			d := o.echo(phone, media, 700)
+			media.Hears(700, 10*time.Second) // over the first wrap, in order
+			media.Silence(true)
+			before, _, _ := media.Counts()
+			sent := 0
+			for sent < 66_000 { // over the second
+				batch := make([][]byte, 40)
+				for i := range batch {
+					batch[i] = media.Packet()
+				}
+				for i := 0; i+3 < len(batch); i += 4 { // late by two, and doubled
+					batch[i], batch[i+2] = batch[i+2], batch[i]
+				}
+				media.Send(append(batch, batch[7])...)
+				sent += len(batch)
+				time.Sleep(8 * time.Millisecond)
+			}
+			media.Silence(false)
+			o.speaks(media, 900)
+			after, _, bad := media.Counts()
+			if n := after - before; n < sent*98/100 {
+				t.Errorf("%d of %d packets came back", n, sent)
+			}
+			if bad != 0 {
+				t.Errorf("%d packets could not be decrypted", bad)
+			}
+			if n := o.edge.Metric(`sallyport_media_drops_total{reason="auth_failed"}`); n != 0 {
+				t.Errorf("%v packets failed authentication", n)
+			}
+			if n := o.edge.Metric(`sallyport_media_drops_total{reason="replayed"}`); n < float64(sent/40) {
+				t.Errorf("%v doubled packets were refused, want %d", n, sent/40)
+			}
+			o.hangUp(d, media)
+		})
+	}
+}

@@ -1,0 +1,228 @@
+package peers
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pion/rtp"
+)
+
+// This file is what a Phone's Media sends and hears.
+
+// Speak sends a tone of that frequency from now on.
+func (m *Media) Speak(hz float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tone, m.at = Sine(hz, 60), 0
+}
+
+// Silence stops the packets, or lets them go on.
+func (m *Media) Silence(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.silent = on
+}
+
+// NewSource goes on with another SSRC and sequence.
+func (m *Media) NewSource() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.SSRC = binary.BigEndian.Uint32(random(4))
+	m.header.SSRC, m.header.SequenceNumber = m.SSRC, binary.BigEndian.Uint16(random(2))
+}
+
+// From begins with a sequence number.
+func (m *Media) From(seq uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.header.SequenceNumber = seq
+}
+
+// Move goes on from other ports, of another host perhaps.
+func (m *Media) Move(h *Host) {
+	m.p.t.Helper()
+	conn, rtcp := m.sockets(h)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conn.Close()
+	m.rtcp.Close()
+	m.conn, m.rtcp = conn, rtcp
+	go m.receive(conn)     // ends when Stop or Move closes the socket
+	go m.receiveRTCP(rtcp) // likewise
+}
+
+// Packet is the next RTP packet, encrypted.
+func (m *Media) Packet() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.packetLocked()
+}
+
+func (m *Media) packetLocked() []byte {
+	payload := make([]byte, 160)
+	for i := range payload {
+		payload[i] = MuLaw(m.tone[(m.at+i)%len(m.tone)])
+	}
+	m.at += len(payload)
+	plain, err := (&rtp.Packet{Header: m.header, Payload: payload}).Marshal()
+	if err != nil {
+		return nil
+	}
+	m.header.SequenceNumber++
+	m.header.Timestamp += 160
+	sealed, err := m.seal.ctx.EncryptRTP(nil, plain, nil)
+	if err != nil {
+		return nil
+	}
+	return sealed
+}
+
+// Send sends packets as they are from the phone's RTP port.
+func (m *Media) Send(packets ...[]byte) {
+	m.mu.Lock()
+	conn, to := m.conn, m.to
+	m.mu.Unlock()
+	for _, p := range packets {
+		_, _ = conn.WriteToUDPAddrPort(p, to)
+	}
+}
+
+func (m *Media) send() {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		if !m.silent {
+			_, _ = m.conn.WriteToUDPAddrPort(m.packetLocked(), m.to)
+		}
+		m.mu.Unlock()
+	}
+}
+
+// Report sends a sender report, encrypted, by the port that RTCP leaves from.
+func (m *Media) Report() {
+	b := make([]byte, 28)
+	b[0], b[1], b[3] = 0x80, 200, 6
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	binary.BigEndian.PutUint32(b[4:], m.SSRC)
+	conn, to := m.rtcp, netip.AddrPortFrom(m.to.Addr(), m.to.Port()+1)
+	if m.Mux {
+		conn, to = m.conn, m.to
+	}
+	if sealed, err := m.seal.ctx.EncryptRTCP(nil, b, nil); err == nil {
+		_, _ = conn.WriteToUDPAddrPort(sealed, to)
+	}
+}
+
+func (m *Media) receive(conn *net.UDPConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		if n > 1 && buf[1] >= 192 && buf[1] <= 223 {
+			m.takeRTCP(buf[:n])
+		} else {
+			m.takeRTP(buf[:n])
+		}
+	}
+}
+
+func (m *Media) takeRTP(p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var h rtp.Header
+	plain, err := m.open.ctx.DecryptRTP(nil, p, &h)
+	if err != nil {
+		m.bad++
+		return
+	}
+	size, err := h.Unmarshal(plain)
+	if err != nil || h.PayloadType != 0 {
+		return
+	}
+	m.ssrcs[h.SSRC]++
+	for _, b := range plain[size:] {
+		m.heard = append(m.heard, FromMuLaw(b))
+	}
+}
+
+func (m *Media) receiveRTCP(conn *net.UDPConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		m.takeRTCP(buf[:n])
+	}
+}
+
+func (m *Media) takeRTCP(p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.open.ctx.DecryptRTCP(nil, p, nil); err != nil {
+		m.bad++
+		return
+	}
+	m.reports++
+}
+
+// Samples is what was heard so far.
+func (m *Media) Samples() []int16 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.heard)
+}
+
+// Forget drops what was heard: what Hears finds comes later.
+func (m *Media) Forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard = nil
+}
+
+// Counts are the RTP and RTCP packets that were decrypted, and those of either
+// that could not be.
+func (m *Media) Counts() (packets, reports, bad int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.ssrcs {
+		packets += n
+	}
+	return packets, m.reports, m.bad
+}
+
+// Sources counts the SSRCs that were heard.
+func (m *Media) Sources() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.ssrcs)
+}
+
+// Hears waits until a second of a tone was heard, within 1 %.
+func (m *Media) Hears(hz float64, timeout time.Duration) {
+	m.p.t.Helper()
+	var got, share float64
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if s := m.Samples(); len(s) > Rate {
+			if got, share = Tone(s, Rate); Near(got, hz) && share > 0.8 {
+				return
+			}
+		}
+	}
+	packets, reports, bad := m.Counts()
+	m.p.t.Fatalf("phone %s hears %.1f Hz (%.0f %% of the sound), want %.0f Hz; %s", m.p.User, got, 100*share, hz,
+		fmt.Sprintf("%d packets and %d reports were decrypted, %d not", packets, reports, bad))
+}
