@@ -49,11 +49,16 @@ func (o *office) speaks(media *peers.Media, hz float64) {
 // hangUp ends a call from the phone.
 func (o *office) hangUp(d *peers.Dialog, media *peers.Media) {
 	o.t.Helper()
+	o.bye(d, media)
+	o.idle()
+}
+
+func (o *office) bye(d *peers.Dialog, media *peers.Media) {
+	o.t.Helper()
 	if m := d.Request("BYE", ""); m.Status() != 200 {
 		o.t.Fatalf("BYE was answered %s", m.Start)
 	}
 	media.Stop()
-	o.idle()
 }
 
 // answer takes the next call and starts the sound.

@@ -68,7 +68,8 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 		m.Crypto = []sdp.Crypto{n.cryptoLine(s, s.chosen.Tag, s.chosen.Suite)}
 		return
 	}
-	for i, suite := range n.offeredSuites() {
+	s.offered = s.offer(n.suites)
+	for i, suite := range s.offered {
 		m.Crypto = append(m.Crypto, n.cryptoLine(s, i+1, suite.String()))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/sallyport/sallyport/media"
@@ -48,6 +49,8 @@ type stream struct {
 	ours    map[media.Suite]media.Key // what we encrypt with, kept across re-offers
 	relayed bool                      // in the offer being handled
 	chosen  sdp.Crypto                // the phone's line of its own offer being handled
+	offered []media.Suite             // by our own offer to the phone, which its answer chooses from
+	suite   media.Suite               // agreed on last; 0: none yet
 }
 
 // offer is one that waits for its answer, or was answered last.
@@ -244,7 +247,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 		if err := theirs.Usable(); err != nil {
 			return refuseMedia(306, "the phone's answer: %v", err)
 		}
-		if suites := n.offeredSuites(); theirs.Tag < 1 || theirs.Tag > len(suites) || suites[theirs.Tag-1].String() != theirs.Suite {
+		if t := theirs.Tag; t < 1 || t > len(s.offered) || s.offered[t-1].String() != theirs.Suite {
 			return refuseMedia(306, "the phone answered with a crypto line that was not offered")
 		}
 	}
@@ -256,15 +259,13 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 	if err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
-	hold := phone.Held() || phone.Direction == sdp.Inactive || pbx.Held() || pbx.Direction == sdp.Inactive ||
-		phone.Direction == sdp.RecvOnly || pbx.Direction == sdp.SendOnly
 	secure := media.SecureParams{
 		Rx:       media.Key{Suite: suite, KeySalt: theirs.Keys[0].KeySalt, MKI: theirs.Keys[0].MKI},
 		Tx:       ours,
 		RTCPMux:  phone.RTCPMux && answerer == flow.Plain, // only a phone's offer brings it in
 		Hint:     n.hint(phone.RTPAddr().Port()),
 		RTCPHint: n.hint(phone.RTCPAddr().Port()),
-		Inactive: hold,
+		Inactive: maySilence(phone, pbx),
 	}
 	for _, f := range answer.Formats {
 		if pt, err := strconv.ParseUint(f.Name, 10, 7); err == nil {
@@ -277,10 +278,18 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 	if err := n.session.SetSecure(s.addrs.Index, secure); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
+	s.suite = suite
 	if err := n.session.SetPlain(s.addrs.Index, media.PlainParams{RTP: pbx.RTPAddr(), RTCP: pbx.RTCPAddr()}); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
 	return nil
+}
+
+// maySilence tells whether a phone may send nothing: it does not send, or
+// nobody wants it, or it holds. On hold it says sendonly (RFC 3264 section 8.4),
+// with or without a music to send.
+func maySilence(phone, pbx *sdp.Media) bool {
+	return phone.Held() || phone.Direction != sdp.SendRecv || pbx.Held() || pbx.Direction == sdp.Inactive || pbx.Direction == sdp.SendOnly
 }
 
 // hint is where the phone's media may be before it was heard: at the address
@@ -309,16 +318,20 @@ func (s *stream) key(suite media.Suite) (media.Key, error) {
 	return k, nil
 }
 
-// offeredSuites are those that we offer to phones: the best, and the one that
-// every phone knows. Longer lists make phones in the field fail.
-func (n *negotiation) offeredSuites() []media.Suite {
-	suites := n.suites[:1:1]
-	for _, s := range n.suites[1:] {
-		if s == media.AESCM128HMACSHA180 {
-			suites = append(suites, s)
-		}
+// offer lists what we offer to the phone: the best suite, and the one that
+// every phone knows, as longer lists make phones in the field fail. In a call
+// that has one already it comes first: a phone that picks another in a
+// re-INVITE may answer so and go on with the old (baresip 1.0.0).
+func (s *stream) offer(suites []media.Suite) []media.Suite {
+	best := suites[0]
+	if s.suite != 0 {
+		best = s.suite
 	}
-	return suites
+	list := []media.Suite{best}
+	if common := media.AESCM128HMACSHA180; best != common && slices.Contains(suites, common) {
+		list = append(list, common)
+	}
+	return list
 }
 
 func (n *negotiation) streamAt(side flow.Side, i int, kind string) *stream {

@@ -55,7 +55,7 @@ type Media struct {
 	heard   []int16
 	bad     int
 	ssrcs   map[uint32]int // RTP packets by their source
-	reports int            // RTCP packets
+	reports [2]int         // RTCP packets, on the RTP port and on the next
 	stop    chan struct{}
 }
 
@@ -66,13 +66,16 @@ type cipher struct {
 }
 
 // NewMedia opens the phone's RTP port, an even one, and the next for RTCP.
-func (p *Phone) NewMedia(suite string) *Media {
+func (p *Phone) NewMedia(suite string) *Media { return p.NewMediaOn(suite, 0) }
+
+// NewMediaOn opens an RTP port of the test's choice.
+func (p *Phone) NewMediaOn(suite string, port int) *Media {
 	p.t.Helper()
 	m := &Media{p: p, Suite: suite, Direction: "sendrecv", Session: 1, ssrcs: make(map[uint32]int), stop: make(chan struct{})}
 	m.SSRC = binary.BigEndian.Uint32(random(4))
 	m.header = rtp.Header{Version: 2, SequenceNumber: 65000}
 	m.NewKey()
-	m.conn, m.rtcp = m.sockets(p.Host)
+	m.conn, m.rtcp = m.sockets(p.Host, port)
 	p.t.Cleanup(m.Stop)
 	return m
 }
@@ -91,17 +94,16 @@ func (m *Media) NewKey() {
 	m.UseKey = m.Key
 }
 
-// sockets opens a pair of ports on a host.
-func (m *Media) sockets(h *Host) (conn, rtcp *net.UDPConn) {
+// sockets opens a pair of ports on a host; 0 takes any.
+func (m *Media) sockets(h *Host, port int) (conn, rtcp *net.UDPConn) {
 	m.p.t.Helper()
 	err := h.Do(func() (err error) {
 		for range 100 {
-			if conn, err = listenUDP(m.p.addrOn(h), 0); err != nil {
+			if conn, err = listenUDP(m.p.addrOn(h), port); err != nil {
 				return err
 			}
-			port := conn.LocalAddr().(*net.UDPAddr).Port
-			if port%2 == 0 {
-				if rtcp, err = listenUDP(m.p.addrOn(h), port+1); err == nil {
+			if at := conn.LocalAddr().(*net.UDPAddr).Port; at%2 == 0 {
+				if rtcp, err = listenUDP(m.p.addrOn(h), at+1); err == nil {
 					return nil
 				}
 			}

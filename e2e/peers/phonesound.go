@@ -45,7 +45,7 @@ func (m *Media) From(seq uint16) {
 // Move goes on from other ports, of another host perhaps.
 func (m *Media) Move(h *Host) {
 	m.p.t.Helper()
-	conn, rtcp := m.sockets(h)
+	conn, rtcp := m.sockets(h, 0)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.conn.Close()
@@ -132,7 +132,7 @@ func (m *Media) receive(conn *net.UDPConn) {
 			return
 		}
 		if n > 1 && buf[1] >= 192 && buf[1] <= 223 {
-			m.takeRTCP(buf[:n])
+			m.takeRTCP(buf[:n], 0)
 		} else {
 			m.takeRTP(buf[:n])
 		}
@@ -165,18 +165,18 @@ func (m *Media) receiveRTCP(conn *net.UDPConn) {
 		if err != nil {
 			return
 		}
-		m.takeRTCP(buf[:n])
+		m.takeRTCP(buf[:n], 1)
 	}
 }
 
-func (m *Media) takeRTCP(p []byte) {
+func (m *Media) takeRTCP(p []byte, port int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.open.ctx.DecryptRTCP(nil, p, nil); err != nil {
 		m.bad++
 		return
 	}
-	m.reports++
+	m.reports[port]++
 }
 
 // Samples is what was heard so far.
@@ -201,7 +201,14 @@ func (m *Media) Counts() (packets, reports, bad int) {
 	for _, n := range m.ssrcs {
 		packets += n
 	}
-	return packets, m.reports, m.bad
+	return packets, m.reports[0] + m.reports[1], m.bad
+}
+
+// Reports are the RTCP packets that came on the RTP port, and on the next one.
+func (m *Media) Reports() (muxed, other int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reports[0], m.reports[1]
 }
 
 // Sources counts the SSRCs that were heard.
