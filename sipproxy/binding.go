@@ -10,13 +10,15 @@ import (
 // binding is a registered contact and the flow that leads to it. It is never
 // changed in place: a refresh puts a new one.
 type binding struct {
-	token   string
-	aor     string // as aorKey writes it
-	uri     string // the address of record as the phone wrote it
-	contact string // the phone's own Contact URI
-	host    string // the name by which the phone knows us
-	flow    *flow.Flow
-	expires time.Time
+	token    string
+	aor      string // as aorKey writes it
+	uri      string // the address of record as the phone wrote it
+	contact  string // the phone's own Contact URI
+	instance bool   // the phone said which device it is
+	callID   string // of its REGISTER
+	host     string // the name by which the phone knows us
+	flow     *flow.Flow
+	expires  time.Time
 }
 
 // bindings are the registered contacts. Only a 200 of the PBX changes them,

@@ -76,12 +76,55 @@ func (p *Proxy) readRegister(f *flow.Flow, in *sip.Request) (*registration, erro
 		if _, err := parseURI(c.URI); err != nil {
 			return nil, err
 		}
-		reg.contacts = append(reg.contacts, registrant{c, mintToken(p.cfg.Secret, reg.aor, deviceOf(c))})
+		reg.add(registrant{c, p.tokenOf(reg, c, len(list) == 1)})
 	}
 	if reg.star && (len(list) > 1 || expiresOf(in) != "0") {
 		return nil, fmt.Errorf("read Contact: * needs to be alone, with Expires 0 (RFC 3261 section 10.2.2)")
 	}
 	return reg, nil
+}
+
+// tokenOf names the device behind a contact. One that does not say which it is
+// and writes its connection's port into its contact has a new contact after
+// each reconnect; it is known by the Call-ID, which it keeps (RFC 3261 section
+// 10.2.4). Otherwise each reconnect would leave a stale contact at the PBX.
+func (p *Proxy) tokenOf(reg *registration, c flow.NameAddr, alone bool) string {
+	token := mintToken(p.cfg.Secret, reg.aor, deviceOf(c))
+	if hasInstance(c) {
+		return token
+	}
+	for _, b := range p.bindings.of(reg.aor) {
+		switch {
+		case b.instance:
+		case b.contact == c.URI, alone && b.callID == reg.in.CallID().Value() && !reg.removes(c):
+			return b.token
+		}
+	}
+	return token
+}
+
+// add notes a contact. Two of one device are one to the PBX: a phone that
+// learned its address behind a NAT moves its contact in one REGISTER, and the
+// removal of the old address must not remove the device.
+func (reg *registration) add(c registrant) {
+	for i, each := range reg.contacts {
+		if each.token == c.token {
+			if reg.removes(each.phone) {
+				reg.contacts[i] = c
+			}
+			return
+		}
+	}
+	reg.contacts = append(reg.contacts, c)
+}
+
+// removes tells whether a contact is to be removed (RFC 3261 section 10.2.2).
+func (reg *registration) removes(c flow.NameAddr) bool {
+	expires, ok := c.Param("expires")
+	if !ok {
+		expires = expiresOf(reg.in)
+	}
+	return expires != "" && strings.Trim(expires, "0") == ""
 }
 
 // contactsForPBX writes the contacts that stand for the phone's. Only what a
@@ -160,8 +203,8 @@ func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
 func (p *Proxy) bindOne(reg *registration, c registrant, seconds int) {
 	known := p.bindings.get(c.token)
 	p.bindings.put(&binding{
-		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI,
-		host: hostOf(reg.in.Recipient), flow: reg.flow,
+		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone),
+		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow,
 		expires: time.Now().Add(time.Duration(seconds) * time.Second),
 	})
 	if known == nil || known.flow != reg.flow {

@@ -56,6 +56,47 @@ func TestRegisterShowsThePhoneItsOwn(t *testing.T) {
 	}
 }
 
+// A phone behind a NAT that learned its address moves its contact in one
+// REGISTER: the new one first, the old one with expires 0.
+func TestContactMoves(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	const device = `;+sip.instance="<urn:uuid:1>";reg-id=1`
+	first, _ := b.registers(p, "<sip:1001@192.168.1.9:40000;transport=TLS;ob>"+device, 200, "Contact: ours;expires=600")
+	for _, contacts := range []string{
+		"<sip:1001@203.0.113.9:40000;transport=TLS;ob>" + device + ", <sip:1001@192.168.1.9:40000;transport=TLS;ob>;expires=0" + device,
+		"<sip:1001@203.0.113.9:40000;transport=TLS;ob>;expires=0" + device + ", <sip:1001@203.0.113.9:50000;transport=TLS;ob>" + device,
+	} {
+		reg, _ := b.registers(p, contacts, 200, "Contact: "+first.h.Get("Contact")+";expires=600")
+		if c := reg.h.Get("Contact"); c != first.h.Get("Contact") {
+			t.Errorf("the PBX got Contact %s, want the device once, and not removed", c)
+		}
+		if b.bindings() != 1 {
+			t.Fatalf("%d bindings", b.bindings())
+		}
+	}
+}
+
+// A phone that does not say which device it is, and writes the port of its
+// connection into its contact, keeps its one contact by its Call-ID.
+func TestReconnectWithoutInstance(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first, _ := b.registers(p, "<sip:1001@192.168.1.9:40000>", 200, "Contact: ours;expires=600")
+	p.conn.Close()
+	again := b.phone()
+	for _, expires := range []string{"", "", ";expires=0"} { // it comes back, refreshes and leaves
+		reg, _ := b.registers(again, "<sip:1001@192.168.1.9:40001>"+expires, 200, "Contact: "+first.h.Get("Contact")+";expires=600")
+		if got, _, _ := strings.Cut(reg.h.Get("Contact"), ";"); got != first.h.Get("Contact") {
+			t.Fatalf("the PBX got Contact %s, want %s", got, first.h.Get("Contact"))
+		}
+	}
+	again.send(again.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "another", 1, "", "Contact: <sip:1001@192.168.1.9:40002>"))
+	if other := b.atPBX("REGISTER").h.Get("Contact"); other == first.h.Get("Contact") {
+		t.Fatal("another phone has the same contact")
+	}
+}
+
 func TestSeveralDevices(t *testing.T) {
 	b := newBench(t)
 	desk, mobile := b.phone(), b.phone()

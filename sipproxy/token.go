@@ -4,8 +4,9 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
-	"github.com/sallyport/sallyport/sipproxy/flow"
 	"strings"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
 // tokenEncoding is lower-case base32: a token must survive peers that fold
@@ -29,11 +30,17 @@ func mintToken(secret []byte, aor, device string) string {
 // deviceOf tells the devices of one user apart: by the instance and
 // registration id that RFC 5626 gave them, else by the contact itself.
 func deviceOf(contact flow.NameAddr) string {
-	if instance, ok := contact.Param("+sip.instance"); ok && instance != "" {
+	if hasInstance(contact) {
+		instance, _ := contact.Param("+sip.instance")
 		reg, _ := contact.Param("reg-id")
 		return "instance " + strings.ToLower(instance) + " " + reg
 	}
 	return "contact " + contact.URI
+}
+
+func hasInstance(contact flow.NameAddr) bool {
+	instance, _ := contact.Param("+sip.instance")
+	return instance != ""
 }
 
 // aorKey is the form in which an address of record is compared (RFC 3261
