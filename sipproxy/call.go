@@ -65,6 +65,7 @@ type call struct {
 	callerAt *leg               // the caller's leg
 	calleeAt *leg               // the callee's, as far as it is known before a dialog
 	dialogs  map[string]*dialog // by the callee's tag
+	first    *invite            // what began the call, until it has its final answer
 	answered time.Time          // zero until a 2xx
 	ended    bool
 }
@@ -187,12 +188,20 @@ func (p *Proxy) endCall(c *call, reason string) {
 }
 
 // hangUp ends a call on our own account: a BYE to each far end that has
-// answered. It is for a call that neither end can be left to finish.
+// answered, and to an INVITE that has no answer yet a CANCEL and ours. It is
+// for a call that neither end can be left to finish.
 func (p *Proxy) hangUp(c *call, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return
+	}
+	if inv := c.first; inv != nil {
+		c.first = nil
+		if next := inv.server.Next(); next != nil {
+			next.Cancel()
+		}
+		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusServiceUnavailable, "Service Unavailable", "%s", reason)))
 	}
 	for _, d := range c.dialogs {
 		if d.confirmed {

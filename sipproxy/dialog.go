@@ -36,12 +36,19 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 	return nil
 }
 
+func noSuchCall() *refusal {
+	return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such call on this connection")
+}
+
 // inDialog forwards a request inside a dialog, other than ACK and CANCEL.
 func (p *Proxy) inDialog(d *dialog, f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	from := f.Side()
 	c := d.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended { // since find
+		return noSuchCall()
+	}
 	near, far := d.leg(from), d.leg(other(from))
 	near.cseq = max(near.cseq, in.CSeq().SeqNo)
 	far.flow = p.reach(d, other(from))

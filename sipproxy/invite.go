@@ -113,7 +113,9 @@ func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, 
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r := p.sendInvite(&invite{call: c, server: tx, in: in, from: from}, callee, ""); r != nil {
+	c.first = &invite{call: c, server: tx, in: in, from: from}
+	if r := p.sendInvite(c.first, callee, ""); r != nil {
+		c.first = nil
 		p.endCall(c, r.text)
 		return r
 	}
@@ -167,6 +169,7 @@ func (p *Proxy) inviteAnswered(inv *invite, res *sip.Response, err error) {
 func (p *Proxy) inviteFailed(inv *invite, res *sip.Response) {
 	inv.call.media.rollback()
 	if inv.dialog == nil {
+		inv.call.first = nil
 		p.endCall(inv.call, reasonOf(res))
 	}
 	_ = inv.server.Respond(res)
@@ -181,6 +184,8 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 	if res.StatusCode >= 200 && (d == nil || c.ended || closed(c.callerAt.flow)) {
 		p.refuseAnswer(inv, d, res, "caller gone")
+		// No request may be left without its final answer.
+		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusRequestTerminated, "Request Terminated", "the call is over")))
 		return
 	}
 	if d != nil {
@@ -197,7 +202,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 		}
 	}
 	if res.StatusCode >= 200 {
-		d.confirmed = true
+		d.confirmed, c.first = true, nil
 		if c.answered.IsZero() {
 			c.answered = time.Now()
 			c.log.Info("call answered", "call_id", c.callID, "from", c.from, "to", c.to)

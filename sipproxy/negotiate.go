@@ -27,6 +27,7 @@ type negotiation struct {
 	phone  netip.Addr // where the phone's signalling comes from
 
 	session *media.Session // nil until the first offer, and after close
+	closed  bool           // for good: what comes late opens no media
 	voices  [2]voice       // by side
 	lines   [2][]*stream   // by side
 	pending *offer
@@ -81,7 +82,12 @@ func newVoice(addr netip.Addr) voice {
 func (p *Proxy) mediaEvent(c *call, e media.Event) {
 	switch e.Kind {
 	case media.Silence:
-		p.hangUp(c, "no media from the phone")
+		c.mu.Lock()
+		talking := !c.answered.IsZero()
+		c.mu.Unlock()
+		if talking { // before, a phone may only listen; the ring timeout ends that
+			p.hangUp(c, "no media from the phone")
+		}
 	case media.Latched:
 		c.log.Debug("media latched", "call_id", c.callID, "peer", e.Remote.String())
 	}
@@ -350,6 +356,9 @@ func (n *negotiation) open() error {
 	if n.session != nil {
 		return nil
 	}
+	if n.closed {
+		return media.ErrClosed
+	}
 	session, err := n.engine.Open(n.notify)
 	n.session = session
 	return err
@@ -372,7 +381,7 @@ func (n *negotiation) rollback() {
 
 // close ends the media, and returns what the call's record says of them.
 func (n *negotiation) close() []any {
-	n.pending = nil
+	n.pending, n.closed = nil, true
 	if n.session == nil {
 		return nil
 	}

@@ -163,7 +163,7 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	var d *dialog
 	if flow.Tag(in, "To") != "" && in.Method != sip.CANCEL && in.Method != sip.REGISTER {
 		if d = p.find(f, in); d == nil && (!ownDialog(in.Method) || p.calls.dialog(dialogOn(f, in)) != nil) {
-			return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such call on this connection")
+			return noSuchCall()
 		}
 	}
 	switch {
