@@ -41,6 +41,15 @@ type dialog struct {
 	secure    *leg
 	plain     *leg
 	confirmed bool
+	accepted  *accepted // its last INVITE, once that had a 2xx
+}
+
+// accepted is an INVITE with a 2xx, which its far ends may repeat.
+type accepted struct {
+	cseq   uint32
+	server *transaction.Server
+	res    *sip.Response // as the caller got it
+	ack    *sip.Request  // as the callee got it; nil before the caller sent it
 }
 
 func (d *dialog) leg(s flow.Side) *leg {
@@ -150,7 +159,7 @@ func (p *Proxy) dialogOf(c *call, calleeTag string) *dialog {
 // endDialog forgets one dialog, and ends the call with its last one. c.mu is
 // held.
 func (p *Proxy) endDialog(d *dialog, reason string) {
-	p.calls.removeDialog(d)
+	p.forget(d)
 	c := d.call
 	for tag, each := range c.dialogs {
 		if each == d {
@@ -165,6 +174,14 @@ func (p *Proxy) endDialog(d *dialog, reason string) {
 	p.endCall(c, reason)
 }
 
+// forget lets go of a dialog. Nobody waits for its ACK any longer.
+func (p *Proxy) forget(d *dialog) {
+	p.calls.removeDialog(d)
+	if d.accepted != nil {
+		d.accepted.server.Acknowledged()
+	}
+}
+
 // endCall frees all that a call holds and writes its record. c.mu is held.
 func (p *Proxy) endCall(c *call, reason string) {
 	if c.ended {
@@ -172,7 +189,7 @@ func (p *Proxy) endCall(c *call, reason string) {
 	}
 	c.ended = true
 	for _, d := range c.dialogs {
-		p.calls.removeDialog(d)
+		p.forget(d)
 	}
 	p.calls.remove(c)
 	stats := c.media.close()

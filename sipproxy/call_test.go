@@ -2,8 +2,10 @@ package sipproxy
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/media"
 )
@@ -71,5 +73,108 @@ func TestAfterTheEnd(t *testing.T) {
 	}
 	if n := b.proxy.engine.Stats().Sessions; n != 0 {
 		t.Fatalf("%d media sessions are left", n)
+	}
+}
+
+// inDialog composes a request of the PBX in the call whose INVITE it got.
+func (b *bench) inDialog(method string, inv *message, cseq int, body string, more ...string) string {
+	lines := append([]string{method + " " + strings.Trim(inv.h.Get("Contact"), "<>") + " SIP/2.0",
+		"Via: SIP/2.0/UDP " + b.pbx.LocalAddr().String() + ";branch=z9hG4bK" + randomToken(4), "Max-Forwards: 70",
+		"From: " + inv.h.Get("To") + ";tag=pbx", "To: " + inv.h.Get("From"), "Call-ID: " + inv.h.Get("Call-Id"),
+		fmt.Sprintf("CSeq: %d %s", cseq, method), "Contact: <sip:602@127.0.0.1:5060>"}, more...)
+	return text(body, lines...)
+}
+
+// Two re-INVITEs at a time: one side's offer is not taken for the answer to
+// the other's.
+func TestGlare(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, secureSDP, contact))
+	ours := b.atPBX("INVITE")
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		b.fromPBX(b.inDialog(method, first, 7, plainSDP))
+		b.atPBX("491")
+	}
+	b.fromPBX(reply(ours, 491, "", ""))
+	p.next("491")
+	b.fromPBX(b.inDialog("INVITE", first, 8, plainSDP))
+	if again := p.next("INVITE"); !strings.Contains(again.body, "RTP/SAVP") {
+		t.Errorf("after the glare the phone got\n%s", again.body)
+	}
+}
+
+// An offer that was never answered does not stand in the way of the next.
+func TestOfferWithoutAnswer(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	// An UPDATE and an INVITE answered without a description.
+	for cseq, method := range []string{"UPDATE", "INVITE"} {
+		p.send(p.request(method, "sip:602@pbx.example.com", to602+";tag=pbx", "c1", cseq+2, secureSDP, contact))
+		b.fromPBX(reply(b.atPBX(method), 200, "", ""))
+		p.next("200")
+	}
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 3, ""))
+	b.atPBX("ACK")
+	// A re-INVITE without an offer, whose ACK brings no answer.
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 4, "", contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 4, ""))
+	b.atPBX("ACK")
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 5, secureSDP, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "", "", "Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
+	b.fromPBX(b.inDialog("INVITE", first, 8, plainSDP))
+	if inv := p.next("INVITE"); strings.Count(inv.body, "a=crypto") == 0 {
+		t.Errorf("the phone got\n%s", inv.body)
+	}
+}
+
+// The PBX repeats its 200 until it has an ACK. The phone, on TLS, got both the
+// first time: what was lost is the ACK between us and the PBX.
+func TestAckLost(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	ok := reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>")
+	b.fromPBX(ok)
+	p.next("200")
+	b.fromPBX(ok)
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 1, ""))
+	first := b.atPBX("ACK")
+	b.fromPBX(ok)
+	if again := b.atPBX("ACK"); again.start != first.start || again.h.Get("To") != first.h.Get("To") || again.h.Get("Cseq") != "1 ACK" {
+		t.Errorf("the ACKs are %v and %v", first, again)
+	}
+	p.send(p.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
+	b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
+	if m := p.next("200"); m.h.Get("Cseq") != "2 BYE" {
+		t.Errorf("the phone got the 200 to %s again", m.h.Get("Cseq"))
+	}
+}
+
+// A phone on TLS says its 200 once. If that is lost on its way to the PBX, it
+// is ours to repeat, until the ACK.
+func TestAnswerLost(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.fromPBX(b.inviteTo(b.register(p), "in1", plainSDP))
+	inv := p.next("INVITE")
+	p.send(reply(inv, 200, "anna", strings.Replace(secureSDP, "a=crypto:1", "a=crypto:2", 1), contact))
+	first := b.atPBX("200")
+	again := b.atPBX("200")
+	if first.body == "" || again.body != first.body {
+		t.Errorf("the 200s differ:\n%s\n%s", first.body, again.body)
+	}
+	b.fromPBX(text("", "ACK "+strings.Trim(again.h.Get("Contact"), "<>")+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKack",
+		"Max-Forwards: 70", "From: "+again.h.Get("From"), "To: "+again.h.Get("To"), "Call-ID: in1", "CSeq: 102 ACK"))
+	p.next("ACK")
+	_ = b.pbx.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
+	if n, err := b.pbx.Read(make([]byte, 65536)); err == nil {
+		t.Errorf("after the ACK another %d bytes came", n)
 	}
 }

@@ -66,7 +66,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	c, far := d.call, d.leg(other(from))
 	b, offered := bodyOf(in), false
 	if len(b.bytes) > 0 && carriesSession(in.Method) {
-		sdp, r := c.media.request(from, b)
+		sdp, r := c.media.request(from, in.Method, b)
 		if r != nil {
 			return r
 		}
@@ -100,6 +100,9 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 	c := d.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if offered && (err != nil || res.StatusCode >= 200) {
+		defer c.media.rollback() // unless it was answered
+	}
 	if err != nil {
 		res := p.refusal(in, p.unreachable(other(from), err))
 		if in.Method == sip.BYE {
@@ -118,9 +121,6 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 		}
 	} else if !sdp.isSDP() {
 		b = sdp
-	}
-	if offered && res.StatusCode >= 300 {
-		c.media.rollback()
 	}
 	var contacts []string
 	if len(res.GetHeaders("Contact")) > 0 {
@@ -149,18 +149,18 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	far := d.leg(other(from))
-	b := bodyOf(in)
-	if len(b.bytes) > 0 {
-		sdp, r := c.media.answer(from, b)
-		if r != nil { // too late to refuse: the call stays, without media
-			c.log.Warn("media of ACK refused", "call_id", c.callID, "reason", r.text)
-		}
-		b = sdp
+	b, r := c.media.acknowledge(from, bodyOf(in))
+	if r != nil { // too late to refuse: the call stays, without media
+		c.log.Warn("media of ACK refused", "call_id", c.callID, "reason", r.text)
 	}
 	req := p.request(in, outgoing{
 		to: p.reach(d, other(from)), uri: far.target, routes: far.routes, body: b,
 		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
 	})
+	if d.accepted != nil && d.accepted.cseq == in.CSeq().SeqNo {
+		d.accepted.ack = req
+		d.accepted.server.Acknowledged()
+	}
 	if err := far.flow.Send(req); err != nil {
 		c.log.Debug("send ACK", "call_id", c.callID, "reason", err)
 	}

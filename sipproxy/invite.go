@@ -127,7 +127,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	b := bodyOf(inv.in)
 	inv.offered = b.isSDP()
 	if len(b.bytes) > 0 {
-		sdp, r := inv.call.media.request(inv.from, b)
+		sdp, r := inv.call.media.request(inv.from, inv.in.Method, b)
 		if r != nil {
 			return r
 		}
@@ -188,6 +188,10 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusRequestTerminated, "Request Terminated", "the call is over")))
 		return
 	}
+	if res.StatusCode >= 200 && d.accepted != nil && d.accepted.server == inv.server {
+		p.acceptedAgain(inv, d)
+		return
+	}
 	if d != nil {
 		learnTarget(d.leg(callee), res, inv.dialog == nil)
 	}
@@ -212,8 +216,31 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	if d != nil {
 		contacts = []string{d.leg(inv.from).contact}
 	}
-	if err := inv.server.Respond(p.response(inv.in, res, contacts, b)); err != nil && res.StatusCode >= 200 {
+	out := p.response(inv.in, res, contacts, b)
+	if res.StatusCode >= 200 {
+		d.accepted = &accepted{cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
+		if inv.offered {
+			c.media.rollback() // unless it was answered
+		}
+	}
+	if err := inv.server.Respond(out); err != nil && res.StatusCode >= 200 {
 		p.refuseAnswer(inv, d, res, "caller gone")
+	}
+}
+
+// acceptedAgain takes a repeated 2xx: the callee waits for an ACK. Ours to a
+// caller over TLS was not lost, so what may have been is the ACK's second half
+// of the way. Its description says nothing new. call.mu is held.
+func (p *Proxy) acceptedAgain(inv *invite, d *dialog) {
+	var err error
+	switch a := d.accepted; {
+	case a.ack != nil:
+		err = p.reach(d, other(inv.from)).Send(a.ack)
+	case inv.from == flow.Plain:
+		err = inv.server.Respond(a.res)
+	}
+	if err != nil {
+		inv.call.log.Debug("repeat", "call_id", inv.call.callID, "reason", err)
 	}
 }
 
@@ -226,7 +253,7 @@ func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 	if inv.offered {
 		return inv.call.media.answer(other(inv.from), b)
 	}
-	return inv.call.media.offer(other(inv.from), b)
+	return inv.call.media.response(other(inv.from), b)
 }
 
 // refuseAnswer is for a callee that answered a call nobody can take: it must

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/emiago/sipgo/sip"
+
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/sdp"
@@ -59,6 +61,7 @@ type offer struct {
 	from     flow.Side
 	session  *sdp.Session
 	lines    [2]int // how many lines there were before it
+	response bool   // a response carried it
 	answered bool
 }
 
@@ -94,12 +97,38 @@ func (p *Proxy) mediaEvent(c *call, e media.Event) {
 }
 
 // request takes the body of a request that may carry a description: an offer,
-// or the answer to one that the other side made in a response.
-func (n *negotiation) request(from flow.Side, b body) (body, *refusal) {
-	if n.pending != nil && !n.pending.answered && n.pending.from == other(from) && b.isSDP() {
-		return n.answer(from, b)
+// or in a PRACK the answer to one that the other side made in a response. Two
+// offers at a time would be taken for each other's answers (RFC 3261 section
+// 14.2, RFC 3311 section 5.2).
+func (n *negotiation) request(from flow.Side, method sip.RequestMethod, b body) (body, *refusal) {
+	if o := n.pending; o != nil && !o.answered && o.from == other(from) {
+		if method == sip.PRACK {
+			return n.answer(from, b)
+		}
+		return body{}, refuse(491, "Request Pending", "the other side's offer is under way")
 	}
 	return n.offer(from, b)
+}
+
+// response takes the offer that a response carries when its request had none.
+func (n *negotiation) response(from flow.Side, b body) (body, *refusal) {
+	out, r := n.offer(from, b)
+	if r == nil {
+		n.pending.response = true
+	}
+	return out, r
+}
+
+// acknowledge takes the body of an ACK: the answer to an offer that the 2xx
+// carried, or nothing.
+func (n *negotiation) acknowledge(from flow.Side, b body) (body, *refusal) {
+	if len(b.bytes) > 0 {
+		return n.answer(from, b)
+	}
+	if o := n.pending; o != nil && o.response && o.from == other(from) {
+		n.rollback()
+	}
+	return body{}, nil
 }
 
 // offer takes one side's offer and returns ours for the other.

@@ -31,7 +31,7 @@ type Server struct {
 	state    serverState
 	last     *sip.Response // repeated when the request is
 	interval time.Duration // timer G
-	repeat   *time.Timer   // timer G
+	repeat   *time.Timer   // timer G, or what section 13.3.1.4 has for a 2xx
 	end      *time.Timer   // timers H, I, J, L
 	gone     func()
 	next     *Client // the transaction that a proxy serves this one with
@@ -105,22 +105,41 @@ func (s *Server) finalLocked(success bool) {
 	t := s.layer.timers
 	switch {
 	case s.invite && success:
+		// A callee on a reliable flow need not repeat its 2xx, and many do
+		// not: so ours is repeated here, until Acknowledged.
 		s.state = serverAccepted
-		s.last = nil // a repeated 2xx is the far end's own, or the proxy's
 		s.end = time.AfterFunc(64*t.T1, s.terminate)
+		s.repeatLocked()
 	case s.invite:
 		s.state = serverCompleted
 		s.end = time.AfterFunc(64*t.T1, s.terminate)
-		if !s.conn.Reliable() {
-			s.interval = t.T1
-			s.repeat = time.AfterFunc(s.interval, s.timerG)
-		}
+		s.repeatLocked()
 	case s.conn.Reliable():
 		s.state = serverCompleted
 		s.end = time.AfterFunc(0, s.terminate)
 	default:
 		s.state = serverCompleted
 		s.end = time.AfterFunc(64*t.T1, s.terminate)
+	}
+}
+
+// repeatLocked begins to repeat the final response to an INVITE over UDP.
+func (s *Server) repeatLocked() {
+	if s.conn.Reliable() {
+		return
+	}
+	s.interval = s.layer.timers.T1
+	s.repeat = time.AfterFunc(s.interval, s.timerG)
+}
+
+// Acknowledged tells that the 2xx had its ACK, which belongs to no transaction
+// and is the proxy's to match.
+func (s *Server) Acknowledged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == serverAccepted {
+		s.last = nil
+		stop(s.repeat)
 	}
 }
 
@@ -140,6 +159,9 @@ func (s *Server) receive(req *sip.Request) (forward bool) {
 		return false
 	}
 	last := s.last
+	if s.state == serverAccepted { // absorbed: it crossed the 2xx, which repeats itself
+		last = nil
+	}
 	s.mu.Unlock()
 	if last != nil {
 		_ = s.conn.Send(last) // a flow that can't be written reports itself closed
@@ -160,7 +182,7 @@ func (s *Server) confirmLocked() {
 
 func (s *Server) timerG() {
 	s.mu.Lock()
-	if s.state != serverCompleted {
+	if s.last == nil || (s.state != serverCompleted && s.state != serverAccepted) {
 		s.mu.Unlock()
 		return
 	}
