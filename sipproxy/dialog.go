@@ -134,7 +134,7 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 	if in.Method == sip.BYE && res.StatusCode >= 200 && res.StatusCode != 401 && res.StatusCode != 407 {
 		p.endDialog(d, byeReason(from))
 	}
-	_ = tx.Respond(p.response(in, res, contacts, b))
+	_ = tx.Respond(p.response(in, from, res, contacts, b))
 }
 
 // ack forwards the ACK of a 2xx: end to end, in no transaction (RFC 3261

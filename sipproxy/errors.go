@@ -14,6 +14,7 @@ type refusal struct {
 	reason string // the status line's
 	warn   int    // a Warning code: 399 unless section 20.43 has a better one
 	text   string
+	extra  []sip.Header // that the status asks for
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s: %s", r.status, r.reason, r.text) }
@@ -22,7 +23,13 @@ func refuse(status int, reason, format string, args ...any) *refusal {
 	return &refusal{status: status, reason: reason, warn: 399, text: fmt.Sprintf(format, args...)}
 }
 
+// with adds a header that RFC 3261 wants beside the status.
+func (r *refusal) with(name, value string) *refusal {
+	r.extra = append(r.extra, sip.NewHeader(name, value))
+	return r
+}
+
 // refuseMedia is a 488 with a Warning code of RFC 3261 section 20.43.
 func refuseMedia(warn int, format string, args ...any) *refusal {
-	return &refusal{sip.StatusNotAcceptableHere, "Not Acceptable Here", warn, fmt.Sprintf(format, args...)}
+	return &refusal{status: sip.StatusNotAcceptableHere, reason: "Not Acceptable Here", warn: warn, text: fmt.Sprintf(format, args...)}
 }

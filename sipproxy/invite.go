@@ -144,7 +144,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		return p.unreachable(to.flow.Side(), err)
 	}
 	inv.server.SetNext(client)
-	inv.server.OnGone(client.Cancel)
+	inv.server.OnGone(func() { client.Cancel() })
 	return nil
 }
 
@@ -157,11 +157,10 @@ func (p *Proxy) inviteAnswered(inv *invite, res *sip.Response, err error) {
 	switch {
 	case err != nil:
 		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
-	case res.StatusCode == sip.StatusTrying: // hop by hop (RFC 3261 section 16.7, item 5)
 	case res.StatusCode < 300:
 		p.invitePassed(inv, res)
 	default:
-		p.inviteFailed(inv, p.response(inv.in, res, p.outwardContacts(inv.from, res), body{}))
+		p.inviteFailed(inv, p.response(inv.in, inv.from, res, p.redirects(inv.from, res), body{}))
 	}
 }
 
@@ -216,7 +215,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	if d != nil {
 		contacts = []string{d.leg(inv.from).contact}
 	}
-	out := p.response(inv.in, res, contacts, b)
+	out := p.response(inv.in, inv.from, res, contacts, b)
 	if res.StatusCode >= 200 {
 		d.accepted = &accepted{cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
 		if inv.offered {
@@ -290,7 +289,7 @@ func (p *Proxy) cancel(f *flow.Flow, tx *transaction.Server, in *sip.Request) *r
 	}
 	_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
 	if next := invite.Next(); next != nil {
-		next.Cancel()
+		next.Cancel(in.GetHeaders("Reason")...)
 	}
 	return nil
 }

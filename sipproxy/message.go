@@ -27,6 +27,16 @@ var notFromOutside = map[string]bool{
 	"p-charging-vector": true, "p-charging-function-addresses": true, "p-access-network-info": true,
 }
 
+// assertsIdentity are the headers that Privacy: id is about.
+var assertsIdentity = map[string]bool{"p-asserted-identity": true, "remote-party-id": true}
+
+// namesParties are the headers by whose addresses a phone may call, or is told
+// to: they must not be the PBX's own.
+var namesParties = map[string]bool{
+	"p-asserted-identity": true, "p-preferred-identity": true, "remote-party-id": true, "p-called-party-id": true,
+	"diversion": true, "history-info": true, "refer-to": true, "referred-by": true,
+}
+
 // body is a message body with its type; empty if it has no bytes.
 type body struct {
 	kind  string
@@ -74,19 +84,19 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
-	copyHeaders(req, in, out.to.Side() == flow.Plain)
+	p.copyHeaders(req, in, out.to.Side())
 	appendBody(req, out.body)
 	return req
 }
 
-// response writes the answer to in, a request as it came, from the answer of
-// the other side. Via, From, Call-ID and CSeq are the request's own.
-func (p *Proxy) response(in *sip.Request, from *sip.Response, contacts []string, b body) *sip.Response {
+// response writes the answer to in, a request as it came from a side, from the
+// answer of the other. Via, From, Call-ID and CSeq are the request's own.
+func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, contacts []string, b body) *sip.Response {
 	res := bare(in, from.StatusCode, from.Reason, flow.Tag(from, "To"))
 	for _, c := range contacts {
 		res.AppendHeader(sip.NewHeader("Contact", c))
 	}
-	copyHeaders(res, from, false)
+	p.copyHeaders(res, from, to)
 	appendBody(res, b)
 	return res
 }
@@ -105,6 +115,9 @@ func (p *Proxy) answer(in *sip.Request, status int, reason string) *sip.Response
 // refusal writes an answer of our own that says why.
 func (p *Proxy) refusal(in *sip.Request, r *refusal) *sip.Response {
 	res := p.answer(in, r.status, r.reason)
+	for _, h := range r.extra {
+		res.AppendHeader(h)
+	}
 	if r.text != "" {
 		res.AppendHeader(sip.NewHeader("Warning", fmt.Sprintf("%d %s %q", r.warn, p.cfg.Domain, r.text)))
 	}
@@ -136,15 +149,32 @@ func bare(in *sip.Request, status int, reason, tag string) *sip.Response {
 	return res
 }
 
-func copyHeaders(to, from sip.Message, inward bool) {
+func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 	type lister interface{ Headers() []sip.Header }
+	private := side == flow.Secure && wantsPrivacy(from)
 	for _, h := range from.(lister).Headers() {
-		name := sip.HeaderToLower(h.Name())
-		if notCopied[name] || (inward && notFromOutside[name]) {
+		name, value := sip.HeaderToLower(h.Name()), h.Value()
+		switch {
+		case notCopied[name], side == flow.Plain && notFromOutside[name], private && assertsIdentity[name]:
 			continue
+		case side == flow.Secure && namesParties[name]:
+			value = p.outwardList(value)
 		}
-		to.AppendHeader(sip.NewHeader(h.Name(), h.Value()))
+		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}
+}
+
+// wantsPrivacy tells whether who calls must not be told to phones, which are
+// beyond those that trust each other (RFC 3325 section 7).
+func wantsPrivacy(m sip.Message) bool {
+	for _, h := range m.GetHeaders("Privacy") {
+		for _, v := range strings.FieldsFunc(h.Value(), func(c rune) bool { return c == ';' || c == ',' || c == ' ' }) {
+			if strings.EqualFold(v, "id") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func appendBody(m sip.Message, b body) {

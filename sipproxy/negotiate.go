@@ -421,7 +421,7 @@ func (n *negotiation) close() []any {
 
 func readSDP(b body) (*sdp.Session, *refusal) {
 	if !b.isSDP() {
-		return nil, refuse(415, "Unsupported Media Type", "a session is described by application/sdp, not %s", b.kind)
+		return nil, refuse(415, "Unsupported Media Type", "a session is described by application/sdp, not %s", b.kind).with("Accept", "application/sdp")
 	}
 	s, err := sdp.Parse(b.bytes)
 	if err != nil {

@@ -141,7 +141,11 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 		return refuse(483, "Too Many Hops", "Max-Forwards reached 0")
 	}
 	if tags := in.GetHeaders("Proxy-Require"); len(tags) > 0 { // RFC 3261 section 16.3, item 5
-		return refuse(sip.StatusBadExtension, "Bad Extension", "Proxy-Require is not supported: %s", tags[0].Value())
+		r := refuse(sip.StatusBadExtension, "Bad Extension", "Proxy-Require is not supported: %s", tags[0].Value())
+		for _, tag := range tags {
+			r = r.with("Unsupported", tag.Value())
+		}
+		return r
 	}
 	if f.Side() == flow.Plain {
 		return nil
@@ -172,11 +176,12 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	case in.Method == sip.REGISTER && outside:
 		return p.register(f, tx, in)
 	case in.Method == sip.REGISTER:
-		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here")
+		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here").
+			with("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, PUBLISH, MESSAGE")
 	case d != nil:
 		return p.inDialog(d, f, tx, in)
 	case in.Method == sip.INVITE && p.isDraining():
-		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon")
+		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon").with("Retry-After", "30")
 	case in.Method == sip.INVITE && outside:
 		return p.inviteFromPhone(f, tx, in)
 	case in.Method == sip.INVITE:

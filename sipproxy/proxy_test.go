@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 const to602 = "<sip:602@pbx.example.com>"
@@ -100,6 +101,11 @@ func TestRefusals(t *testing.T) {
 			p := b.phone()
 			p.send(c.request)
 			m := p.next(fmt.Sprint(c.status))
+			for status, name := range map[int]string{415: "Accept", 420: "Unsupported"} {
+				if c.status == status && c.name != "SDP in MESSAGE" && m.h.Get(name) == "" {
+					t.Errorf("the %d has no %s", status, name)
+				}
+			}
 			if w := m.h.Get("Warning"); !strings.Contains(w, c.warning) {
 				t.Fatalf("Warning is %q, want %q in it", w, c.warning)
 			}
@@ -248,6 +254,78 @@ func TestAnswerWithoutCaller(t *testing.T) {
 	b.fromPBX(reply(cancel, 200, "", ""))
 	b.fromPBX(reply(bye, 200, "", ""))
 	b.noCallLeft()
+}
+
+// What a phone says of itself in an answer is no more to be trusted than in a
+// request; where it forwards its calls to, the PBX must be told.
+func TestPhoneForwards(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	token := b.register(p)
+	b.fromPBX(b.inviteTo(token, "in1", plainSDP))
+	p.send(reply(p.next("INVITE"), 302, "anna", "", "Contact: <sips:1003@pbx.example.com:5061;transport=tls>, <sip:+4930@example.net>",
+		"Diversion: <sip:1001@pbx.example.com>;reason=unconditional", "P-Asserted-Identity: <sip:ceo@pbx.example.com>"))
+	moved := b.atPBX("302")
+	if want := fmt.Sprintf("[<sip:1003@%s> <sip:+4930@example.net>]", b.pbx.LocalAddr()); fmt.Sprint(moved.h.Values("Contact")) != want {
+		t.Errorf("the PBX got Contact %s, want %s", moved.h.Values("Contact"), want)
+	}
+	if moved.h.Get("Diversion") == "" || moved.h.Get("P-Asserted-Identity") != "" {
+		t.Errorf("the PBX got %v", moved.h)
+	}
+	b.noCallLeft()
+}
+
+// A phone learns no address of the inside, nor who wants to be unknown.
+func TestPartiesOutward(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	token := b.register(p)
+	for i, c := range []struct{ header, want string }{
+		{`P-Asserted-Identity: "Ben" <sip:1002@127.0.0.1>, <tel:+49301>`, `"Ben" <sip:1002@pbx.example.com>, <tel:+49301>`},
+		{`Remote-Party-Id: "Ben" <sip:1002@127.0.0.1:5060>;party=calling;privacy=off`, `"Ben" <sip:1002@pbx.example.com>;party=calling;privacy=off`},
+		{"Refer-To: <sip:1003@127.0.0.1?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>", "<sip:1003@pbx.example.com?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>"},
+		{"Diversion: sip:1003@127.0.0.1;reason=no-answer", "<sip:1003@pbx.example.com>;reason=no-answer"},
+		{"Referred-By: sip:1003@example.net", "sip:1003@example.net"},
+		{"P-Asserted-Identity: <sip:1002@127.0.0.1>\r\nPrivacy: user;id", ""},
+		{"Remote-Party-Id: <sip:1002@127.0.0.1>\r\nPrivacy: ID", ""},
+	} {
+		b.fromPBX(strings.Replace(b.inviteTo(token, fmt.Sprint("in", i), plainSDP), "Max-Forwards", c.header+"\r\nMax-Forwards", 1))
+		name, _, _ := strings.Cut(c.header, ":")
+		if got := p.next("INVITE").h.Get(name); got != c.want {
+			t.Errorf("%s reached the phone as %s, want %s", c.header, got, c.want)
+		}
+	}
+}
+
+// A phone in a group learns that its call was taken elsewhere, and counts it
+// as no missed one.
+func TestReasonOfCancel(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	invite := b.inviteTo(b.register(p), "in1", plainSDP)
+	b.fromPBX(invite)
+	inv := p.next("INVITE")
+	b.fromPBX(strings.NewReplacer("INVITE sip", "CANCEL sip", "102 INVITE", "102 CANCEL", "Content-Type: application/sdp\r\n", "",
+		fmt.Sprintf("Content-Length: %d", len(plainSDP)), "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0", plainSDP, "").Replace(invite))
+	p.send(reply(inv, 180, "anna", "", contact))
+	if m := p.next("CANCEL"); !strings.Contains(m.h.Get("Reason"), "cause=200") {
+		t.Errorf("the CANCEL's Reason is %q", m.h.Get("Reason"))
+	}
+}
+
+// A 100 means one hop alone.
+func TestTryingStays(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("OPTIONS", "sip:602@pbx.example.com", to602, "o1", 1, ""))
+	opt := b.atPBX("OPTIONS")
+	b.fromPBX(reply(opt, 100, "", ""))
+	b.fromPBX(reply(opt, 183, "", ""))
+	b.fromPBX(reply(opt, 200, "", ""))
+	_ = p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	if m, err := readText(p.r); err != nil || m.status() != 200 {
+		t.Fatalf("the phone got %v, %v", m, err)
+	}
 }
 
 func TestDeadFlowAnswersAtOnce(t *testing.T) {

@@ -155,7 +155,7 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, res *sip.R
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		contacts = p.bind(reg, res)
 	}
-	_ = tx.Respond(p.response(reg.in, res, contacts, body{}))
+	_ = tx.Respond(p.response(reg.in, flow.Secure, res, contacts, body{}))
 }
 
 // bind makes, refreshes and removes bindings as a 200 says, and returns the

@@ -57,9 +57,29 @@ func (p *Proxy) outward(n flow.NameAddr) flow.NameAddr {
 	if err != nil || !p.isInside(u.Host) {
 		return n
 	}
-	u.Host, u.Port, u.UriParams, u.Headers = p.cfg.Domain, 0, nil, nil
+	u.Host, u.Port, u.UriParams = p.cfg.Domain, 0, nil
 	n.URI = u.String()
 	return n
+}
+
+// outwardList does so for all the addresses of a header's value. One that it
+// has no reason to change stays byte for byte.
+func (p *Proxy) outwardList(value string) string {
+	list, err := flow.ParseList(value)
+	if err != nil {
+		return value
+	}
+	changed := false
+	texts := make([]string, len(list))
+	for i, n := range list {
+		mapped := p.outward(n)
+		changed = changed || mapped != n
+		texts[i] = mapped.String()
+	}
+	if !changed {
+		return value
+	}
+	return strings.Join(texts, ", ")
 }
 
 func (p *Proxy) isInside(host string) bool {
@@ -67,10 +87,10 @@ func (p *Proxy) isInside(host string) bool {
 	return err == nil && (ip == p.cfg.PlainAddr.Addr() || ip == p.cfg.PBX.Addr())
 }
 
-// outwardContacts are the contacts of a redirection (3xx), as the caller may
-// see them; other failures carry none.
-func (p *Proxy) outwardContacts(caller flow.Side, res *sip.Response) []string {
-	if res.StatusCode >= 400 || caller == flow.Plain {
+// redirects are the contacts of a redirection (3xx), as the caller may see
+// them; other failures carry none.
+func (p *Proxy) redirects(caller flow.Side, res *sip.Response) []string {
+	if res.StatusCode >= 400 {
 		return nil
 	}
 	list, err := flow.Addresses(res, "Contact")
@@ -79,9 +99,35 @@ func (p *Proxy) outwardContacts(caller flow.Side, res *sip.Response) []string {
 	}
 	contacts := make([]string, len(list))
 	for i, c := range list {
-		contacts[i] = p.outward(c).String()
+		if caller == flow.Plain {
+			c = p.inward(c)
+		} else {
+			c = p.outward(c)
+		}
+		contacts[i] = c.String()
 	}
 	return contacts
+}
+
+// inward maps an address at our domain to the PBX, where a phone that forwards
+// its calls means it to be.
+func (p *Proxy) inward(n flow.NameAddr) flow.NameAddr {
+	u, err := parseURI(n.URI)
+	if err != nil {
+		return n
+	}
+	u = inwardURI(u)
+	if p.isOurs(u.Host) {
+		u.Host, u.Port = p.cfg.PBX.Addr().String(), int(p.cfg.PBX.Port())
+	}
+	n.URI = u.String()
+	return n
+}
+
+// isOurs tells whether phones know us by a host.
+func (p *Proxy) isOurs(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, p.cfg.Domain) || (err == nil && slices.Contains(p.cfg.PublicIPs, ip))
 }
 
 func userOf(uri string) string {

@@ -65,15 +65,15 @@ func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, out outgoing
 			_ = tx.Respond(p.refusal(in, p.unreachable(side, err)))
 			return
 		}
-		var contacts []string
-		if len(res.GetHeaders("Contact")) > 0 {
+		contacts := p.redirects(other(side), res)
+		if res.StatusCode < 300 && len(contacts) > 0 {
 			contacts = []string{contact}
 		}
 		b := bodyOf(res)
 		if bodyRefused(b) != nil {
 			b = body{} // an OPTIONS answered with SDP: it would show addresses, and nobody reads it
 		}
-		_ = tx.Respond(p.response(in, res, contacts, b))
+		_ = tx.Respond(p.response(in, other(side), res, contacts, b))
 	})
 	if err != nil {
 		return p.unreachable(side, err)

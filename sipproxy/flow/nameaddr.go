@@ -95,16 +95,27 @@ func Address(m sip.Message, name string) (NameAddr, error) {
 func Addresses(m sip.Message, name string) ([]NameAddr, error) {
 	var list []NameAddr
 	for _, h := range m.GetHeaders(name) {
-		for _, v := range splitUnquoted(h.Value(), ',') {
-			if trim(v) == "" {
-				continue
-			}
-			n, err := ParseNameAddr(v)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, n)
+		more, err := ParseList(h.Value())
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// ParseList reads one value that may be a list.
+func ParseList(value string) ([]NameAddr, error) {
+	var list []NameAddr
+	for _, v := range splitUnquoted(value, ',') {
+		if trim(v) == "" {
+			continue
+		}
+		n, err := ParseNameAddr(v)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
 	}
 	return list, nil
 }

@@ -25,7 +25,9 @@ type Client struct {
 	invite bool
 	// on is called for each response that is not a repetition (a repeated 2xx
 	// to an INVITE is passed on: the far end waits for an ACK), and once with
-	// an error if there will be none.
+	// an error if there will be none. A 100 means this hop alone and is not
+	// passed on, nor is any provisional response to another method (RFC 3261
+	// section 16.7, item 5; RFC 4320 section 4.1).
 	on func(*sip.Response, error)
 
 	mu        sync.Mutex // guards what follows; never held while calling out
@@ -36,6 +38,7 @@ type Client struct {
 	repeat    *time.Timer // timers A, E
 	end       *time.Timer // timers B, C, D, F, K, M
 	cancelled bool        // Cancel was called
+	why       []sip.Header
 }
 
 // Request sends req on conn. The top Via of req is ours and carries the
@@ -69,14 +72,15 @@ func (l *Layer) Request(conn Conn, req *sip.Request, on func(*sip.Response, erro
 
 // Cancel asks the far end to give up an INVITE. It waits for the first
 // provisional response, as RFC 3261 section 9.1 demands, and does nothing
-// after a final one.
-func (c *Client) Cancel() {
+// after a final one. The headers given go with the CANCEL: a Reason, that
+// phones tell a call taken elsewhere by (RFC 3326).
+func (c *Client) Cancel(headers ...sip.Header) {
 	c.mu.Lock()
 	if !c.invite || c.cancelled || c.state > clientProceeding {
 		c.mu.Unlock()
 		return
 	}
-	c.cancelled = true
+	c.cancelled, c.why = true, headers
 	now := c.state == clientProceeding
 	c.mu.Unlock()
 	if now {
@@ -86,7 +90,7 @@ func (c *Client) Cancel() {
 
 func (c *Client) sendCancel() {
 	c.mu.Lock()
-	req := c.request
+	req, why := c.request, c.why
 	if c.state != clientProceeding {
 		c.mu.Unlock()
 		return
@@ -95,7 +99,11 @@ func (c *Client) sendCancel() {
 	c.end.Reset(64 * c.layer.timers.T1)
 	c.mu.Unlock()
 	// The answer to a CANCEL tells nothing: the INVITE's own is awaited.
-	_, _ = c.layer.Request(c.conn, hopByHop(req, sip.CANCEL), func(*sip.Response, error) {})
+	cancel := hopByHop(req, sip.CANCEL)
+	for _, h := range why {
+		cancel.AppendHeader(h)
+	}
+	_, _ = c.layer.Request(c.conn, cancel, func(*sip.Response, error) {})
 }
 
 func (c *Client) receive(res *sip.Response) {
@@ -108,6 +116,7 @@ func (c *Client) receive(res *sip.Response) {
 		if pass {
 			cancel = c.provisionalLocked()
 		}
+		pass = pass && c.invite && res.StatusCode > sip.StatusTrying
 	case c.invite && res.StatusCode < 300:
 		pass = c.state <= clientAccepted
 		if c.state < clientAccepted {
@@ -206,6 +215,7 @@ func (c *Client) timeout() {
 func (c *Client) fail(err error) {
 	c.mu.Lock()
 	waiting := c.state <= clientProceeding
+	c.state = clientTerminated // at once: no response may pass beside the error
 	c.mu.Unlock()
 	c.terminate()
 	if waiting {
