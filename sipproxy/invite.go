@@ -39,7 +39,11 @@ func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Re
 			token = b.token
 		}
 	}
-	caller.contact = p.contactForPhone(f, hostOf(in.Recipient), in.Recipient.User)
+	scheme := in.Recipient.Scheme
+	if caller.target.Scheme == "sips" {
+		scheme = "sips"
+	}
+	caller.contact = p.contactForPhone(f, scheme, hostOf(in.Recipient), in.Recipient.User)
 	callee := &leg{
 		flow: p.pbx, peer: caller.self, self: caller.peer,
 		target: inwardURI(in.Recipient), contact: p.contactForPBX(token),
@@ -67,7 +71,7 @@ func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Requ
 		peer: flow.NameAddr{Display: caller.self.Display, URI: b.uri},
 		self: p.outward(caller.peer),
 	}
-	callee.contact = p.contactForPhone(b.flow, b.host, userOf(caller.target.String()))
+	callee.contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(caller.target.String()))
 	return p.startCall(flow.Plain, b.token, tx, in, caller, callee)
 }
 

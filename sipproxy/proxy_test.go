@@ -69,7 +69,7 @@ func TestInviteIsWrittenAnew(t *testing.T) {
 	if strings.Contains(ok.body, "m=audio 30000") || strings.Contains(ok.body, "WVNfX19zZW1jdGw") {
 		t.Errorf("the phone's SDP shows the PBX's port:\n%s", ok.body)
 	}
-	if c := ok.h.Get("Contact"); c != "<sip:602@pbx.example.com:5061;transport=tls>" || ok.h.Get("Record-Route") != "" {
+	if c := ok.h.Get("Contact"); c != "<sips:602@pbx.example.com:5061;transport=tls>" || ok.h.Get("Record-Route") != "" {
 		t.Errorf("Contact is %s, Record-Route %q", c, ok.h.Get("Record-Route"))
 	}
 }
@@ -181,6 +181,30 @@ func (b *bench) inviteTo(token, callID, body string) string {
 	return text(body, fmt.Sprintf("INVITE sip:%s@%s SIP/2.0", token, b.plain), "Via: SIP/2.0/UDP "+b.pbx.LocalAddr().String()+";branch=z9hG4bK"+callID,
 		"Max-Forwards: 70", `From: "Ben" <sip:1002@127.0.0.1>;tag=pbx`, fmt.Sprintf("To: <sip:%s@%s>", token, b.plain), "Call-ID: "+callID, "CSeq: 102 INVITE",
 		"Contact: <sip:1002@127.0.0.1:5060>")
+}
+
+// A phone that speaks of itself with sips: is spoken to with sips:.
+func TestSipsPhone(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	const secured = "Contact: <sips:1001@192.168.1.9:5061>"
+	p.send(p.request("REGISTER", "sips:pbx.example.com", "<sips:1001@pbx.example.com>", "reg", 1, "", secured, "Expires: 600"))
+	reg := b.atPBX("REGISTER")
+	if reg.uri() != "sip:pbx.example.com" || !strings.HasPrefix(reg.h.Get("Contact"), "<sip:") {
+		t.Errorf("the PBX got %s with Contact %s", reg.start, reg.h.Get("Contact"))
+	}
+	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+reg.h.Get("Contact")+";expires=600"))
+	p.next("200")
+	token, _, _ := strings.Cut(strings.TrimPrefix(reg.h.Get("Contact"), "<sip:"), "@")
+	b.fromPBX(b.inviteTo(token, "in1", plainSDP))
+	if inv := p.next("INVITE"); inv.uri() != "sips:1001@192.168.1.9:5061" || !strings.HasPrefix(inv.h.Get("Contact"), "<sips:1002@pbx.example.com") {
+		t.Errorf("the phone got %s with Contact %s", inv.start, inv.h.Get("Contact"))
+	}
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, secured))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	if c := p.next("200").h.Get("Contact"); !strings.HasPrefix(c, "<sips:602@") {
+		t.Errorf("the phone got Contact %s", c)
+	}
 }
 
 func TestCallIn(t *testing.T) {

@@ -18,13 +18,17 @@ func (p *Proxy) contactForPBX(token string) string {
 }
 
 // contactForPhone is our Contact at a phone: by the name that the phone itself
-// uses for us, so that it finds the connection it already has.
-func (p *Proxy) contactForPhone(f *flow.Flow, host, user string) string {
+// uses for us, so that it finds the connection it already has, and with the
+// scheme that it uses: it may not take sip for sips (RFC 3261 section 12.1.1).
+func (p *Proxy) contactForPhone(f *flow.Flow, scheme, host, user string) string {
 	at := p.publicAddr(f)
 	if !strings.EqualFold(host, p.cfg.Domain) {
 		host = at.Addr().String()
 	}
-	uri := sip.Uri{Scheme: "sip", User: user, Host: host, Port: int(at.Port())}
+	if scheme != "sips" {
+		scheme = "sip"
+	}
+	uri := sip.Uri{Scheme: scheme, User: user, Host: host, Port: int(at.Port())}
 	uri.UriParams.Add("transport", "tls")
 	return "<" + uri.String() + ">"
 }

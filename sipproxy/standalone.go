@@ -25,7 +25,7 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	return p.standalone(tx, in, outgoing{
 		to: p.pbx, uri: inwardURI(in.Recipient), contact: contact, body: bodyOf(in),
 		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
-	}, p.contactForPhone(f, hostOf(in.Recipient), in.Recipient.User))
+	}, p.contactForPhone(f, in.Recipient.Scheme, hostOf(in.Recipient), in.Recipient.User))
 }
 
 // toPhone forwards a request of the PBX to a registered phone.
@@ -45,7 +45,7 @@ func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
 	to := flow.NameAddr{URI: b.uri}.WithTag(flow.Tag(in, "To"))
 	contact := ""
 	if len(in.GetHeaders("Contact")) > 0 {
-		contact = p.contactForPhone(b.flow, b.host, userOf(from.URI))
+		contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(from.URI))
 	}
 	return p.standalone(tx, in, outgoing{
 		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
