@@ -266,10 +266,17 @@ func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
 	l := d.leg(to)
 	if to == flow.Secure && closed(l.flow) {
 		if b := p.bindings.get(d.call.token); b != nil {
-			l.flow = b.flow
+			d.call.moveTo(d, b.flow)
 		}
 	}
 	return l.flow
+}
+
+// moveTo gives a phone its new flow. Its media will come from there as well.
+// c.mu is held.
+func (c *call) moveTo(d *dialog, f *flow.Flow) {
+	d.secure.flow = f
+	c.media.phone = f.Remote().Addr()
 }
 
 func closed(f *flow.Flow) bool {

@@ -10,7 +10,11 @@ import (
 // our offer from its offer, or our answer from its answer.
 func (n *negotiation) describe(to flow.Side, said *sdp.Session, isOffer bool) *sdp.Session {
 	out := &sdp.Session{Addr: n.voices[to].addr}
-	for _, s := range n.lines[to] {
+	lines := n.lines[to]
+	if !isOffer { // an answer has the lines of its offer (RFC 3264 section 6)
+		lines = lines[:min(len(lines), len(n.pending.session.Media))]
+	}
+	for _, s := range lines {
 		var theirs *sdp.Media
 		if at := s.at[other(to)]; at >= 0 && at < len(said.Media) {
 			theirs = &said.Media[at]
@@ -24,7 +28,7 @@ func (n *negotiation) describe(to flow.Side, said *sdp.Session, isOffer bool) *s
 		if to == flow.Secure {
 			n.secureLine(s, &m, isOffer)
 		} else {
-			plainLine(s, &m)
+			n.plainLine(s, &m, isOffer)
 		}
 		out.Media = append(out.Media, m)
 	}
@@ -68,14 +72,18 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 		m.Crypto = []sdp.Crypto{n.cryptoLine(s, s.chosen.Tag, s.chosen.Suite)}
 		return
 	}
-	s.offered = s.offer(n.suites)
+	s.offered = n.offeredSuites(s)
 	for i, suite := range s.offered {
 		m.Crypto = append(m.Crypto, n.cryptoLine(s, i+1, suite.String()))
 	}
 }
 
-func plainLine(s *stream, m *sdp.Media) {
+// plainLine gives a line towards the PBX its port.
+func (n *negotiation) plainLine(s *stream, m *sdp.Media, isOffer bool) {
 	m.Proto, m.Port = sdp.AVP, s.addrs.Plain.Port()
+	if !isOffer { // RTP/AVPF perhaps, without its feedback
+		m.Proto = n.pending.session.Media[s.at[flow.Plain]].Proto
+	}
 }
 
 // rejected is a line with port 0, which keeps its place (RFC 3264 section 6).

@@ -30,7 +30,7 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 		return d
 	}
 	if b := p.bindings.get(d.call.token); b != nil && b.flow == f {
-		d.secure.flow = f
+		d.call.moveTo(d, f)
 		return d
 	}
 	return nil

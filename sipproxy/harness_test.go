@@ -42,10 +42,16 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchWith(t, media.Defaults().Silence)
+}
+
+func newBenchWith(t *testing.T, silence time.Duration) *bench {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	mc := media.Defaults()
 	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = []netip.Addr{loopback}, loopback, 0, 1, media.PortRange{First: 43000, Last: 43999}
+	mc.Silence = silence
 	engine, err := media.New(mc)
 	if err != nil {
 		t.Fatal(err)

@@ -39,8 +39,9 @@ var namesParties = map[string]bool{
 
 // body is a message body with its type; empty if it has no bytes.
 type body struct {
-	kind  string
-	bytes []byte
+	kind    string
+	bytes   []byte
+	encoded bool // by a Content-Encoding
 }
 
 func bodyOf(m sip.Message) body {
@@ -50,6 +51,9 @@ func bodyOf(m sip.Message) body {
 	b := body{bytes: m.Body()}
 	if h := m.GetHeaders("Content-Type"); len(h) > 0 {
 		b.kind = h[0].Value()
+	}
+	if h := m.GetHeaders("Content-Encoding"); len(h) > 0 {
+		b.encoded = !strings.EqualFold(h[0].Value(), "identity")
 	}
 	return b
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
@@ -18,7 +17,7 @@ import (
 // the other, written anew, and sets up the media between them. The call's
 // mutex guards it.
 //
-// Each side sees its own list of m-lines, in an order that never changes and
+// Each side is shown its own list of m-lines, in an order that never changes and
 // that never shrinks (RFC 3264 section 8); a stream knows its place in both.
 // Nothing that only an offer says takes effect before its answer: a refused
 // re-INVITE leaves the media as they were (RFC 3264 section 8).
@@ -50,10 +49,12 @@ type stream struct {
 	addrs   media.StreamAddrs
 	open    bool                      // it has a place in the media session
 	ours    map[media.Suite]media.Key // what we encrypt with, kept across re-offers
-	relayed bool                      // in the offer being handled
+	wanted  bool                      // by the offer being handled
+	relayed bool                      // by its answer too
 	chosen  sdp.Crypto                // the phone's line of its own offer being handled
-	offered []media.Suite             // by our own offer to the phone, which its answer chooses from
-	suite   media.Suite               // agreed on last; 0: none yet
+	offered []media.Suite             // in our offer being handled, by tag
+	inUse   media.Suite               // what was agreed last; zero: nothing yet
+	secure  media.SecureParams        // the same in full
 }
 
 // offer is one that waits for its answer, or was answered last.
@@ -145,19 +146,24 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 	}
 	o := &offer{from: from, session: in, lines: [2]int{len(n.lines[0]), len(n.lines[1])}}
 	n.pending = o
-	if len(in.Media) < len(n.lines[from]) {
-		n.rollback()
-		return body{}, refuseMedia(304, "the offer lacks m-lines of the one before")
+	// Some phones leave out a line that they no longer want, against RFC 3264
+	// section 8: it is turned off.
+	for _, s := range n.lines[from][min(len(in.Media), len(n.lines[from])):] {
+		s.wanted, s.relayed = false, false
 	}
 	var why *refusal
 	live := 0
 	for i := range in.Media {
 		s := n.streamAt(from, i, in.Media[i].Kind)
 		r := n.consider(from, s, &in.Media[i])
+		if s.relayed && n.alternative(from, in, i) {
+			s.relayed = false
+		}
 		if r == nil && s.relayed {
 			r = n.place(s, other(from))
 		}
-		if s.relayed = s.relayed && r == nil; s.relayed {
+		s.relayed = s.relayed && r == nil
+		if s.wanted = s.relayed; s.wanted {
 			live++
 		} else if r != nil && (why == nil || in.Media[i].Kind == "audio") {
 			why = r
@@ -168,6 +174,18 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 		return body{}, why
 	}
 	return n.write(other(from), n.describe(other(from), in, true)), nil
+}
+
+// alternative tells whether a line offers what one before it does: phones for
+// which encryption is optional offer the same audio, at the same port, once as
+// RTP/SAVP and once as RTP/AVP. The PBX is to see it once.
+func (n *negotiation) alternative(from flow.Side, in *sdp.Session, i int) bool {
+	for j := range i {
+		if n.lines[from][j].wanted && in.Media[j].Kind == in.Media[i].Kind && in.Media[j].Port == in.Media[i].Port {
+			return true
+		}
+	}
+	return false
 }
 
 // consider decides whether one line of an offer is relayed. A line that the
@@ -245,13 +263,13 @@ func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
 	if o == nil || o.from == from || n.session == nil {
 		return body{}, refuseMedia(399, "an answer without an offer")
 	}
-	if len(in.Media) != len(n.lines[from]) {
+	if len(in.Media) > len(n.lines[from]) { // of one that lacks lines we take them to be refused
 		return body{}, refuseMedia(304, "the answer has %d m-lines, the offer had %d", len(in.Media), len(n.lines[from]))
 	}
 	live := 0
 	var why *refusal
 	for i, s := range n.lines[from] {
-		s.relayed = s.relayed && in.Media[i].Port != 0
+		s.relayed = s.wanted && i < len(in.Media) && in.Media[i].Port != 0
 		if !s.relayed {
 			continue
 		}
@@ -263,6 +281,11 @@ func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
 	}
 	if live == 0 && why != nil {
 		return body{}, why
+	}
+	for _, s := range n.lines[from] {
+		if r := n.rest(s); r != nil {
+			return body{}, r
+		}
 	}
 	o.answered = true
 	return n.write(o.from, n.describe(o.from, in, false)), nil
@@ -282,7 +305,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 		if err := theirs.Usable(); err != nil {
 			return refuseMedia(306, "the phone's answer: %v", err)
 		}
-		if t := theirs.Tag; t < 1 || t > len(s.offered) || s.offered[t-1].String() != theirs.Suite {
+		if theirs.Tag < 1 || theirs.Tag > len(s.offered) || s.offered[theirs.Tag-1].String() != theirs.Suite {
 			return refuseMedia(306, "the phone answered with a crypto line that was not offered")
 		}
 	}
@@ -313,8 +336,25 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, answer *s
 	if err := n.session.SetSecure(s.addrs.Index, secure); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
-	s.suite = suite
+	s.inUse, s.secure = suite, secure
 	if err := n.session.SetPlain(s.addrs.Index, media.PlainParams{RTP: pbx.RTPAddr(), RTCP: pbx.RTCPAddr()}); err != nil {
+		return refuse(500, "Server Internal Error", "%v", err)
+	}
+	return nil
+}
+
+// rest lets a stream be that was relayed and no longer is: nothing is sent to
+// the PBX, and the phone may be silent.
+func (n *negotiation) rest(s *stream) *refusal {
+	if s.relayed || s.inUse == 0 {
+		return nil
+	}
+	s.secure.Inactive = true
+	err := n.session.SetSecure(s.addrs.Index, s.secure)
+	if err == nil {
+		err = n.session.SetPlain(s.addrs.Index, media.PlainParams{})
+	}
+	if err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
 	return nil
@@ -353,20 +393,20 @@ func (s *stream) key(suite media.Suite) (media.Key, error) {
 	return k, nil
 }
 
-// offer lists what we offer to the phone: the best suite, and the one that
-// every phone knows, as longer lists make phones in the field fail. In a call
-// that has one already it comes first: a phone that picks another in a
-// re-INVITE may answer so and go on with the old (baresip 1.0.0).
-func (s *stream) offer(suites []media.Suite) []media.Suite {
-	best := suites[0]
-	if s.suite != 0 {
-		best = s.suite
+// offeredSuites are those that we offer to a phone: the best, and the one that
+// every phone knows. Longer lists make phones in the field fail, and so do
+// others than the one in use.
+func (n *negotiation) offeredSuites(s *stream) []media.Suite {
+	if s.inUse != 0 {
+		return []media.Suite{s.inUse}
 	}
-	list := []media.Suite{best}
-	if common := media.AESCM128HMACSHA180; best != common && slices.Contains(suites, common) {
-		list = append(list, common)
+	suites := n.suites[:1:1]
+	for _, s := range n.suites[1:] {
+		if s == media.AESCM128HMACSHA180 {
+			suites = append(suites, s)
+		}
 	}
-	return list
+	return suites
 }
 
 func (n *negotiation) streamAt(side flow.Side, i int, kind string) *stream {
@@ -420,8 +460,8 @@ func (n *negotiation) close() []any {
 }
 
 func readSDP(b body) (*sdp.Session, *refusal) {
-	if !b.isSDP() {
-		return nil, refuse(415, "Unsupported Media Type", "a session is described by application/sdp, not %s", b.kind).with("Accept", "application/sdp")
+	if !b.isSDP() || b.encoded {
+		return nil, refuse(415, "Unsupported Media Type", "a session is described by plain application/sdp, not %s", b.kind).with("Accept", "application/sdp")
 	}
 	s, err := sdp.Parse(b.bytes)
 	if err != nil {

@@ -1,28 +1,171 @@
 package sipproxy
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
-// A re-INVITE of the PBX offers the phone first what the call has: a phone that
-// chose anew could go on with the old key.
-func TestReofferKeepsTheSuite(t *testing.T) {
-	b := newBench(t)
-	p := b.phone()
-	token := b.register(p)
-	b.callOut(p, "c1")
-	b.fromPBX(text(plainSDP, "INVITE sip:"+token+"@"+b.plain.String()+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKre",
-		"Max-Forwards: 70", "From: <sip:602@pbx.example.com>;tag=pbx", "To: <sip:1001@pbx.example.com>;tag=anna", "Call-ID: c1",
-		"CSeq: 102 INVITE", "Contact: <sip:602@127.0.0.1:5060>"))
-	inv := p.next("INVITE")
-	var lines []string
-	for _, line := range strings.Split(inv.body, "\r\n") {
-		if strings.HasPrefix(line, "a=crypto:") {
-			lines = append(lines, strings.Fields(line)[1])
+const (
+	cryptoLine = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n"
+	sdpHead    = "v=0\r\no=- 1 1 IN IP4 192.168.1.9\r\ns=-\r\nc=IN IP4 192.168.1.9\r\nt=0 0\r\n"
+)
+
+// mlines are the m-lines of a description, and how each is protected.
+func mlines(body string) string {
+	port := regexp.MustCompile(`^(m=\w+) [1-9]\d*`)
+	var list []string
+	for _, line := range strings.Split(body, "\r\n") {
+		switch {
+		case strings.HasPrefix(line, "m="):
+			list = append(list, port.ReplaceAllString(line, "$1 PORT"))
+		case strings.HasPrefix(line, "a=crypto"):
+			list[len(list)-1] += " +" + strings.Fields(line)[1]
 		}
 	}
-	if len(lines) != 1 || lines[0] != "AES_CM_128_HMAC_SHA1_80" { // the first call's: it is also the one that all phones know
-		t.Errorf("the call has AES_CM_128_HMAC_SHA1_80, and a re-INVITE offers %v", lines)
+	return strings.Join(list, "\n")
+}
+
+// Phones for which encryption is optional offer it in several ways. None ends
+// in a call in the clear, and the PBX sees each sound once.
+func TestOptionalEncryption(t *testing.T) {
+	savp, avp := "m=audio 40000 RTP/SAVP 0\r\n", "m=audio 40000 RTP/AVP 0\r\n"
+	for _, c := range []struct{ name, offer, pbx, phone string }{
+		{"AVP with a=crypto", avp + cryptoLine, "m=audio PORT RTP/AVP 0", "m=audio PORT RTP/AVP 0 +AES_CM_128_HMAC_SHA1_80"},
+		{"SAVP, then AVP", savp + cryptoLine + avp, "m=audio PORT RTP/AVP 0",
+			"m=audio PORT RTP/SAVP 0 +AES_CM_128_HMAC_SHA1_80\nm=audio 0 RTP/AVP 0"},
+		{"AVP, then SAVP", avp + savp + cryptoLine, "m=audio PORT RTP/AVP 0",
+			"m=audio 0 RTP/AVP 0\nm=audio PORT RTP/SAVP 0 +AES_CM_128_HMAC_SHA1_80"},
+		{"both with a=crypto", savp + cryptoLine + avp + cryptoLine, "m=audio PORT RTP/AVP 0",
+			"m=audio PORT RTP/SAVP 0 +AES_CM_128_HMAC_SHA1_80\nm=audio 0 RTP/AVP 0"},
+		{"AVPF", strings.Replace(savp, "SAVP", "SAVPF", 1) + cryptoLine, "m=audio PORT RTP/AVP 0", "m=audio PORT RTP/SAVPF 0 +AES_CM_128_HMAC_SHA1_80"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.phone()
+			p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, sdpHead+c.offer, contact))
+			inv := b.atPBX("INVITE")
+			if got := mlines(inv.body); got != c.pbx {
+				t.Errorf("the PBX is offered\n%s", got)
+			}
+			b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+			if got := strings.ReplaceAll(mlines(p.next("200").body), " 0 101", " 0"); got != c.phone {
+				t.Errorf("the phone is answered\n%s\nwant\n%s", got, c.phone)
+			}
+		})
+	}
+}
+
+// A PBX that does not know video may leave its line out, which means no.
+func TestAnswerLacksALine(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1,
+		secureSDP+"m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n"+cryptoLine, contact))
+	inv := b.atPBX("INVITE")
+	if got := mlines(inv.body); got != "m=audio PORT RTP/AVP 0 101\nm=video PORT RTP/AVP 96" {
+		t.Errorf("the PBX is offered\n%s", got)
+	}
+	b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	if got := mlines(p.next("200").body); got != "m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80\nm=video 0 RTP/SAVP 96" {
+		t.Errorf("the phone is answered\n%s", got)
+	}
+}
+
+// A phone that stops its video leaves the line out, and takes it up again.
+func TestOfferLacksALine(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	video := "m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n" + cryptoLine
+	plainVideo := "m=video 30002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+	for cseq, c := range []struct{ offer, pbx, answer, phone string }{
+		{secureSDP + video, "m=audio PORT RTP/AVP 0 101\nm=video PORT RTP/AVP 96", plainSDP + plainVideo,
+			"m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80\nm=video PORT RTP/SAVP 96 +AES_CM_128_HMAC_SHA1_80"},
+		{secureSDP, "m=audio PORT RTP/AVP 0 101\nm=video 0 RTP/AVP 0", plainSDP + "m=video 0 RTP/AVP 96\r\n",
+			"m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80"},
+		{secureSDP + video, "m=audio PORT RTP/AVP 0 101\nm=video PORT RTP/AVP 96", plainSDP + plainVideo,
+			"m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80\nm=video PORT RTP/SAVP 96 +AES_CM_128_HMAC_SHA1_80"},
+	} {
+		p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", cseq+2, c.offer, contact))
+		inv := b.atPBX("INVITE")
+		if got := mlines(inv.body); got != c.pbx || port(inv.body) != port(first.body) {
+			t.Errorf("the PBX is offered\n%s", got)
+		}
+		b.fromPBX(reply(inv, 200, "", c.answer, "Contact: <sip:602@127.0.0.1:5060>"))
+		if got := mlines(p.next("200").body); got != c.phone {
+			t.Errorf("the phone is answered\n%s", got)
+		}
+		p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", cseq+2, ""))
+		b.atPBX("ACK")
+	}
+}
+
+// A call on hold may be silent, also when it had video before.
+func TestHoldAfterVideo(t *testing.T) {
+	b := newBenchWith(t, time.Second)
+	p := b.phone()
+	video, plainVideo := "m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n"+cryptoLine, "m=video 30002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP+video, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", plainSDP+plainVideo, "Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 1, ""))
+	b.atPBX("ACK")
+	hold := strings.Replace(secureSDP, "sendrecv", "sendonly", 1) + strings.Replace(video, "40002", "0", 1)
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, hold, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "", strings.Replace(plainSDP, "sendrecv", "recvonly", 1)+strings.Replace(plainVideo, "30002", "0", 1),
+		"Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
+	b.atPBX("ACK")
+	_ = p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	if m, err := readText(p.r); err == nil {
+		t.Fatalf("the phone got %s (%s)", m.start, m.h.Get("Reason"))
+	}
+}
+
+// The answer to an offer has its profile.
+func TestProfileOfAnswer(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.fromPBX(b.inviteTo(b.register(p), "in1", strings.Replace(plainSDP, "RTP/AVP", "RTP/AVPF", 1)))
+	inv := p.next("INVITE")
+	p.send(reply(inv, 200, "anna", strings.Replace(secureSDP, "a=crypto:1", "a=crypto:2", 1), contact))
+	if got := mlines(b.atPBX("200").body); got != "m=audio PORT RTP/AVPF 0 101" {
+		t.Errorf("the PBX is answered\n%s", got)
+	}
+}
+
+// A description in a 183 that fails does not spoil the one in the 200.
+func TestAnswerAfterABadOne(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.fromPBX(b.inviteTo(b.register(p), "in1", plainSDP))
+	inv := p.next("INVITE")
+	p.send(reply(inv, 183, "anna", strings.Replace(secureSDP, "a=crypto:1", "a=crypto:7", 1), contact))
+	b.atPBX("183")
+	p.send(reply(inv, 200, "anna", strings.Replace(secureSDP, "a=crypto:1", "a=crypto:2", 1), contact))
+	if got := mlines(b.atPBX("200").body); got != "m=audio PORT RTP/AVP 0 101" {
+		t.Errorf("the PBX is answered\n%s", got)
+	}
+}
+
+// A re-INVITE of the PBX keeps the suite: many phones cannot change it in a
+// call.
+func TestSuiteStays(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	for cseq := range 2 {
+		b.fromPBX(b.inDialog("INVITE", first, cseq+5, plainSDP))
+		again := p.next("INVITE")
+		if got := mlines(again.body); got != "m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80" {
+			t.Errorf("the phone is offered\n%s", got)
+		}
+		p.send(reply(again, 200, "", secureSDP, contact))
+		b.atPBX("200")
+		b.fromPBX(b.inDialog("ACK", first, cseq+5, ""))
+		p.next("ACK")
 	}
 }

@@ -89,6 +89,7 @@ func TestRefusals(t *testing.T) {
 		{"broken SDP", text("v=0\r\nthis is none\r\n", lines("INVITE", "m7", contact)...), 400, "line 2"},
 		{"no Contact", text(secureSDP, lines("INVITE", "m8")...), 400, "Contact"},
 		{"multipart", strings.Replace(text(secureSDP, lines("INVITE", "m9", contact)...), "application/sdp", "multipart/mixed;boundary=x", 1), 415, "multipart"},
+		{"compressed SDP", text(secureSDP, lines("INVITE", "m16", contact, "Content-Encoding: gzip")...), 415, "application/sdp"},
 		{"SDP in MESSAGE", text(secureSDP, lines("MESSAGE", "m10")...), 415, "application/sdp"},
 		{"unknown dialog", strings.Replace(text("", lines("BYE", "m11")...), to602, to602+";tag=x", 1), 481, "no such call"},
 		{"nothing to cancel", text("", lines("CANCEL", "m12")...), 481, "no INVITE"},

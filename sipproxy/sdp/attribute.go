@@ -9,7 +9,10 @@ import (
 // attribute reads an a= line. The unknown are dropped. Of the known, those
 // about the m-line are looked for last.
 func (p *parser) attribute(v string) error {
-	name, value, _ := strings.Cut(v, ":")
+	name, value, valued := strings.Cut(v, ":")
+	if !valued { // a phone may end the line with a space
+		name = strings.TrimRight(name, " ")
+	}
 	if !token(name) {
 		return syntax(p.line, "bad attribute")
 	}

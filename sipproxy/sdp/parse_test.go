@@ -126,6 +126,7 @@ func TestLenient(t *testing.T) {
 		"number beyond 64 bits": "v=0\no=- 99999999999999999999999 -7 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/AVP 0\n",
 		"connection last":       "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nt=0 0\nm=audio 4000 RTP/AVP 0\na=x\nc=IN IP4 192.0.2.1\n",
 		"port with a count":     "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nm=audio 4000/2 RTP/AVP 0\n",
+		"space at the end":      "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/AVP 0\na=rtcp-mux \na=sendrecv \n",
 		"proto in small":        "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nm=audio 4000 rtp/avp 0\n",
 	} {
 		t.Run(name, func(t *testing.T) {
