@@ -52,6 +52,7 @@ type Media struct {
 	tone    []int16
 	at      int
 	silent  bool
+	sent    int // RTP packets, of send
 	heard   []int16
 	bad     int
 	ssrcs   map[uint32]int // RTP packets by their source

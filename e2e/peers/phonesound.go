@@ -103,6 +103,7 @@ func (m *Media) send() {
 		m.mu.Lock()
 		if !m.silent {
 			_, _ = m.conn.WriteToUDPAddrPort(m.packetLocked(), m.to)
+			m.sent++
 		}
 		m.mu.Unlock()
 	}
@@ -209,6 +210,13 @@ func (m *Media) Reports() (muxed, other int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.reports[0], m.reports[1]
+}
+
+// Sent counts the RTP packets that left at the phone's own pace.
+func (m *Media) Sent() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sent
 }
 
 // Sources counts the SSRCs that were heard.
