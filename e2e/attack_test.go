@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,4 +171,46 @@ func TestForgedFlood(t *testing.T) {
 			o.hangUp(d, media)
 		})
 	}
+}
+
+// An attacker on the outside segment writes the PBX's address into packets for
+// the plain side: SIP, and RTP for a call's plain ports. The host's own kernel
+// may let them in by the outside interface; the edge does not.
+func TestPlainSideFromOutside(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	attacker := peers.StartAttacker(o.Lab)
+	attacker.Run(t, "ip", "route", "add", "10.0.0.0/24", "via", peers.EdgeOutside)
+	inside := peers.StartCapture(o.Edge, "inside")
+	d := o.call(phone, "602", media, 700)
+	media.Hears(1004, 10*time.Second)
+	inside.Stop()
+	var ports []uint16
+	for _, row := range inside.Fields("ip.src == "+peers.PBXAddr+" && udp.length == 180", []string{"udp.dstport"}) {
+		var port uint16
+		if _, err := fmt.Sscan(row[0], &port); err == nil && (len(ports) == 0 || ports[0] != port) {
+			ports = append(ports, port)
+		}
+	}
+	if len(ports) != 1 {
+		t.Fatalf("the call's plain port is not known: %v", ports)
+	}
+	pbx, edge := netip.MustParseAddr(peers.PBXAddr), netip.MustParseAddr(peers.EdgeInside)
+	media.Forget()
+	for i := range 500 {
+		attacker.Send(netip.AddrPortFrom(pbx, 30000), netip.AddrPortFrom(edge, ports[0]), forgery(0, 0xbad, uint16(i)))
+		time.Sleep(2 * time.Millisecond)
+	}
+	attacker.Send(netip.AddrPortFrom(pbx, 5060), netip.AddrPortFrom(edge, 5060), []byte("OPTIONS sip:x@10.0.0.1 SIP/2.0\r\n"+
+		"Via: SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bKevil\r\nMax-Forwards: 70\r\nFrom: <sip:evil@10.0.0.5>;tag=1\r\nTo: <sip:x@10.0.0.1>\r\n"+
+		"Call-ID: evil\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"))
+	media.Hears(1004, 10*time.Second)
+	if n := media.Sources(); n != 1 {
+		t.Errorf("the phone hears %d sources, want the PBX alone", n)
+	}
+	if b, _ := os.ReadFile(o.edge.Log); strings.Contains(string(b), `"call_id":"evil"`) {
+		t.Error("a SIP request with the PBX's address came in by the outside interface")
+	}
+	o.hangUp(d, media)
 }

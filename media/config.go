@@ -21,6 +21,8 @@ type Config struct {
 	Workers    int           // 0: one for each CPU
 	Silence    time.Duration // without a packet from phone or PBX until the call is given up; 0: never
 	DSCP       int           // of what is sent: 46 is expedited forwarding (RFC 3246)
+
+	Guard func(fd int) error // called for each plain socket before it is bound; nil: nothing
 }
 
 // Defaults returns a Config that lacks only its addresses.

@@ -23,7 +23,7 @@ type ports struct {
 const plainBuffer = 128 << 10
 
 func newPorts(c Config) *ports {
-	p := &ports{ip: c.PlainIP, options: packet.Options{Buffer: plainBuffer, DSCP: c.DSCP}}
+	p := &ports{ip: c.PlainIP, options: packet.Options{Buffer: plainBuffer, DSCP: c.DSCP, Guard: c.Guard}}
 	for port := int(c.PlainPorts.First); port+1 <= int(c.PlainPorts.Last); port += 2 {
 		p.free = append(p.free, uint16(port))
 	}

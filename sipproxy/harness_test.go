@@ -73,7 +73,7 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 	}
 	limits := flow.DefaultLimits()
 	limits.KeepAlive = 0
-	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, limits, b.proxy, log)
+	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, nil, limits, b.proxy, log)
 	if err != nil {
 		t.Fatal(err)
 	}

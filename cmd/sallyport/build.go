@@ -53,6 +53,11 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 			giveUp(bound)
 		}
 	}()
+	keepOff, err := guard(p.media.SecureIPs, p.plain.Addr())
+	if err != nil {
+		return nil, err
+	}
+	p.media.Guard = keepOff
 	if e.media, err = media.New(p.media); err != nil {
 		return nil, err
 	}
@@ -60,7 +65,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if e.proxy, err = sipproxy.New(p.sip, e.media, judge, log); err != nil {
 		return nil, err
 	}
-	if e.plain, err = flow.ListenPlain(p.plain, []netip.Addr{p.pbx.Addr()}, p.limits, e.proxy, log); err != nil {
+	if e.plain, err = flow.ListenPlain(p.plain, []netip.Addr{p.pbx.Addr()}, keepOff, p.limits, e.proxy, log); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.plain.Run)

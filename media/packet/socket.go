@@ -18,6 +18,8 @@ type Socket struct {
 type Options struct {
 	Buffer int // bytes in each direction, as far as the kernel grants
 	DSCP   int // differentiated services code point of what is sent
+
+	Guard func(fd int) error // called before the socket is bound; nil: nothing
 }
 
 // Listen binds a socket. Link-local IPv6 addresses are of no use here: their
@@ -34,6 +36,12 @@ func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 	if err := o.set(fd, family); err != nil {
 		_ = unix.Close(fd)
 		return Socket{}, fmt.Errorf("set options for %s: %w", addr, err)
+	}
+	if o.Guard != nil {
+		if err := o.Guard(fd); err != nil {
+			_ = unix.Close(fd)
+			return Socket{}, err
+		}
 	}
 	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
 		_ = unix.Close(fd)

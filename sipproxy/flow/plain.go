@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 )
 
 const (
@@ -33,12 +34,22 @@ type PlainSocket struct {
 	flows map[netip.AddrPort]*Flow
 }
 
-// ListenPlain binds address for a PBX at the peers given.
-func ListenPlain(address netip.AddrPort, peers []netip.Addr, limits Limits, to Handler, log *slog.Logger) (*PlainSocket, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(address))
+// ListenPlain binds address for a PBX at the peers given. guard is called for
+// the socket before it is bound; nil is nothing.
+func ListenPlain(address netip.AddrPort, peers []netip.Addr, guard func(fd int) error, limits Limits, to Handler, log *slog.Logger) (*PlainSocket, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		if guard == nil {
+			return nil
+		}
+		var guarded error
+		err := raw.Control(func(fd uintptr) { guarded = guard(int(fd)) })
+		return errors.Join(err, guarded)
+	}}
+	pc, err := lc.ListenPacket(context.Background(), "udp", address.String())
 	if err != nil {
 		return nil, fmt.Errorf("listen on sip.plain_listen %s: %w", address, err)
 	}
+	conn := pc.(*net.UDPConn)           // what "udp" gives
 	_ = conn.SetReadBuffer(plainBuffer) // as much as the kernel grants
 	_ = conn.SetWriteBuffer(plainBuffer)
 	s := &PlainSocket{

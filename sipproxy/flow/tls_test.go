@@ -365,7 +365,7 @@ func TestStopAcceptingKeepsFlows(t *testing.T) {
 
 func TestPlainSocket(t *testing.T) {
 	h := newInbox()
-	s, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), []netip.Addr{netip.MustParseAddr("127.0.0.1")}, DefaultLimits(), h, quietLog)
+	s, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, DefaultLimits(), h, quietLog)
 	if err != nil {
 		t.Fatal(err)
 	}
