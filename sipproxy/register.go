@@ -38,11 +38,12 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if err != nil {
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
-	if r := bodyRefused(bodyOf(in)); r != nil {
-		return r
+	b := bodyOf(in)
+	if bodyRefused(b) != nil { // some makers' phones say more in it, to PBXs of the same maker
+		b = body{}
 	}
 	req := p.request(in, outgoing{
-		to: p.pbx, uri: inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: bodyOf(in),
+		to: p.pbx, uri: inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
 		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
 	})
 	_, err = p.tx.Request(p.pbx, req, func(res *sip.Response, err error) { p.registered(reg, tx, res, err) })

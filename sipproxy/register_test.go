@@ -56,6 +56,21 @@ func TestRegisterShowsThePhoneItsOwn(t *testing.T) {
 	}
 }
 
+// Cisco's phones put a multipart body into their REGISTER. It does not cross,
+// and they register.
+func TestRegisterWithBody(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(strings.Replace(p.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "reg", 1, "--x\r\n\r\nhi\r\n--x--\r\n", contact),
+		"application/sdp", "multipart/mixed; boundary=x", 1))
+	reg := b.atPBX("REGISTER")
+	if reg.body != "" || reg.h.Get("Content-Type") != "" {
+		t.Errorf("the PBX got a body of type %s", reg.h.Get("Content-Type"))
+	}
+	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+reg.h.Get("Contact")+";expires=600"))
+	p.next("200")
+}
+
 // A phone behind a NAT that learned its address moves its contact in one
 // REGISTER: the new one first, the old one with expires 0.
 func TestContactMoves(t *testing.T) {

@@ -10,7 +10,8 @@
 // sipgo message. What a peer and a PBX could read differently (RFC 4475, and
 // the attacks that grew from it) does not get past this package: a message
 // that fails is answered 400, or whatever fits better, and its connection is
-// closed, because its framing cannot be trusted any longer.
+// closed, because its framing cannot be trusted any longer. Only a request to
+// a foreign URI scheme leaves it open.
 //
 // Refused: bare CR or LF, NUL and other control characters, white space where
 // a token is due, two of a header that may come once, a Content-Length that is

@@ -256,6 +256,16 @@ func (c *conn) read(f *Flow, r io.Reader) error {
 			}
 			got.fault = fault
 		}
+		if got.fault.Code == 416 {
+			// Nothing is wrong with it but whom it is for: urn:service:sos
+			// perhaps. The phone's calls must not end with it.
+			c.l.log.Info("request refused", "peer", f.remote.String(), "status", 416, "reason", got.fault.Fault)
+			if answer := got.m.rejection(got.fault); answer != nil {
+				_ = f.write(answer)
+			}
+			p.begun = time.Time{}
+			continue
+		}
 		return c.reject(f, got)
 	}
 }

@@ -192,6 +192,19 @@ func TestKeepAliveBothWays(t *testing.T) {
 	}
 }
 
+// An emergency call by its service URN is refused, and the phone goes on.
+func TestForeignSchemeKeepsTheFlow(t *testing.T) {
+	h := newInbox()
+	c := dial(t, serve(t, DefaultLimits(), h, nil))
+	send(t, c, swap("sip:602@pbx.example.com SIP", "urn:service:sos SIP")+options)
+	until(t, "the next message", func() bool { n, _ := h.count(); return n == 1 })
+	b := make([]byte, 11)
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "SIP/2.0 416" {
+		t.Fatalf("got %q (%v)", b, err)
+	}
+}
+
 func TestMalformedIsAnsweredAndClosed(t *testing.T) {
 	h := newInbox()
 	l := serve(t, DefaultLimits(), h, nil)
