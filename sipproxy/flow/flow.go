@@ -150,7 +150,7 @@ type queue struct {
 	size    int
 	running bool
 	last    time.Time // of a write
-	finish  func()    // called once all has left
+	finish  func()    // called once, when all has left
 }
 
 type deadlineWriter interface {
@@ -183,6 +183,7 @@ func (q *queue) drain() {
 		if len(q.waiting) == 0 {
 			q.running, q.last = false, time.Now()
 			finish := q.finish
+			q.finish = nil // more may be written before the flow ends
 			q.mu.Unlock()
 			if finish != nil {
 				finish()

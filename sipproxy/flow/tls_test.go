@@ -271,6 +271,32 @@ func TestSlowClients(t *testing.T) {
 
 // A client that does not read is closed when its queue is full, and nobody
 // waits for it meanwhile.
+// gate is a connection whose writes wait until they are let through.
+type gate chan struct{}
+
+func (g gate) Write(b []byte) (int, error)    { <-g; return len(b), nil }
+func (gate) SetWriteDeadline(time.Time) error { return nil }
+
+// What is told once that all has left is not told again when another message
+// leaves after it: an answer of the PBX, while a malformed message is refused.
+func TestAfterLastOnce(t *testing.T) {
+	open, wg := make(gate), &sync.WaitGroup{}
+	q := &queue{conn: open, limits: DefaultLimits(), wg: wg, onError: func(error) {}}
+	told := 0
+	_ = q.push([]byte("first"))
+	q.afterLast(func() { told++ })
+	for range 2 {
+		open <- struct{}{}
+		wg.Wait()
+		_ = q.push([]byte("more"))
+	}
+	open <- struct{}{}
+	wg.Wait()
+	if told != 1 {
+		t.Fatalf("told %d times", told)
+	}
+}
+
 func TestNeverReads(t *testing.T) {
 	l := DefaultLimits()
 	l.WriteQueue = 64 << 10
