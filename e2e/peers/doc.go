@@ -1,5 +1,5 @@
 // Package peers starts the real peers of the end-to-end tests, each in a
-// network namespace of its own: Asterisk, baresip, SIPp, tshark, and the edge
+// network namespace of its own: Asterisk, baresip, SIPp, rtpengine, tshark, and the edge
 // under test. It imports nothing of sallyport: the edge is the built binary.
 //
 // A Lab is made for one test. It owns namespaces and processes, and takes all

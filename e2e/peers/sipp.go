@@ -69,22 +69,14 @@ func (h *Host) sippDir() string {
 	return dir
 }
 
-// sipp runs the binary from its root: by that root's own loader, so that no
-// chroot is needed and the scenario's files are where they are.
+// sipp runs the binary, with its files in a folder.
 func (h *Host) sipp(dir string, args ...string) *SIPp {
 	l := h.lab
 	l.t.Helper()
-	root := filepath.Join(cacheDir(), "forky")
-	loaders, _ := filepath.Glob(filepath.Join(root, "usr/lib/*/ld-linux-*.so.*"))
-	if len(loaders) == 0 {
-		l.t.Fatalf("find SIPp 3.8 in %s: run make peers", root)
-	}
 	s := &SIPp{lab: l, dir: dir, stats: filepath.Join(dir, "stats.csv")}
-	all := []string{
-		"--library-path", filepath.Dir(loaders[0]), filepath.Join(root, "usr/bin/sipp"), "-nostdin",
-		"-trace_stat", "-stf", s.stats, "-fd", "1", "-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
-	}
-	cmd := h.Command(loaders[0], append(all, args...)...)
+	cmd := h.forky("sipp", append([]string{
+		"-nostdin", "-trace_stat", "-stf", s.stats, "-fd", "1", "-trace_err", "-error_file", filepath.Join(dir, "errors.log"),
+	}, args...)...)
 	cmd.Dir = dir
 	s.Process = l.start("sipp", cmd)
 	return s
@@ -143,17 +135,6 @@ func (s *SIPp) Result(timeout time.Duration) SIPpResult {
 		}
 	}
 	return r
-}
-
-func cacheDir() string {
-	if d := os.Getenv("SALLYPORT_CACHE"); d != "" {
-		return d
-	}
-	if d := os.Getenv("XDG_CACHE_HOME"); d != "" {
-		return filepath.Join(d, "sallyport")
-	}
-	home, _ := os.UserHomeDir()
-	return filepath.Join(home, ".cache", "sallyport")
 }
 
 // clientPair makes a certificate that means nothing to anybody.
