@@ -15,9 +15,9 @@ VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
 FUZZTIME   ?= 60s
 CASE       ?= .*
 E2E_TIME   ?= 30m
-UNIT       := $(shell go list ./... 2>/dev/null | grep -v '/e2e$$')
+UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$')
 
-.PHONY: all build test unit race e2e fuzz bench lint vuln demo peers clean
+.PHONY: all build test unit race e2e fuzz bench bench-media lint vuln demo peers clean
 
 all: build
 
@@ -59,6 +59,9 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 
 bench: ## benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem $(UNIT)
+
+bench-media: build peers ## media through us and through rtpengine, side by side (some 12 minutes); BENCH_QUICK=1 for a smoke test
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-media.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestMedia$$' -v
 
 lint: $(LINT) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l cmd sipproxy media tlsconf policy e2e | tee /dev/stderr)"

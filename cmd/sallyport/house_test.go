@@ -28,6 +28,7 @@ var house = map[string][]string{
 	"policy":               {},
 	"tlsconf":              {},
 	"e2e":                  {"e2e/peers"},
+	"e2e/bench":            {"e2e/peers"},
 	"e2e/peers":            {},
 }
 

@@ -27,7 +27,7 @@ type Edge struct {
 // EdgeConfig chooses what differs from test to test.
 type EdgeConfig struct {
 	PBX6  bool   // it speaks IPv6 with the PBX
-	Extra string // appended to its configuration
+	Extra string // appended to its configuration; its own [log] replaces the one of tests
 }
 
 const edgeConfig = `
@@ -40,6 +40,10 @@ state_dir = %q
 address = %q
 [admin]
 listen = "127.0.0.1:9060"
+`
+
+// edgeLog is what a ladder is drawn from.
+const edgeLog = `
 [log]
 level = "debug"
 format = "json"
@@ -54,6 +58,9 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 		plain, pbx = EdgeInside6, PBXAddr6
 	}
 	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, net.JoinHostPort(pbx, "5060")) + c.Extra
+	if !strings.Contains(c.Extra, "[log]") {
+		text += edgeLog
+	}
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
