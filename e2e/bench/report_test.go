@@ -30,6 +30,7 @@ type load struct {
 
 // cost is what one system costs.
 type cost struct {
+	Whole  costs  `json:"whole"` // as measured
 	Added  costs  `json:"added"` // beyond the baseline of its round
 	Memory figure `json:"rss_bytes_per_call"`
 	Loss   figure `json:"loss"`
@@ -115,6 +116,7 @@ func (r *report) baseline(t testing.TB, s suite, calls int, m measured) {
 
 func (r *report) row(t testing.TB, s suite, calls int, name string, m, base measured) {
 	c := r.load(s, calls).Systems[name]
+	c.Whole.add(m, measured{})
 	c.Added.add(m, base)
 	c.Memory.add(m.memory)
 	c.Loss.add(m.loss())
