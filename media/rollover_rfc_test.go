@@ -130,7 +130,7 @@ func TestRolloverToPhone(t *testing.T) {
 					if h.st.counts.dir[Outward].RTP == before {
 						continue
 					}
-					p := h.atPhone(t)
+					p := h.atPhone(t, kindRTP)
 					if string(p[12:]) != fmt.Sprint(seq) {
 						t.Fatalf("the phone got %q for %d", p[12:], seq)
 					}
@@ -145,10 +145,14 @@ func TestRolloverToPhone(t *testing.T) {
 }
 
 // atPhone is the next packet, as the phone decrypts it.
-func (h *hot) atPhone(t *testing.T) []byte {
+func (h *hot) atPhone(t *testing.T, kind uint8) []byte {
 	t.Helper()
 	b, _ := read(h.l.phone.conn, 2*time.Second)
-	out, err := h.l.phone.open.DecryptRTP(nil, b, nil)
+	decrypt := func() ([]byte, error) { return h.l.phone.open.DecryptRTP(nil, b, nil) }
+	if kind == kindRTCP {
+		decrypt = func() ([]byte, error) { return h.l.phone.open.DecryptRTCP(nil, b, nil) }
+	}
+	out, err := decrypt()
 	if err != nil {
 		t.Fatalf("the phone got %d bytes: %v", len(b), err)
 	}
