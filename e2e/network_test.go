@@ -217,6 +217,7 @@ func TestIPv6(t *testing.T) {
 	for _, pbx6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("PBX6=%v", pbx6), func(t *testing.T) {
 			o := newOfficeWith(t, peers.AsteriskConfig{Six: pbx6}, peers.EdgeConfig{PBX6: pbx6})
+			outside, inside := peers.StartCapture(o.Edge, "outside"), peers.StartCapture(o.Edge, "inside")
 			four, six := o.registered("1001"), peers.NewPhone6(o.Phone("1002"), o.edge, "1002")
 			if m := six.Register("secret-1002", 600, ""); m.Status() != 200 {
 				t.Fatalf("registration by IPv6 was answered %s", m.Start)
@@ -239,7 +240,31 @@ func TestIPv6(t *testing.T) {
 			}
 			six.Answer(six.Expect("BYE", 5*time.Second), 200, "OK", "")
 			o.idle()
+			outside.Stop()
+			inside.Stop()
+			expedited(t, outside, "ip", peers.EdgeOutside)
+			expedited(t, outside, "ipv6", peers.EdgeOutside6)
+			if pbx6 {
+				expedited(t, inside, "ipv6", peers.EdgeInside6)
+			} else {
+				expedited(t, inside, "ip", peers.EdgeInside)
+			}
 		})
+	}
+}
+
+// expedited checks that the edge marked its media for expedited forwarding
+// (RFC 3246), by either IP version.
+func expedited(t *testing.T, c *peers.Capture, version, from string) {
+	t.Helper()
+	mark := "ip.dsfield.dscp"
+	if version == "ipv6" {
+		mark = "ipv6.tclass.dscp"
+	}
+	media := fmt.Sprintf("%s.src == %s && udp.length >= 180 && udp.length < 200", version, from)
+	all, marked := c.Count(media), c.Count(media+" && "+mark+" == 46")
+	if all < 50 || marked != all {
+		t.Errorf("%d of %d media packets from %s are marked with DSCP 46", marked, all, from)
 	}
 }
 
