@@ -76,6 +76,7 @@ type call struct {
 	dialogs  map[string]*dialog // by the callee's tag
 	first    *invite            // what began the call, until it has its final answer
 	answered time.Time          // zero until a 2xx
+	gone     time.Time          // since when its phone has no connection; zero: it has one
 	ended    bool
 }
 
@@ -227,6 +228,38 @@ func (p *Proxy) hangUp(c *call, reason string) {
 		}
 	}
 	p.endCall(c, reason)
+}
+
+// goneAfter is how long a call is kept whose phone has lost its connection. It
+// may come back and register again.
+const goneAfter = 2 * time.Minute
+
+// endAbandoned hangs up calls whose phone is gone for good, and which nothing
+// else would end: on hold there is no media to miss, and a PBX that was
+// restarted says no BYE.
+func (p *Proxy) endAbandoned(now time.Time) {
+	for _, c := range p.calls.list() {
+		if p.isAbandoned(c, now) {
+			p.hangUp(c, "the phone's connection is gone")
+		}
+	}
+}
+
+func (p *Proxy) isAbandoned(c *call, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := false // a call that rings ends with its INVITE
+	for _, d := range c.dialogs {
+		if !closed(p.reach(d, flow.Secure)) {
+			c.gone = time.Time{}
+			return false
+		}
+		gone = gone || d.confirmed
+	}
+	if gone && c.gone.IsZero() {
+		c.gone = now
+	}
+	return gone && now.Sub(c.gone) >= goneAfter && now.Sub(c.media.heard()) >= goneAfter
 }
 
 // bye sends a BYE of ours to one end of a dialog, in the name of the other.

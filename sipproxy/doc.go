@@ -31,7 +31,7 @@
 // The flow's reader goroutine runs everything a message causes, in order.
 // A call's state is guarded by its own mutex; a goroutine holds one call's
 // mutex at most, and tables' mutexes only inside it. Proxy.Run owns the one
-// goroutine that expires bindings.
+// goroutine that expires bindings and ends abandoned calls.
 //
 // RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows),
 // 6026 (INVITE transactions).

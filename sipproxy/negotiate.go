@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -446,6 +447,19 @@ func (n *negotiation) rollback() {
 		n.lines[side] = n.lines[side][:o.lines[side]]
 	}
 	n.pending = nil
+}
+
+// heard is when the phone's media was heard last.
+func (n *negotiation) heard() (last time.Time) {
+	if n.session == nil {
+		return last
+	}
+	for _, s := range n.session.Stats().Streams {
+		if s.LastHeard.After(last) {
+			last = s.LastHeard
+		}
+	}
+	return last
 }
 
 // close ends the media, and returns what the call's record says of them.

@@ -50,7 +50,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 // listener runs.
 func (p *Proxy) Attach(pbx *flow.Flow) { p.pbx = pbx }
 
-// Run expires bindings until ctx ends.
+// Run expires bindings, and ends abandoned calls, until ctx ends.
 func (p *Proxy) Run(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
@@ -62,6 +62,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			for _, b := range p.bindings.expire(now) {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
 			}
+			p.endAbandoned(now)
 		}
 	}
 }
@@ -101,7 +102,8 @@ func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 }
 
 // Closed ends what hung on a flow: open transactions now, bindings when they
-// expire (the phone may come back before), calls when their media stops.
+// expire (the phone may come back before), calls when their media stops, or
+// if they have none some time later.
 func (p *Proxy) Closed(f *flow.Flow, err error) {
 	p.log.Debug("flow closed", "peer", f.Remote().String(), "reason", err)
 	p.tx.FlowClosed(f)
