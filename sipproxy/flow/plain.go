@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"unicode/utf8"
 )
 
 const (
@@ -126,6 +127,11 @@ func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
 	}
 	f := s.flowLocked(from)
 	s.mu.Unlock()
+	if end := bytes.Index(b, headEnd); end >= 0 && !utf8.Valid(b[:end]) {
+		// A caller's name comes from telephone networks in their own
+		// encodings, and a call must not fail for it.
+		b = append(bytes.ToValidUTF8(b[:end], []byte("?")), b[end:]...)
+	}
 	head, msg, fault := parseDatagram(b)
 	if fault != nil {
 		s.event("malformed")

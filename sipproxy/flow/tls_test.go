@@ -433,6 +433,11 @@ func TestPlainSocket(t *testing.T) {
 	if f != s.Flow(addrPort(pbx.LocalAddr())) || f.Side() != Plain || f.Reliable() || f.TLS() != nil {
 		t.Fatalf("the flow is %s %s", f.Side(), f.Remote())
 	}
+	write(pbx, strings.Replace(numbered(8), "Max-Forwards", "P-Asserted-Identity: \"M\xfcller\" <sip:1@x.example>\r\nMax-Forwards", 1))
+	until(t, "the message of a caller with a name in Latin-1", func() bool { n, _ := h.count(); return n == 2 })
+	if name := h.messages[1].GetHeaders("P-Asserted-Identity")[0].Value(); name != `"M?ller" <sip:1@x.example>` {
+		t.Errorf("the caller's name is %s", name)
+	}
 	write(pbx, swap("CSeq: 1 OPTIONS", "CSeq: 1 INVITE"))
 	b := make([]byte, 4096)
 	_ = pbx.SetReadDeadline(time.Now().Add(5 * time.Second))
