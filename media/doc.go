@@ -4,11 +4,14 @@
 //
 // # Workers
 //
-// A worker is one goroutine on one OS thread with one epoll set: its secure
-// sockets, its streams' plain sockets, and a wake-up. It owns the crypto
-// contexts, tables, buffers and counters of its sessions; nothing is shared,
-// so nothing is locked, and nothing is allocated for a packet. Control hands
-// it functions to run between packets, by a queue and a wake-up.
+// A worker is one goroutine with one epoll set: its secure sockets, its
+// streams' plain sockets, and a wake-up. It owns the crypto contexts, tables,
+// buffers and counters of its sessions; nothing is shared, so nothing is
+// locked, and nothing is allocated for a packet. Control hands it functions to
+// run between packets, by a queue and a wake-up. Sessions are kept together on
+// as few workers as can well have them: what costs most is not to relay a
+// packet but to wake a thread for it. For the same reason a worker has no
+// thread of its own, which would have to tell Go's scheduler of each wait.
 //
 // # Latching
 //

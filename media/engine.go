@@ -64,21 +64,41 @@ func (e *Engine) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Open begins a session on the worker with the fewest. notify may be nil.
+// Open begins a session. notify may be nil.
 func (e *Engine) Open(notify Notify) (*Session, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	w := e.deal()
+	if w.hasEnded() {
+		return nil, ErrClosed
+	}
+	e.load[w]++
+	return &Session{engine: e, worker: w, notify: notify}, nil
+}
+
+const (
+	// enough is how busy a worker is, in thousandths, before the next one gets
+	// sessions too. It leaves room for those that have no media yet.
+	enough = 400
+	// expected is what a session will take, in millionths of a worker.
+	expected = 300
+)
+
+// deal chooses a worker: the first that is not busy enough, else the one with
+// the fewest sessions. Waking a thread costs more than relaying the packet it
+// is woken for, so calls are kept together as long as one worker is well able
+// to have them. mu is held.
+func (e *Engine) deal() *worker {
 	least := e.workers[0]
 	for _, w := range e.workers {
+		if max(int(w.busy.Load()), e.load[w]*expected/1000) < enough {
+			return w
+		}
 		if e.load[w] < e.load[least] {
 			least = w
 		}
 	}
-	if least.hasEnded() {
-		return nil, ErrClosed
-	}
-	e.load[least]++
-	return &Session{engine: e, worker: least, notify: notify}, nil
+	return least
 }
 
 func (e *Engine) left(s *Session) {

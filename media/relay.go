@@ -23,7 +23,10 @@ func (w *worker) relay(ready []int) {
 		if e.secure != nil {
 			limit = slots - slot
 		}
-		n := w.batch.Recv(fd, slot, limit)
+		n, more := w.batch.Recv(fd, slot, limit)
+		if more {
+			w.poll.Again(fd)
+		}
 		for i := slot; i < slot+n; i++ {
 			if e.secure != nil {
 				w.fromPhone(e.secure, i)

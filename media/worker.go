@@ -3,8 +3,8 @@ package media
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/media/packet"
@@ -16,7 +16,7 @@ const (
 	sweepEvery   = time.Second // looks for silence and the ends of graces
 )
 
-// worker relays the media of its sessions, on a thread of its own.
+// worker relays the media of its sessions, on a goroutine of its own.
 type worker struct {
 	poll   *packet.Poller
 	batch  *packet.Batch
@@ -27,8 +27,10 @@ type worker struct {
 	head   headers
 	spare  []byte // for packets that more than one key is tried on
 	counts counts
-	now    int64     // nanoseconds, read once a batch
-	began  time.Time // what now counts from
+	now    int64        // nanoseconds, read once a batch
+	began  time.Time    // what now counts from
+	worked int64        // nanoseconds relaying, since the last sweep
+	busy   atomic.Int32 // thousandths of the time between the last two sweeps
 
 	silence time.Duration
 	events  *events
@@ -60,7 +62,7 @@ type secureSocket struct {
 }
 
 func newWorker(c Config, n int, ev *events) (*worker, error) {
-	poll, err := packet.NewPoller()
+	poll, err := packet.NewPoller(sweepEvery)
 	if err != nil {
 		return nil, err
 	}
@@ -144,23 +146,24 @@ func (w *worker) do(f func()) {
 
 // run relays until stop is called.
 func (w *worker) run() error {
-	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	w.control.mu.Lock()
 	w.control.running = true
 	w.control.mu.Unlock()
 	defer w.finish()
 	w.clock()
-	next := w.now + int64(sweepEvery)
+	swept := w.now
 	for w.commands() {
-		ready, err := w.poll.Wait(time.Duration(max(0, next-w.now)) + time.Millisecond)
+		ready, err := w.poll.Wait()
 		if err != nil {
 			return err
 		}
 		w.clock()
 		w.relay(ready)
-		if w.now >= next {
+		w.worked += int64(time.Since(w.began)) - w.now
+		if passed := w.now - swept; passed >= int64(sweepEvery) {
+			w.busy.Store(int32(1000 * w.worked / passed))
+			w.worked, swept = 0, w.now
 			w.sweep()
-			next = w.now + int64(sweepEvery)
 		}
 	}
 	return nil

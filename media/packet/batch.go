@@ -53,22 +53,22 @@ func link(m *mmsghdr, iov *unix.Iovec, name *Addr) {
 func (b *Batch) Len() int { return len(b.in) }
 
 // Recv fills slots from the one given with what waits on fd, without
-// blocking, and returns how many. No packet and every passing error give 0:
-// a queued ICMP error is about something sent before.
-func (b *Batch) Recv(fd, from, limit int) int {
-	n := min(limit, len(b.in)-from)
-	if n <= 0 {
-		return 0
+// blocking, and returns how many, and whether there may be more. A passing
+// error, such as a queued ICMP message about something sent before, gives 0
+// and more.
+func (b *Batch) Recv(fd, from, limit int) (n int, more bool) {
+	if n = min(limit, len(b.in)-from); n <= 0 {
+		return 0, true
 	}
 	for i := from; i < from+n; i++ {
 		b.in[i].hdr.Namelen = unix.SizeofSockaddrInet6
 		b.in[i].hdr.Flags = 0
 	}
-	got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in[from])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+	got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in[from])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
-		return 0
+		return 0, errno != unix.EAGAIN && errno != unix.EBADF
 	}
-	return int(got)
+	return int(got), int(got) == n
 }
 
 // Packet returns the bytes received into slot i, with room for a tag behind
@@ -102,7 +102,7 @@ func Send(fd int, p []byte, to *Addr) bool {
 	if len(p) == 0 || to.len == 0 {
 		return false
 	}
-	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&to.raw[0])), uintptr(to.len))
 	return errno == 0
 }

@@ -45,7 +45,7 @@ func (o *Outbox) Queued() int { return o.queued }
 // did not take: a full buffer drops, as a full network would.
 func (o *Outbox) Flush(fd int) (lost int) {
 	for at := 0; at < o.queued; {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.out[at])), uintptr(o.queued-at), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.out[at])), uintptr(o.queued-at), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			at += int(n)

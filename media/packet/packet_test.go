@@ -35,7 +35,7 @@ func TestAddrRoundTrip(t *testing.T) {
 // receive waits for the next packets on a socket.
 func receive(t *testing.T, b *Batch, s Socket) int {
 	t.Helper()
-	p, err := NewPoller()
+	p, err := NewPoller(time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +43,11 @@ func receive(t *testing.T, b *Batch, s Socket) int {
 	if err := p.Add(s.FD); err != nil {
 		t.Fatal(err)
 	}
-	if ready, err := p.Wait(2 * time.Second); err != nil || len(ready) != 1 || ready[0] != s.FD {
+	if ready, err := p.Wait(); err != nil || len(ready) != 1 || ready[0] != s.FD {
 		t.Fatalf("ready %v, %v; want %d", ready, err, s.FD)
 	}
-	return b.Recv(s.FD, 0, b.Len())
+	n, _ := b.Recv(s.FD, 0, b.Len())
+	return n
 }
 
 func TestBatchesOverLoopback(t *testing.T) {
@@ -81,7 +82,7 @@ func TestBatchesOverLoopback(t *testing.T) {
 			if room := cap(b.Packet(4)) - len(b.Packet(4)); room < TagRoom {
 				t.Fatalf("only %d bytes behind a packet", room)
 			}
-			if n := b.Recv(to.FD, 0, 8); n != 0 {
+			if n, more := b.Recv(to.FD, 0, 8); n != 0 || more {
 				t.Fatalf("an empty socket gave %d packets", n)
 			}
 		})
@@ -145,20 +146,86 @@ func TestNothingToSend(t *testing.T) {
 	}
 }
 
-func TestPollerWakes(t *testing.T) {
-	p, err := NewPoller()
+func newPoller(t *testing.T, tick time.Duration) *Poller {
+	t.Helper()
+	p, err := NewPoller(tick)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	t.Cleanup(p.Close)
+	return p
+}
+
+func TestPollerWakes(t *testing.T) {
+	p := newPoller(t, time.Hour)
 	p.Wake()
 	p.Wake()
-	began := time.Now()
-	if ready, err := p.Wait(10 * time.Second); err != nil || len(ready) != 0 || time.Since(began) > 5*time.Second {
+	if ready, err := p.Wait(); err != nil || len(ready) != 0 {
 		t.Fatalf("woken: %v, %v", ready, err)
 	}
-	if ready, err := p.Wait(0); err != nil || len(ready) != 0 {
-		t.Fatalf("awake twice: %v, %v", ready, err)
+	woken := time.AfterFunc(10*time.Millisecond, p.Wake)
+	defer woken.Stop()
+	began := time.Now()
+	if ready, err := p.Wait(); err != nil || len(ready) != 0 || time.Since(began) < 5*time.Millisecond {
+		t.Fatalf("two wake-ups are one, and the next is awaited: %v, %v after %s", ready, err, time.Since(began))
+	}
+}
+
+func TestPollerTicks(t *testing.T) {
+	p := newPoller(t, 10*time.Millisecond)
+	for range 3 {
+		if ready, err := p.Wait(); err != nil || len(ready) != 0 {
+			t.Fatalf("at a tick: %v, %v", ready, err)
+		}
+	}
+}
+
+// What was left in a socket is told again, once for each time it was left.
+func TestPollerAgain(t *testing.T) {
+	p, b := newPoller(t, time.Hour), NewBatch(8)
+	from, to := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	if err := p.Add(to.FD); err != nil {
+		t.Fatal(err)
+	}
+	at := MakeAddr(to.Local)
+	for range 3 {
+		Send(from.FD, []byte("x"), &at)
+	}
+	for left := 3; left > 0; left-- {
+		ready, err := p.Wait()
+		if err != nil || len(ready) != 1 || ready[0] != to.FD {
+			t.Fatalf("%d left: %v, %v", left, ready, err)
+		}
+		n, more := b.Recv(to.FD, 0, 1)
+		if n != 1 || !more {
+			t.Fatalf("%d left: received %d, more %v", left, n, more)
+		}
+		p.Again(to.FD)
+		p.Again(to.FD)
+	}
+	if ready, err := p.Wait(); err != nil || len(ready) != 1 {
+		t.Fatalf("after the last: %v, %v", ready, err)
+	}
+	if n, more := b.Recv(to.FD, 0, 1); n != 0 || more {
+		t.Fatalf("received %d, more %v from an empty socket", n, more)
+	}
+}
+
+func TestWaitAllocatesNothing(t *testing.T) {
+	p, b := newPoller(t, time.Hour), NewBatch(8)
+	from, to := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	if err := p.Add(to.FD); err != nil {
+		t.Fatal(err)
+	}
+	at := MakeAddr(to.Local)
+	if n := testing.AllocsPerRun(200, func() {
+		Send(from.FD, []byte("x"), &at)
+		if ready, err := p.Wait(); err != nil || len(ready) != 1 {
+			t.Fatalf("ready %v, %v", ready, err)
+		}
+		_, _ = b.Recv(to.FD, 0, 8)
+	}); n != 0 {
+		t.Errorf("%v allocations a wait", n)
 	}
 }
 
@@ -193,7 +260,8 @@ func TestBatchAllocatesNothing(t *testing.T) {
 		}
 		out.Flush(a.FD)
 		Send(a.FD, p, &to)
-		for i := range in.Recv(b.FD, 0, 8) {
+		n, _ := in.Recv(b.FD, 0, 8)
+		for i := range n {
 			if in.Source(i) == a.Local && len(in.Packet(i)) == len(p) {
 				got++
 			}
@@ -214,6 +282,6 @@ func BenchmarkLoopback(b *testing.B) {
 			out.Queue(p, &addr)
 		}
 		out.Flush(from.FD)
-		in.Recv(to.FD, 0, 64)
+		_, _ = in.Recv(to.FD, 0, 64)
 	}
 }

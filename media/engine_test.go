@@ -1,0 +1,52 @@
+package media
+
+import "testing"
+
+// Sessions fill one worker before the next is woken for any.
+func TestDeal(t *testing.T) {
+	c := testConfig()
+	c.Workers = 3
+	e, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, w := range e.workers {
+			w.close()
+		}
+	})
+	dealt := func(n int) (counts [3]int) {
+		t.Helper()
+		for range n {
+			s, err := e.Open(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			for i, w := range e.workers {
+				if s.worker == w {
+					counts[i]++
+				}
+			}
+		}
+		return counts
+	}
+	const room = 1000 * enough / expected // sessions of which nothing is known yet
+	if got := dealt(100); got != [3]int{100, 0, 0} {
+		t.Errorf("the first sessions went to %v", got)
+	}
+	e.workers[0].busy.Store(enough)
+	if got := dealt(100); got != [3]int{0, 100, 0} {
+		t.Errorf("with the first worker busy they went to %v", got)
+	}
+	e.workers[0].busy.Store(0)
+	if got := dealt(3*room - 200); got != [3]int{room + 1 - 100, room + 1 - 100, room - 2} {
+		t.Errorf("many went to %v, want some %d on each", got, room)
+	}
+	for _, w := range e.workers {
+		w.busy.Store(1000)
+	}
+	if got := dealt(4); got != [3]int{1, 0, 3} && got != [3]int{0, 1, 3} && got != [3]int{1, 1, 2} {
+		t.Errorf("with all busy they went to %v, want those with the fewest", got)
+	}
+}
