@@ -75,6 +75,7 @@ func (m *lexed) build(body []byte) (sip.Message, *Malformed) {
 }
 
 func (m *lexed) request(body []byte) (sip.Message, *Malformed) {
+	m.escapeDialled()
 	method, uri, f := requestLine(m.start)
 	if f != nil {
 		return nil, f
@@ -130,6 +131,33 @@ func (m *lexed) fill(msg sip.Message, cseq *sip.CSeqHeader, vias []*sip.ViaHeade
 			msg.AppendHeader(sip.NewHeader(f.name, f.value))
 		}
 	}
+}
+
+// escapeDialled writes a # in the user part of the Request-URI and of To as it
+// should have come. Phones send it bare when their users dial one, and parsers
+// differ on what follows it.
+func (m *lexed) escapeDialled() {
+	if parts := strings.Split(m.start, " "); len(parts) == 3 {
+		parts[1] = escapeHash(parts[1])
+		m.start = strings.Join(parts, " ")
+	}
+	for i, f := range m.fields {
+		if f.name != "To" {
+			continue
+		}
+		if n, err := ParseNameAddr(f.value); err == nil && escapeHash(n.URI) != n.URI {
+			n.URI = escapeHash(n.URI)
+			m.fields[i].value = n.String()
+		}
+	}
+}
+
+func escapeHash(uri string) string {
+	at := strings.LastIndexByte(uri, '@')
+	if at < 0 || !strings.Contains(uri[:at], "#") {
+		return uri
+	}
+	return strings.ReplaceAll(uri[:at], "#", "%23") + uri[at:]
 }
 
 // requestLine reads METHOD SP Request-URI SP SIP/2.0, and nothing else
