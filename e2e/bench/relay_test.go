@@ -74,7 +74,7 @@ func (s *sallyport) end() {
 	s.Kill()
 }
 
-// numbers are what phones dial, so that the PBX knows the call.
+// firstNumber is what the phone of call 0 dials, so that the PBX knows the call.
 const firstNumber = 100000
 
 func number(n int) string { return strconv.Itoa(firstNumber + n) }

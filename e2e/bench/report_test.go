@@ -111,7 +111,7 @@ func (r *report) load(s suite, calls int) *load {
 func (r *report) baseline(t testing.TB, s suite, calls int, m measured) {
 	l := r.load(s, calls)
 	l.Baseline.add(m, measured{})
-	t.Logf("%-24s %5d calls  %-10s %s", s.name, calls, "(none)", m)
+	t.Logf("%-24s %5d calls  %-10s %s", s.name, calls, nobody, m)
 }
 
 func (r *report) row(t testing.TB, s suite, calls int, name string, m, base measured) {
