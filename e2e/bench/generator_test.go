@@ -296,3 +296,15 @@ func open(c *srtp.Context, p []byte, head *rtp.Header) ([]byte, error) {
 	}
 	return c.DecryptRTP(nil, p, head)
 }
+
+// drops counts what the generator's own sockets lost since it was last asked.
+func (g *generator) drops() (sum int, err error) {
+	for _, t := range g.taps {
+		n, err := t.drops()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
