@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"regexp"
@@ -13,29 +14,20 @@ import (
 	"sync"
 
 	"github.com/pion/rtp"
-	"github.com/pion/srtp/v3"
 )
-
-// profiles are the suites by name, with the lengths of key and salt.
-var profiles = map[string]struct {
-	profile   srtp.ProtectionProfile
-	key, salt int
-}{
-	"AES_CM_128_HMAC_SHA1_80": {srtp.ProtectionProfileAes128CmHmacSha1_80, 16, 14},
-	"AES_CM_128_HMAC_SHA1_32": {srtp.ProtectionProfileAes128CmHmacSha1_32, 16, 14},
-	"AES_256_CM_HMAC_SHA1_80": {srtp.ProtectionProfileAes256CmHmacSha1_80, 32, 14},
-	"AES_256_CM_HMAC_SHA1_32": {srtp.ProtectionProfileAes256CmHmacSha1_32, 32, 14},
-	"AEAD_AES_128_GCM":        {srtp.ProtectionProfileAeadAes128Gcm, 16, 12},
-	"AEAD_AES_256_GCM":        {srtp.ProtectionProfileAeadAes256Gcm, 32, 12},
-}
 
 // Media is a Phone's sound: a tone sent as PCMU over SRTP, and what comes
 // back, decoded. What is set before Offer, Accept or Start shows in them.
 type Media struct {
 	p         *Phone
+	engine    *engine // what it speaks through; see Through
+	Stack     Stack   // what encrypts: Pion unless a test says otherwise
 	Suite     string
 	Key       []byte // what the phone signals
 	UseKey    []byte // what it encrypts with; the same unless a test says otherwise
+	Lifetime  string // of the key, as signalled, "2^20"; nothing if empty
+	MKI       []byte // signalled, and in each packet, if not nil
+	CNAME     string // what its reports name it
 	Direction string // of its descriptions
 	Mux       bool   // RTCP on the RTP port
 	Zero      bool   // its descriptions name an address of zeros
@@ -62,8 +54,8 @@ type Media struct {
 
 // cipher is one direction's protection, and the key that it was made with.
 type cipher struct {
-	ctx *srtp.Context
-	key string
+	guard Guard
+	key   string
 }
 
 // NewMedia opens the phone's RTP port, an even one, and the next for RTCP.
@@ -72,7 +64,10 @@ func (p *Phone) NewMedia(suite string) *Media { return p.NewMediaOn(suite, 0) }
 // NewMediaOn opens an RTP port of the test's choice.
 func (p *Phone) NewMediaOn(suite string, port int) *Media {
 	p.t.Helper()
-	m := &Media{p: p, Suite: suite, Direction: "sendrecv", Session: 1, ssrcs: make(map[uint32]int), stop: make(chan struct{})}
+	m := &Media{
+		p: p, Stack: Pion, Suite: suite, CNAME: "phone-" + Random(8), Direction: "sendrecv", Session: 1,
+		ssrcs: make(map[uint32]int), stop: make(chan struct{}),
+	}
 	m.SSRC = binary.BigEndian.Uint32(random(4))
 	m.header = rtp.Header{Version: 2, SequenceNumber: 65000}
 	m.NewKey()
@@ -90,8 +85,7 @@ func random(n int) []byte {
 // NewKey makes the key that the next description signals. It is used from the
 // next Apply on.
 func (m *Media) NewKey() {
-	info := profiles[m.Suite]
-	m.Key = random(info.key + info.salt)
+	m.Key = RandomKey(m.Suite)
 	m.UseKey = m.Key
 }
 
@@ -144,7 +138,13 @@ func (m *Media) Remote() netip.AddrPort {
 }
 
 // Offer describes the media: the suite and key, PCMU and DTMF.
-func (m *Media) Offer() string { return m.describe("RTP/SAVP", m.cryptoLine("1")) }
+func (m *Media) Offer() string {
+	m.p.t.Helper()
+	if m.engine != nil {
+		return m.engine.offer(m)
+	}
+	return m.Describe(m.CryptoLine(1))
+}
 
 // PlainOffer describes the same without any encryption.
 func (m *Media) PlainOffer() string { return m.describe("RTP/AVP", "") }
@@ -157,11 +157,28 @@ func (m *Media) Accept(offer string) string {
 	if found == nil {
 		m.p.t.Fatalf("the offer has no %s:\n%s", m.Suite, offer)
 	}
-	return m.describe("RTP/SAVP", m.cryptoLine(found[1]))
+	if m.engine != nil {
+		return m.engine.accept(m, offer)
+	}
+	tag, _ := strconv.Atoi(found[1])
+	return m.Describe(m.CryptoLine(tag))
 }
 
-func (m *Media) cryptoLine(tag string) string {
-	return fmt.Sprintf("a=crypto:%s %s inline:%s\r\n", tag, m.Suite, base64.StdEncoding.EncodeToString(m.Key))
+// Describe describes the media with crypto lines of the test's choice.
+func (m *Media) Describe(crypto ...string) string {
+	return m.describe("RTP/SAVP", strings.Join(crypto, "\r\n")+"\r\n")
+}
+
+// CryptoLine is the phone's own line under a tag.
+func (m *Media) CryptoLine(tag int) string {
+	line := CryptoLine(tag, m.Suite, m.Key)
+	if m.Lifetime != "" {
+		line += "|" + m.Lifetime
+	}
+	if m.MKI != nil {
+		line += fmt.Sprintf("|%d:%d", new(big.Int).SetBytes(m.MKI), len(m.MKI))
+	}
+	return line
 }
 
 func (m *Media) describe(proto, crypto string) string {
@@ -200,20 +217,27 @@ func (m *Media) Apply(remote string) {
 	if suite != m.Suite {
 		m.p.t.Fatalf("the edge chose %q, want %s", suite, m.Suite)
 	}
+	stack := m.Stack
+	if m.engine != nil {
+		to, _, _ = readRemote(m.engine.remote(remote))
+		stack = func(*Phone, Key) (Guard, error) { return unguarded, nil }
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.to = to
 	m.header.SSRC = m.SSRC
-	for c, key := range map[*cipher][]byte{&m.seal: m.UseKey, &m.open: key} {
-		if c.key == suite+string(key) {
+	for c, k := range map[*cipher]Key{
+		&m.seal: {Suite: suite, KeySalt: m.UseKey, MKI: m.MKI, Seals: true},
+		&m.open: {Suite: suite, KeySalt: key},
+	} {
+		if c.key == suite+string(k.KeySalt) {
 			continue
 		}
-		info := profiles[suite]
-		ctx, err := srtp.CreateContext(key[:info.key], key[info.key:], info.profile)
+		guard, err := stack(m.p, k)
 		if err != nil {
-			m.p.t.Fatalf("make SRTP context: %v", err)
+			m.p.t.Fatal(err)
 		}
-		*c = cipher{ctx, suite + string(key)}
+		*c = cipher{guard, suite + string(k.KeySalt)}
 	}
 }
 

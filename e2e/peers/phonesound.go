@@ -74,7 +74,7 @@ func (m *Media) packetLocked() []byte {
 	}
 	m.header.SequenceNumber++
 	m.header.Timestamp += 160
-	sealed, err := m.seal.ctx.EncryptRTP(nil, plain, nil)
+	sealed, err := m.seal.guard(plain)
 	if err != nil {
 		return nil
 	}
@@ -109,20 +109,31 @@ func (m *Media) send() {
 	}
 }
 
-// Report sends a sender report, encrypted, by the port that RTCP leaves from.
+// Report sends a report, encrypted, by the port that RTCP leaves from.
 func (m *Media) Report() {
-	b := make([]byte, 28)
-	b[0], b[1], b[3] = 0x80, 200, 6
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	binary.BigEndian.PutUint32(b[4:], m.SSRC)
 	conn, to := m.rtcp, netip.AddrPortFrom(m.to.Addr(), m.to.Port()+1)
 	if m.Mux {
 		conn, to = m.conn, m.to
 	}
-	if sealed, err := m.seal.ctx.EncryptRTCP(nil, b, nil); err == nil {
+	if sealed, err := m.seal.guard(m.reportLocked()); err == nil {
 		_, _ = conn.WriteToUDPAddrPort(sealed, to)
 	}
+}
+
+// reportLocked is a sender report with the phone's CNAME behind it (RFC 3550
+// sections 6.4.1 and 6.5).
+func (m *Media) reportLocked() []byte {
+	const rtcpSR, rtcpSDES, cname = 200, 202, 1
+	b := make([]byte, 28)
+	b[0], b[1], b[3] = 0x80, rtcpSR, 6
+	binary.BigEndian.PutUint32(b[4:], m.SSRC)
+	item := append([]byte{cname, byte(len(m.CNAME))}, m.CNAME...)
+	item = append(item, make([]byte, 4-len(item)%4)...) // at least one byte ends the list
+	b = append(b, 0x81, rtcpSDES, 0, byte(1+len(item)/4))
+	b = binary.BigEndian.AppendUint32(b, m.SSRC)
+	return append(b, item...)
 }
 
 func (m *Media) receive(conn *net.UDPConn) {
@@ -132,7 +143,7 @@ func (m *Media) receive(conn *net.UDPConn) {
 		if err != nil {
 			return
 		}
-		if n > 1 && buf[1] >= 192 && buf[1] <= 223 {
+		if isRTCP(buf[:n]) {
 			m.takeRTCP(buf[:n], 0)
 		} else {
 			m.takeRTP(buf[:n])
@@ -144,7 +155,7 @@ func (m *Media) takeRTP(p []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var h rtp.Header
-	plain, err := m.open.ctx.DecryptRTP(nil, p, &h)
+	plain, err := m.open.guard(p)
 	if err != nil {
 		m.bad++
 		return
@@ -173,7 +184,7 @@ func (m *Media) receiveRTCP(conn *net.UDPConn) {
 func (m *Media) takeRTCP(p []byte, port int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.open.ctx.DecryptRTCP(nil, p, nil); err != nil {
+	if _, err := m.open.guard(p); err != nil {
 		m.bad++
 		return
 	}
