@@ -78,6 +78,7 @@ type call struct {
 	answered time.Time          // zero until a 2xx
 	gone     time.Time          // since when its phone has no connection; zero: it has one
 	ended    bool
+	counted  bool // by count
 }
 
 // calls finds dialogs.
@@ -188,12 +189,8 @@ func (p *Proxy) endCall(c *call, reason string) {
 	if c.ended {
 		return
 	}
-	c.ended = true
-	for _, d := range c.dialogs {
-		p.forget(d)
-	}
-	p.calls.remove(c)
-	stats := c.media.close()
+	stats := p.release(c)
+	p.count(c)
 	attrs := []any{
 		"call_id", c.callID, "from", c.from, "to", c.to, "reason", reason,
 		"lasted", time.Since(c.started).Round(time.Millisecond),
@@ -203,6 +200,25 @@ func (p *Proxy) endCall(c *call, reason string) {
 	}
 	c.log.Info("call ended", append(attrs, stats...)...)
 	p.counters.callEnded(reason)
+}
+
+// release frees all that a call holds. c.mu is held.
+func (p *Proxy) release(c *call) (stats []any) {
+	c.ended = true
+	for _, d := range c.dialogs {
+		p.forget(d)
+	}
+	p.calls.remove(c)
+	return c.media.close()
+}
+
+// count counts a call, once, when more has become of it than a challenge: the
+// same call comes again then, with credentials. c.mu is held.
+func (p *Proxy) count(c *call) {
+	if !c.counted {
+		c.counted = true
+		p.counters.callStarted(c.caller)
+	}
 }
 
 // hangUp ends a call on our own account: a BYE to each far end that has

@@ -131,7 +131,7 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 	}
 	// A challenged BYE comes again; any other answer ends the call, also a
 	// refusal: the far end does not know the dialog.
-	if in.Method == sip.BYE && res.StatusCode >= 200 && res.StatusCode != 401 && res.StatusCode != 407 {
+	if in.Method == sip.BYE && res.StatusCode >= 200 && !isChallenge(res.StatusCode) {
 		p.endDialog(d, byeReason(from))
 	}
 	_ = tx.Respond(p.response(in, from, res, contacts, b))
@@ -169,6 +169,12 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 // carriesSession tells the methods whose bodies are session descriptions.
 func carriesSession(m sip.RequestMethod) bool {
 	return m == sip.INVITE || m == sip.UPDATE || m == sip.PRACK
+}
+
+// isChallenge tells a status that asks for credentials: the request will come
+// again.
+func isChallenge(status int) bool {
+	return status == sip.StatusUnauthorized || status == sip.StatusProxyAuthRequired
 }
 
 func byeReason(from flow.Side) string {

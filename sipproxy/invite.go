@@ -113,7 +113,6 @@ func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, 
 	}
 	c.media = p.newNegotiation(c, phone.flow)
 	p.calls.add(c)
-	p.counters.callStarted(from)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,6 +172,9 @@ func (p *Proxy) inviteFailed(inv *invite, res *sip.Response) {
 	inv.call.media.rollback()
 	if inv.dialog == nil {
 		inv.call.first = nil
+		if isChallenge(res.StatusCode) && !inv.call.ended {
+			p.release(inv.call)
+		}
 		p.endCall(inv.call, reasonOf(res))
 	}
 	_ = inv.server.Respond(res)
@@ -181,6 +183,7 @@ func (p *Proxy) inviteFailed(inv *invite, res *sip.Response) {
 // invitePassed forwards a provisional answer or a 2xx. call.mu is held.
 func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	c, callee := inv.call, other(inv.from)
+	p.count(c)
 	d := inv.dialog
 	if tag := flow.Tag(res, "To"); d == nil && tag != "" && !c.ended {
 		d = p.dialogOf(c, tag)

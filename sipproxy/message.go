@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -163,9 +164,32 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 			continue
 		case side == flow.Secure && namesParties[name]:
 			value = p.outwardList(value)
+		case name == "www-authenticate", name == "proxy-authenticate":
+			value = withoutAuthInt(value)
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}
+}
+
+var qop = regexp.MustCompile(`(?i)(\bqop=")([^"]*)"`)
+
+// withoutAuthInt takes from a challenge the offer to protect the body, if it
+// has another: the other side will get a body of ours (RFC 3261
+// section 22.4).
+func withoutAuthInt(challenge string) string {
+	return qop.ReplaceAllStringFunc(challenge, func(s string) string {
+		parts := qop.FindStringSubmatch(s)
+		var kept []string
+		for _, each := range strings.Split(parts[2], ",") {
+			if each = strings.TrimSpace(each); !strings.EqualFold(each, "auth-int") {
+				kept = append(kept, each)
+			}
+		}
+		if len(kept) == 0 {
+			return s
+		}
+		return parts[1] + strings.Join(kept, ",") + `"`
+	})
 }
 
 // wantsPrivacy tells whether who calls must not be told to phones, which are

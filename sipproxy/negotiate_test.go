@@ -169,3 +169,19 @@ func TestSuiteStays(t *testing.T) {
 		p.next("ACK")
 	}
 }
+
+// A PBX that names its media by host name would be silent one way: the call is
+// refused, and neither end is left with it.
+func TestPBXNamesNoAddress(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", strings.Replace(plainSDP, "c=IN IP4 127.0.0.1", "c=IN IP4 media.example.com", 1),
+		"Contact: <sip:602@127.0.0.1:5060>"))
+	if m := p.next("488"); !strings.Contains(m.h.Get("Warning"), "301 ") {
+		t.Errorf("Warning is %q", m.h.Get("Warning"))
+	}
+	b.atPBX("ACK")
+	b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
+	b.noCallLeft()
+}

@@ -451,3 +451,28 @@ func key(sdp string) string {
 	k, _, _ := strings.Cut(after, "\r\n")
 	return k
 }
+
+// A challenge is not a call, and offers nothing that cannot work through us.
+func TestChallenge(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	for i, c := range []struct{ offered, want string }{
+		{`Digest realm="a", nonce="n", qop="auth,auth-int"`, `Digest realm="a", nonce="n", qop="auth"`},
+		{`Digest realm="a", QOP="auth-int, auth", nonce="n"`, `Digest realm="a", QOP="auth", nonce="n"`},
+		{`Digest realm="a", nonce="n", qop="auth-int"`, `Digest realm="a", nonce="n", qop="auth-int"`},
+		{`Digest realm="auth-int", nonce="n"`, `Digest realm="auth-int", nonce="n"`},
+	} {
+		p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, fmt.Sprint("c", i), 1, secureSDP, contact))
+		b.fromPBX(reply(b.atPBX("INVITE"), 401, "pbx", "", "WWW-Authenticate: "+c.offered))
+		if got := p.next("401").h.Get("Www-Authenticate"); got != c.want {
+			t.Errorf("%s became %s", c.offered, got)
+		}
+	}
+	if s := b.proxy.Stats(); s.CallsFromPhones != 0 || len(s.Ended) != 0 {
+		t.Errorf("%d calls counted, ended %v", s.CallsFromPhones, s.Ended)
+	}
+	b.callOut(p, "real")
+	if s := b.proxy.Stats(); s.CallsFromPhones != 1 {
+		t.Errorf("%d calls counted, want the one that was answered", s.CallsFromPhones)
+	}
+}
