@@ -322,3 +322,50 @@ func TestRtcpMux(t *testing.T) {
 		}
 	})
 }
+
+// Video goes through to a PBX that takes it, and is turned down towards the
+// phone by one that does not; fax over UDPTL cannot be encrypted.
+func TestVideoAndFax(t *testing.T) {
+	fax := "m=image 50000 udptl t38\r\n"
+	for _, c := range []struct{ name, general string }{
+		{"the PBX takes video", "videosupport=yes\nallow=h264\n"},
+		{"the PBX takes none", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := newOfficeWith(t, peers.AsteriskConfig{General: c.general}, peers.EdgeConfig{})
+			phone := o.registered("1001")
+			sound, video := phone.NewMedia(suite), phone.NewVideo("AEAD_AES_128_GCM")
+			d, m := phone.Invite("600", sound.Offer()+video.VideoLine()+fax)
+			if m.Status() != 200 {
+				t.Fatalf("the call was answered %s, Warning %q", m.Start, m.Get("Warning"))
+			}
+			sound.Start(peers.Line(m.Body, 0), 700)
+			sound.Hears(700, 10*time.Second)
+			line := peers.Line(m.Body, 1)
+			if c.general == "" {
+				if !strings.Contains(line, "m=video 0 RTP/SAVP 99") {
+					t.Errorf("video was answered with\n%s", line)
+				}
+			} else {
+				video.Start(line, 1500)
+				video.Hears(1500, 10*time.Second)
+			}
+			if line := peers.Line(m.Body, 2); !strings.Contains(line, "m=image 0 udptl t38") {
+				t.Errorf("fax was answered with\n%s", line)
+			}
+			o.bye(d, video)
+			o.idle()
+			_, m = phone.Invite("600", strings.Replace(sound.Offer(), "m=audio", "m=image 0 udptl t38\r\nm=audio", 1))
+			if m.Status() != 200 {
+				t.Errorf("sound behind a line that is off was answered %s", m.Start)
+			}
+		})
+	}
+	o := newOffice(t)
+	phone := o.registered("1001")
+	head, _, _ := strings.Cut(phone.NewMedia(suite).Offer(), "m=")
+	if _, m := phone.Invite("600", head+fax); m.Status() != 488 || !strings.Contains(m.Get("Warning"), "T.38") {
+		t.Errorf("fax alone was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	o.idle()
+}

@@ -91,7 +91,7 @@ const (
 func (e *Engine) deal() *worker {
 	least := e.workers[0]
 	for _, w := range e.workers {
-		if max(int(w.busy.Load()), e.load[w]*expected/1000) < enough {
+		if max(int(w.load.busy.Load()), e.load[w]*expected/1000) < enough {
 			return w
 		}
 		if e.load[w] < e.load[least] {

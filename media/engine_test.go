@@ -35,16 +35,16 @@ func TestDeal(t *testing.T) {
 	if got := dealt(100); got != [3]int{100, 0, 0} {
 		t.Errorf("the first sessions went to %v", got)
 	}
-	e.workers[0].busy.Store(enough)
+	e.workers[0].load.busy.Store(enough)
 	if got := dealt(100); got != [3]int{0, 100, 0} {
 		t.Errorf("with the first worker busy they went to %v", got)
 	}
-	e.workers[0].busy.Store(0)
+	e.workers[0].load.busy.Store(0)
 	if got := dealt(3*room - 200); got != [3]int{room + 1 - 100, room + 1 - 100, room - 2} {
 		t.Errorf("many went to %v, want some %d on each", got, room)
 	}
 	for _, w := range e.workers {
-		w.busy.Store(1000)
+		w.load.busy.Store(1000)
 	}
 	if got := dealt(4); got != [3]int{1, 0, 3} && got != [3]int{0, 1, 3} && got != [3]int{1, 1, 2} {
 		t.Errorf("with all busy they went to %v, want those with the fewest", got)

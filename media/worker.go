@@ -27,15 +27,20 @@ type worker struct {
 	head   headers
 	spare  []byte // for packets that more than one key is tried on
 	counts counts
-	now    int64        // nanoseconds, read once a batch
-	began  time.Time    // what now counts from
-	worked int64        // nanoseconds relaying, since the last sweep
-	busy   atomic.Int32 // thousandths of the time between the last two sweeps
+	now    int64     // nanoseconds, read once a batch
+	began  time.Time // what now counts from
+	load   workload
 
 	silence time.Duration
 	events  *events
 
 	control control
+}
+
+// workload is how much of its time a worker works.
+type workload struct {
+	worked int64        // nanoseconds since the last sweep
+	busy   atomic.Int32 // thousandths of the time between the last two sweeps
 }
 
 // control is how other goroutines reach the worker.
@@ -159,10 +164,10 @@ func (w *worker) run() error {
 		}
 		w.clock()
 		w.relay(ready)
-		w.worked += int64(time.Since(w.began)) - w.now
+		w.load.worked += int64(time.Since(w.began)) - w.now
 		if passed := w.now - swept; passed >= int64(sweepEvery) {
-			w.busy.Store(int32(1000 * w.worked / passed))
-			w.worked, swept = 0, w.now
+			w.load.busy.Store(int32(1000 * w.load.worked / passed))
+			w.load.worked, swept = 0, w.now
 			w.sweep()
 		}
 	}

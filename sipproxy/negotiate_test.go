@@ -185,3 +185,21 @@ func TestPBXNamesNoAddress(t *testing.T) {
 	b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
 	b.noCallLeft()
 }
+
+// A PBX that hears a fax offers T.38 in the middle of a call. It is told no,
+// and the call goes on as it was.
+func TestFaxInACall(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	head, _, _ := strings.Cut(plainSDP, "m=")
+	b.fromPBX(b.inDialog("INVITE", first, 5, head+"m=image 30010 udptl t38\r\na=T38FaxVersion:0\r\n"))
+	if m := b.atPBX("488"); !strings.Contains(m.h.Get("Warning"), "T.38") {
+		t.Errorf("Warning is %q", m.h.Get("Warning"))
+	}
+	b.fromPBX(b.inDialog("ACK", first, 5, ""))
+	b.fromPBX(b.inDialog("INVITE", first, 6, plainSDP))
+	if got := mlines(p.next("INVITE").body); got != "m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80" {
+		t.Errorf("after that the phone is offered\n%s", got)
+	}
+}

@@ -33,6 +33,7 @@ type Media struct {
 	Zero      bool   // its descriptions name an address of zeros
 	Session   int    // version of its descriptions
 	SSRC      uint32
+	Payload   uint8 // the type of its packets: 0 is PCMU
 
 	mu      sync.Mutex // guards what follows
 	conn    *net.UDPConn
@@ -225,7 +226,7 @@ func (m *Media) Apply(remote string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.to = to
-	m.header.SSRC = m.SSRC
+	m.header.SSRC, m.header.PayloadType = m.SSRC, m.Payload
 	for c, k := range map[*cipher]Key{
 		&m.seal: {Suite: suite, KeySalt: m.UseKey, MKI: m.MKI, Seals: true},
 		&m.open: {Suite: suite, KeySalt: key},
@@ -250,7 +251,7 @@ func readRemote(sdp string) (to netip.AddrPort, key []byte, suite string) {
 		switch {
 		case strings.HasPrefix(line, "c=IN IP"):
 			addr, _ = netip.ParseAddr(f[2])
-		case strings.HasPrefix(line, "m=audio "):
+		case strings.HasPrefix(line, "m="):
 			port, _ = strconv.Atoi(f[1])
 		case strings.HasPrefix(line, "a=crypto:") && key == nil && len(f) > 2:
 			suite = f[1]

@@ -161,7 +161,7 @@ func (m *Media) takeRTP(p []byte) {
 		return
 	}
 	size, err := h.Unmarshal(plain)
-	if err != nil || h.PayloadType != 0 {
+	if err != nil || h.PayloadType != m.Payload {
 		return
 	}
 	m.ssrcs[h.SSRC]++
