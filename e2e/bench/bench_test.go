@@ -32,8 +32,8 @@ func plans(quick bool) plan {
 		}
 	}
 	return plan{
-		suites: suites, calls: []int{100, 500, 2000}, rounds: 3, settle: 3500 * time.Millisecond, window: 4 * time.Second,
-		searchCalls: 500, probe: 1500 * time.Millisecond, precision: 0.05,
+		suites: suites, calls: []int{100, 500, 2000}, rounds: 3, settle: 3200 * time.Millisecond, window: 3 * time.Second,
+		searchCalls: 500, probe: 1500 * time.Millisecond, precision: 0.1,
 	}
 }
 
@@ -49,6 +49,7 @@ type bench struct {
 	phones *peers.Host
 	gen    *generator
 	report *report
+	began  time.Time
 
 	mu      sync.Mutex // guards ringing
 	ringing []*call
@@ -56,7 +57,7 @@ type bench struct {
 
 func TestMedia(t *testing.T) {
 	p := plans(os.Getenv("BENCH_QUICK") != "")
-	b := &bench{t: t, plan: p, lab: peers.NewLab(t), report: newReport(p)}
+	b := &bench{t: t, plan: p, lab: peers.NewLab(t), report: newReport(p), began: time.Now()}
 	b.phones = b.lab.Phone("phones")
 	peers.StartScriptPBX(b.lab, b.answer)
 	var err error
@@ -153,7 +154,10 @@ const (
 	mayMiss   = 0.001
 	disturbed = 0.05 // of the machine's time
 	tries     = 2
+	patient   = 8 * time.Minute // afterwards nothing is measured twice: a run must end
 )
+
+func (b *bench) patient() bool { return time.Since(b.began) < patient }
 
 // steady measures a window at a rate that the relay must hold, and again if
 // others disturbed it.
@@ -174,7 +178,7 @@ func (b *bench) steady(name string, calls []*call, rate, pid int) measured {
 		if good := m.loss() <= mayLose && !m.behind; try == 0 || good && m.foreign < best.foreign {
 			best = m
 		}
-		if best.loss() <= mayLose && !best.behind && best.foreign <= disturbed {
+		if best.loss() <= mayLose && !best.behind && (best.foreign <= disturbed || !b.patient()) {
 			return best
 		}
 	}

@@ -8,9 +8,10 @@ import (
 const (
 	genOn       = 0 // processors
 	relayOn     = 1
-	searchFirst = 20000
-	searchLast  = 1000 // lower, a relay is taken for broken
-	searchTries = 4    // what fails undisturbed has failed
+	searchFirst = 60000
+	searchCalm  = 10000 // what must do no harm
+	searchLast  = 1000  // lower, a relay is taken for broken
+	searchTries = 4     // what fails undisturbed has failed
 )
 
 // search looks for the highest rate that one processor relays without loss.
@@ -52,7 +53,7 @@ func (x *search) begin() {
 	if err := x.relay.connect(x.calls); err != nil || b.t.Failed() {
 		b.t.Fatalf("%s: %v", x.sys.name, err)
 	}
-	b.window(x.calls, searchFirst/2, b.plan.settle, nil)
+	b.window(x.calls, searchCalm, b.plan.settle, nil)
 	b.pin(x.relay.Pid(), relayOn)
 	b.pin(os.Getpid(), genOn)
 }
@@ -70,7 +71,7 @@ func (x *search) holds(rate int, length time.Duration) bool {
 			return true
 		}
 		x.recover()
-		if m.foreign < disturbed || try == searchTries {
+		if m.foreign < disturbed || try == searchTries || !b.patient() {
 			x.limited = x.limited || m.behind
 			return false
 		}
@@ -81,8 +82,8 @@ func (x *search) holds(rate int, length time.Duration) bool {
 // rtpengine, sockets that were full may never be read again.
 func (x *search) recover() {
 	var m measured
-	x.b.window(x.calls, searchFirst/2, 500*time.Millisecond, nil) // empties what is queued
-	x.b.window(x.calls, searchFirst/2, 500*time.Millisecond, &m, x.relay.Pid())
+	x.b.window(x.calls, searchCalm, 500*time.Millisecond, nil) // empties what is queued
+	x.b.window(x.calls, searchCalm, 500*time.Millisecond, &m, x.relay.Pid())
 	if m.loss() > mayMiss {
 		x.relay.end()
 		x.begin()
