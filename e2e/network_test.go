@@ -293,10 +293,10 @@ func TestRtcpMux(t *testing.T) {
 			}
 			o.hangUp(d, media)
 			inside.Stop()
-			ssrc := fmt.Sprintf("%08x", media.SSRC)
+			name := fmt.Sprintf("%x", media.CNAME)
 			reports := 0
-			for _, row := range inside.Fields("ip.dst == "+peers.PBXAddr+" && udp.length == 36", []string{"udp.dstport", "udp.payload"}) {
-				if strings.Contains(row[1], ssrc) {
+			for _, row := range inside.Fields("ip.dst == "+peers.PBXAddr+" && udp.length < 100", []string{"udp.dstport", "udp.payload"}) {
+				if strings.Contains(row[1], name) {
 					reports++
 					if port := row[0]; (port[len(port)-1]-'0')%2 != 1 {
 						t.Errorf("a report went to Asterisk's port %s", port)
