@@ -45,7 +45,7 @@ type Baresip struct {
 
 // BaresipEvent is what ctrl_tcp told.
 type BaresipEvent struct {
-	Type  string // REGISTER_OK, CALL_ESTABLISHED, …
+	Type  string // CALL_ESTABLISHED, CALL_CLOSED, …
 	Param string
 	Peer  string `json:"peeruri"`
 }
@@ -92,7 +92,9 @@ func StartBaresip(h *Host, c BaresipConfig) *Baresip {
 	}
 	b := NewBaresip(h, c)
 	if !c.NoRegister {
-		b.Event("REGISTER_OK", 10*time.Second)
+		// By its log: it may be registered before its control port is open, and
+		// nobody hears the event.
+		b.WaitLog(`200 OK \(.*\) \[[1-9]\d* binding`, 10*time.Second)
 	}
 	return b
 }
