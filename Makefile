@@ -60,7 +60,7 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 bench: ## benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem $(UNIT)
 
-bench-media: build peers ## media through us and through rtpengine, side by side (some 15 minutes); BENCH_QUICK=1 for a smoke test
+bench-media: build peers ## media through us and through rtpengine, side by side (some 12 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-media.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestMedia$$' -v
 
 lint: $(LINT) ## golangci-lint, and gofmt

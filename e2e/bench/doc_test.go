@@ -1,7 +1,7 @@
 // Package bench measures what relaying media costs: the same load goes through
 // the edge and through rtpengine without its kernel module, in one run.
 //
-// `make bench-media` runs it, some fifteen minutes long; BENCH_QUICK=1 makes it
+// `make bench-media` runs it, some twelve minutes long; BENCH_QUICK=1 makes it
 // a smoke test of a minute. It has a peers.Lab for its network. A generator on
 // one thread plays all phones and the PBX: it sends SRTP packets that were
 // encrypted before, and looks at what comes out at the far end.
