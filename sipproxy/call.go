@@ -44,8 +44,13 @@ type dialog struct {
 	accepted  *accepted // its last INVITE, once that had a 2xx
 }
 
+// repeatsFor is how long the ends of an INVITE repeat a 2xx, 64 times T1 (RFC
+// 3261 section 13.3.1.4).
+const repeatsFor = 32 * time.Second
+
 // accepted is an INVITE with a 2xx, which its far ends may repeat.
 type accepted struct {
+	at     time.Time
 	cseq   uint32
 	server *transaction.Server
 	res    *sip.Response // as the caller got it
@@ -250,13 +255,25 @@ func (p *Proxy) hangUp(c *call, reason string) {
 // may come back and register again.
 const goneAfter = 2 * time.Minute
 
-// endAbandoned hangs up calls whose phone is gone for good, and which nothing
-// else would end: on hold there is no media to miss, and a PBX that was
-// restarted says no BYE.
-func (p *Proxy) endAbandoned(now time.Time) {
+// sweep lets go of what calls have no more use for, and hangs up those whose
+// phone is gone for good, and which nothing else would end: on hold there is no
+// media to miss, and a PBX that was restarted says no BYE.
+func (p *Proxy) sweep(now time.Time) {
 	for _, c := range p.calls.list() {
+		c.tidy(now)
 		if p.isAbandoned(c, now) {
 			p.hangUp(c, "the phone's connection is gone")
+		}
+	}
+}
+
+// tidy forgets answers that nobody repeats any longer.
+func (c *call) tidy(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.dialogs {
+		if d.accepted != nil && now.Sub(d.accepted.at) > repeatsFor {
+			d.accepted = nil
 		}
 	}
 }

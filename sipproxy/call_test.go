@@ -210,10 +210,10 @@ func TestAbandonedCall(t *testing.T) {
 	b.register(p)
 	b.callOut(p, "c1")
 	now := time.Now()
-	b.proxy.endAbandoned(now.Add(time.Hour)) // its phone is there
+	b.proxy.sweep(now.Add(time.Hour)) // its phone is there
 	p.conn.Close()
 	for c := b.proxy.calls.list()[0]; ; time.Sleep(time.Millisecond) {
-		b.proxy.endAbandoned(now)
+		b.proxy.sweep(now)
 		c.mu.Lock()
 		gone := !c.gone.IsZero()
 		c.mu.Unlock()
@@ -221,18 +221,45 @@ func TestAbandonedCall(t *testing.T) {
 			break
 		}
 	}
-	b.proxy.endAbandoned(now.Add(goneAfter - time.Second))
+	b.proxy.sweep(now.Add(goneAfter - time.Second))
 	again := b.phone()
 	b.register(again)
-	b.proxy.endAbandoned(now.Add(time.Hour)) // it came back
+	b.proxy.sweep(now.Add(time.Hour)) // it came back
 	if n := b.proxy.Stats().Calls; n != 1 {
 		t.Fatalf("%d calls", n)
 	}
 	again.conn.Close()
 	for late := now.Add(time.Hour); b.proxy.Stats().Calls == 1; late = late.Add(goneAfter) {
-		b.proxy.endAbandoned(late)
+		b.proxy.sweep(late)
 	}
 	if bye := b.atPBX("BYE"); !strings.Contains(bye.h.Get("Reason"), "connection is gone") {
 		t.Errorf("Reason is %s", bye.h.Get("Reason"))
+	}
+}
+
+// What is kept to repeat an answer goes when nobody asks for it any longer.
+func TestAnswersAreForgotten(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.callOut(p, "c1")
+	kept := func() (n int) {
+		for _, c := range b.proxy.calls.list() {
+			c.mu.Lock()
+			for _, d := range c.dialogs {
+				if d.accepted != nil {
+					n++
+				}
+			}
+			c.mu.Unlock()
+		}
+		return n
+	}
+	b.proxy.sweep(time.Now().Add(repeatsFor / 2))
+	if kept() != 1 {
+		t.Fatal("the answer is forgotten while it may be repeated")
+	}
+	b.proxy.sweep(time.Now().Add(repeatsFor + time.Second))
+	if kept() != 0 {
+		t.Fatal("the answer is kept for ever")
 	}
 }

@@ -224,7 +224,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 	out := p.response(inv.in, inv.from, res, contacts, b)
 	if res.StatusCode >= 200 {
-		d.accepted = &accepted{cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
+		d.accepted = &accepted{at: time.Now(), cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
 		if inv.offered {
 			c.media.rollback() // unless it was answered
 		}

@@ -62,7 +62,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			for _, b := range p.bindings.expire(now) {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
 			}
-			p.endAbandoned(now)
+			p.sweep(now)
 		}
 	}
 }
