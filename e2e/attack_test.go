@@ -214,3 +214,54 @@ func TestPlainSideFromOutside(t *testing.T) {
 	}
 	o.hangUp(d, media)
 }
+
+// Handshakes as fast as eight clients can make them, with the limits on them
+// off: a call in progress keeps its sound.
+func TestHandshakeFlood(t *testing.T) {
+	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{Extra: "[policy]\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"})
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+	before, _, _ := media.Counts()
+	sentBefore := media.Sent()
+	host := o.Phone("flood")
+	stop, done := make(chan struct{}), make(chan int)
+	const clients = 8
+	for range clients {
+		go func() { // ends with stop; waited for by done
+			n := 0
+			_ = host.Do(func() error {
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+					}
+					if peers.Handshake(peers.EdgeOutside + ":5061") {
+						n++
+					}
+				}
+			})
+			done <- n
+		}()
+	}
+	peers.Until(t, 20*time.Second, "6 s of sound", func() bool { return media.Sent()-sentBefore >= 300 })
+	close(stop)
+	shaken := 0
+	for range clients {
+		shaken += <-done
+	}
+	o.speaks(media, 900)
+	sent := media.Sent() - sentBefore
+	after, _, _ := media.Counts()
+	loss := 1 - float64(after-before)/float64(sent)
+	t.Logf("%d handshakes meanwhile; %d packets sent, %d came back: %.2f %% lost", shaken, sent, after-before, 100*loss)
+	if shaken < 500 {
+		t.Errorf("only %d handshakes: that was no flood", shaken)
+	}
+	if loss > 0.01 {
+		t.Errorf("%.2f %% of the sound was lost", 100*loss)
+	}
+	o.hangUp(d, media)
+}

@@ -1,8 +1,10 @@
 package peers
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -72,4 +74,16 @@ func (a *Attacker) Got() int {
 	a.lab.t.Helper()
 	a.capture.Stop()
 	return a.capture.Count(fmt.Sprintf("udp && ip.src == %s && ip.dst == %s", EdgeOutside, a.Addr))
+}
+
+// Handshake connects by TLS, once, and tells whether that was done. It stays in
+// the namespace of its caller.
+func Handshake(address string) bool {
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake() == nil
 }
