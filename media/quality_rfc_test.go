@@ -228,8 +228,8 @@ func TestQualityOfACall(t *testing.T) {
 	if to.FarTrip != 30*time.Millisecond || to.FarJitter != 10*time.Millisecond || math.Abs(to.WholeLoss()-0.2) > 0.001 {
 		t.Errorf("to the phone: %+v", to)
 	}
-	text := strings.Trim(fmt.Sprint(SessionStats{Streams: []StreamStats{{}, st}}.Attrs()), "[]")
-	for _, want := range []string{"loss_from_phone 10.0%", "loss_to_phone 19.9%", "round_trip_phone 30ms", "jitter_to_phone 10ms"} {
+	text := strings.Trim(fmt.Sprint(SessionStats{Streams: []StreamStats{{}, st, st}}.Attrs()), "[]")
+	for _, want := range []string{" loss_from_phone 10.0%", "loss_to_phone 19.9%", "round_trip_phone 30ms", "jitter_to_phone 10ms", " stream2_loss_from_phone 10.0%"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the record: %s", want, text)
 		}

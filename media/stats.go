@@ -123,7 +123,8 @@ type StreamStats struct {
 }
 
 // Attrs are the figures that a call's record shows, as keys and values for
-// log/slog. Losses and jitter are of the whole way, as far as it is known.
+// log/slog. Losses and jitter are of the whole way, as far as it is known. Those
+// of streams behind the first that was used have its number in their keys.
 func (s SessionStats) Attrs() []any {
 	var in, out, auth, replay uint64
 	for _, st := range s.Streams {
@@ -139,28 +140,34 @@ func (s SessionStats) Attrs() []any {
 	if replay > 0 {
 		attrs = append(attrs, "replayed", replay)
 	}
+	used := 0
 	for _, st := range s.Streams {
-		if st.Inward.any() || st.Outward.any() {
-			return append(attrs, st.qualityAttrs()...) // of the first one that was used: the voice
+		if !st.Inward.any() && !st.Outward.any() {
+			continue
 		}
+		prefix := ""
+		if used++; used > 1 {
+			prefix = fmt.Sprintf("stream%d_", used)
+		}
+		attrs = append(attrs, st.qualityAttrs(prefix)...)
 	}
 	return attrs
 }
 
-func (s StreamStats) qualityAttrs() (attrs []any) {
+func (s StreamStats) qualityAttrs(prefix string) (attrs []any) {
 	for d, name := range [2]string{Inward: "from_phone", Outward: "to_phone"} {
 		q := s.Quality[d]
 		if q.Received == 0 {
 			continue
 		}
-		attrs = append(attrs, "loss_"+name, fmt.Sprintf("%.1f%%", 100*q.WholeLoss()),
-			"jitter_"+name, max(q.Jitter, q.FarJitter).Round(100*time.Microsecond), "mos_"+name, math.Round(10*q.MOS)/10)
+		attrs = append(attrs, prefix+"loss_"+name, fmt.Sprintf("%.1f%%", 100*q.WholeLoss()),
+			prefix+"jitter_"+name, max(q.Jitter, q.FarJitter).Round(100*time.Microsecond), prefix+"mos_"+name, math.Round(10*q.MOS)/10)
 	}
 	if trip := s.Quality[Outward].FarTrip; trip > 0 {
-		attrs = append(attrs, "round_trip_phone", trip.Round(100*time.Microsecond))
+		attrs = append(attrs, prefix+"round_trip_phone", trip.Round(100*time.Microsecond))
 	}
 	if trip := s.Quality[Inward].FarTrip; trip > 0 {
-		attrs = append(attrs, "round_trip_pbx", trip.Round(100*time.Microsecond))
+		attrs = append(attrs, prefix+"round_trip_pbx", trip.Round(100*time.Microsecond))
 	}
 	return attrs
 }
