@@ -22,12 +22,22 @@ type AsteriskConfig struct {
 	DirectMedia string // "no" unless set
 	General     string // lines for sip.conf's [general]
 	Six         bool   // it speaks IPv6
+	PJSIP       bool   // by chan_pjsip; else by chan_sip
 }
 
-// Asterisk is a running Asterisk 16 with chan_sip.
+// Tech is the driver's name in the dialplan.
+func (c AsteriskConfig) Tech() string {
+	if c.PJSIP {
+		return "PJSIP"
+	}
+	return "SIP"
+}
+
+// Asterisk is a running Asterisk 16.
 type Asterisk struct {
 	*Process
 	lab  *Lab
+	tech string
 	conf string // asterisk.conf
 	Dir  string // recordings are in here
 }
@@ -43,7 +53,7 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 	if c.DirectMedia == "" {
 		c.DirectMedia = "no"
 	}
-	a := &Asterisk{lab: l, Dir: filepath.Join(l.Dir, "asterisk")}
+	a := &Asterisk{lab: l, tech: c.Tech(), Dir: filepath.Join(l.Dir, "asterisk")}
 	a.conf = filepath.Join(a.Dir, "asterisk.conf")
 	for _, d := range []string{"var", "run", "log", "spool", "db", "moh"} {
 		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {
@@ -166,14 +176,14 @@ func (a *Asterisk) Channels() int {
 // Originate calls a user and connects it to an extension, without waiting.
 func (a *Asterisk) Originate(user, extension string) {
 	a.lab.t.Helper()
-	a.Must(fmt.Sprintf("channel originate SIP/%s extension %s@phones", user, extension))
+	a.Must(fmt.Sprintf("channel originate %s/%s extension %s@phones", a.tech, user, extension))
 }
 
 // Redirect moves a user's call to an extension.
 func (a *Asterisk) Redirect(user, extension string) {
 	a.lab.t.Helper()
 	for _, line := range strings.Split(a.Must("core show channels concise"), "\n") {
-		if channel, _, _ := strings.Cut(line, "!"); strings.HasPrefix(channel, "SIP/"+user+"-") {
+		if channel, _, _ := strings.Cut(line, "!"); strings.HasPrefix(channel, a.tech+"/"+user+"-") {
 			a.Must(fmt.Sprintf("channel redirect %s phones,%s,1", channel, extension))
 			return
 		}

@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// The other driver of Asterisk, chan_pjsip: registration, calls both ways, and
+// two phones whose legs it points at each other.
+func TestPjsip(t *testing.T) {
+	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true, DirectMedia: "yes"}, peers.EdgeConfig{})
+	phone := o.registered("1001")
+	if contacts := o.pbx.Must("pjsip show contacts"); strings.Count(contacts, "@"+peers.EdgeInside+":5060") != 1 {
+		t.Fatalf("Asterisk has contacts\n%s", contacts)
+	}
+	phone.Reset()
+	phone.Connect(o.edge)
+	if m := phone.Register("secret-1001", 600, ""); m.Status() != 200 {
+		t.Fatalf("registering again was answered %s", m.Start)
+	}
+	if contacts := o.pbx.Must("pjsip show contacts"); strings.Count(contacts, "@"+peers.EdgeInside+":5060") != 1 {
+		t.Fatalf("after a reconnect Asterisk has contacts\n%s", contacts)
+	}
+
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+	media.Direction = "sendonly"
+	o.change(d, media)
+	media.Direction = "sendrecv"
+	o.change(d, media)
+	o.speaks(media, 900)
+	o.hangUp(d, media)
+
+	o.pbx.Originate("1001", "610")
+	media = phone.NewMedia(suite)
+	o.answer(phone, media, 800)
+	media.Hears(1004, 10*time.Second)
+	o.pbx.Must("channel request hangup all")
+	phone.Answer(phone.Expect("BYE", 5*time.Second), 200, "OK", "")
+	media.Stop()
+	o.idle()
+	o.pbxHeard(800)
+
+	ben := o.registered("1002")
+	a, b := phone.NewMedia(suite), ben.NewMedia("AEAD_AES_128_GCM")
+	called := make(chan *peers.Dialog, 1)
+	go func() { called <- o.call(phone, "1002", a, 700) }() // ends with the call's answer; waited for below
+	o.answer(ben, b, 1300)
+	d = <-called
+	o.reinvited(ben, b)
+	o.reinvited(phone, a)
+	o.bypassed()
+	a.Forget()
+	b.Forget()
+	a.Hears(1300, 10*time.Second)
+	b.Hears(700, 10*time.Second)
+	if m := d.Request("BYE", ""); m.Status() != 200 {
+		t.Fatalf("BYE was answered %s", m.Start)
+	}
+	a.Stop()
+	for { // it may take the media back first
+		m := ben.Next(5 * time.Second)
+		switch {
+		case m.Method() == "INVITE":
+			ben.Answer(m, 200, "OK", b.Accept(m.Body))
+		case m.Method() == "BYE":
+			ben.Answer(m, 200, "OK", "")
+			o.idle()
+			return
+		}
+	}
+}
+
+// baresip with chan_pjsip.
+func TestPjsipBaresip(t *testing.T) {
+	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true}, peers.EdgeConfig{})
+	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
+	anna.Dial("602")
+	anna.Event("CALL_ESTABLISHED", 10*time.Second)
+	anna.Hears(1004, 10*time.Second)
+	anna.Hangup()
+	anna.Event("CALL_CLOSED", 5*time.Second)
+	anna.Dial("1002")
+	anna.Event("CALL_ESTABLISHED", 10*time.Second)
+	ben.Event("CALL_ESTABLISHED", 10*time.Second)
+	anna.Hears(1300, 10*time.Second)
+	ben.Hears(700, 10*time.Second)
+	ben.Hangup()
+	anna.Event("CALL_CLOSED", 5*time.Second)
+	o.idle()
+}
