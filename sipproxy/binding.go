@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -89,6 +90,25 @@ func (t *bindings) on(aor string, f *flow.Flow) *binding {
 		}
 	}
 	return nil
+}
+
+// latest returns the binding of a user, whatever the domain, that is good for
+// the longest and whose phone is there; one whose phone is gone if there is no
+// other; or nil.
+func (t *bindings) latest(user string) (found *binding) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for aor, list := range t.byAOR {
+		if name, _, _ := strings.Cut(aor, "@"); name != user || user == "" {
+			continue
+		}
+		for _, b := range list {
+			if found == nil || closed(found.flow) && !closed(b.flow) || closed(found.flow) == closed(b.flow) && b.expires.After(found.expires) {
+				found = b
+			}
+		}
+	}
+	return found
 }
 
 // expire removes what has run out, and returns it.

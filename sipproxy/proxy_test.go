@@ -208,6 +208,22 @@ func TestSipsPhone(t *testing.T) {
 	}
 }
 
+// A PBX that routes by its own table names the user, not the contact that it
+// was given.
+func TestCallInByUser(t *testing.T) {
+	b := newBench(t)
+	old := b.phone()
+	b.register(old)
+	b.fromPBX(b.inviteTo("1001", "in1", plainSDP))
+	if inv := old.next("INVITE"); inv.h.Get("Call-Id") != "in1" {
+		t.Fatalf("the phone got call %s", inv.h.Get("Call-Id"))
+	}
+	b.fromPBX(b.inviteTo("1002", "in2", plainSDP))
+	if m := b.atPBX("480"); !strings.Contains(m.h.Get("Warning"), "not registered") {
+		t.Errorf("Warning is %q", m.h.Get("Warning"))
+	}
+}
+
 func TestCallIn(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()

@@ -92,9 +92,13 @@ func bodyRefused(b body) *refusal {
 	return nil
 }
 
-// lookup finds the phone that a token of ours stands for.
+// lookup finds the phone that a token of ours stands for. A PBX that routes by
+// its own table may name the user instead.
 func (p *Proxy) lookup(token string) (*binding, *refusal) {
 	b := p.bindings.get(token)
+	if b == nil {
+		b = p.bindings.latest(token)
+	}
 	if b == nil {
 		return nil, refuse(sip.StatusTemporarilyUnavailable, "Temporarily Unavailable", "the phone is not registered here")
 	}
