@@ -53,11 +53,7 @@ func (o *office) pbxHeard(hz float64) {
 func TestPhoneToPhone(t *testing.T) {
 	o := newOffice(t)
 	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
-	anna.Dial("1002")
-	anna.Event("CALL_ESTABLISHED", 10*time.Second)
-	ben.Event("CALL_ESTABLISHED", 10*time.Second)
-	anna.Hears(1300, 10*time.Second)
-	ben.Hears(700, 10*time.Second)
+	o.talk(anna, ben)
 	ben.Hangup()
 	anna.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()

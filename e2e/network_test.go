@@ -91,10 +91,7 @@ func TestTwoPhonesOneNat(t *testing.T) {
 
 	anna := peers.StartBaresip(nat.Phone("anna"), peers.BaresipConfig{User: "1003", CAFile: o.edge.CAFile(), ToneHz: 700, AutoAnswer: true})
 	ben := peers.StartBaresip(nat.Phone("ben"), peers.BaresipConfig{User: "1004", CAFile: o.edge.CAFile(), ToneHz: 1300, AutoAnswer: true})
-	anna.Dial("1004")
-	anna.Event("CALL_ESTABLISHED", 10*time.Second)
-	anna.Hears(1300, 10*time.Second)
-	ben.Hears(700, 10*time.Second)
+	o.talk(anna, ben)
 	anna.Hangup()
 	ben.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()
@@ -106,10 +103,7 @@ func TestDirectMedia(t *testing.T) {
 	o := newOfficeWith(t, peers.AsteriskConfig{DirectMedia: "yes"}, peers.EdgeConfig{})
 	anna, ben := o.registered("1001"), o.registered("1002")
 	a, b := anna.NewMedia(suite), ben.NewMedia("AEAD_AES_128_GCM")
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
-	o.answer(ben, b, 1300)
-	d := <-called
+	d := o.connect(anna, ben, a, b)
 	o.reinvited(ben, b)
 	o.reinvited(anna, a)
 	o.bypassed()
@@ -229,10 +223,7 @@ func TestIPv6(t *testing.T) {
 				o.hangUp(d, media)
 			}
 			a, b := four.NewMedia(suite), six.NewMedia(suite)
-			called := make(chan *peers.Dialog, 1)
-			go func() { called <- o.call(four, "1002", a, 700) }() // ends with the call's answer; waited for below
-			o.answer(six, b, 1300)
-			d := <-called
+			d := o.connect(four, six, a, b)
 			a.Hears(1300, 10*time.Second)
 			b.Hears(700, 10*time.Second)
 			if m := d.Request("BYE", ""); m.Status() != 200 {

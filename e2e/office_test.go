@@ -55,3 +55,22 @@ func (o *office) idle() {
 	peers.Until(o.t, 10*time.Second, "the edge to have no media session", func() bool { return o.edge.Metric("sallyport_media_sessions") == 0 })
 	peers.Until(o.t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
 }
+
+// connect lets one scripted phone call another: 700 Hz one way, 1300 Hz back.
+func (o *office) connect(from, to *peers.Phone, a, b *peers.Media) *peers.Dialog {
+	o.t.Helper()
+	called := make(chan *peers.Dialog, 1)
+	go func() { called <- o.call(from, to.User, a, 700) }() // ends with the call's answer; waited for below
+	o.answer(to, b, 1300)
+	return <-called
+}
+
+// talk lets one baresip call another, and each hear the other's tone.
+func (o *office) talk(from, to *peers.Baresip) {
+	o.t.Helper()
+	from.Dial(to.User())
+	from.Event("CALL_ESTABLISHED", 10*time.Second)
+	to.Event("CALL_ESTABLISHED", 10*time.Second)
+	from.Hears(to.ToneHz(), 10*time.Second)
+	to.Hears(from.ToneHz(), 10*time.Second)
+}

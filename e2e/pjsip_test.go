@@ -47,10 +47,7 @@ func TestPjsip(t *testing.T) {
 
 	ben := o.registered("1002")
 	a, b := phone.NewMedia(suite), ben.NewMedia("AEAD_AES_128_GCM")
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(phone, "1002", a, 700) }() // ends with the call's answer; waited for below
-	o.answer(ben, b, 1300)
-	d = <-called
+	d = o.connect(phone, ben, a, b)
 	o.reinvited(ben, b)
 	o.reinvited(phone, a)
 	o.bypassed()
@@ -84,11 +81,7 @@ func TestPjsipBaresip(t *testing.T) {
 	anna.Hears(1004, 10*time.Second)
 	anna.Hangup()
 	anna.Event("CALL_CLOSED", 5*time.Second)
-	anna.Dial("1002")
-	anna.Event("CALL_ESTABLISHED", 10*time.Second)
-	ben.Event("CALL_ESTABLISHED", 10*time.Second)
-	anna.Hears(1300, 10*time.Second)
-	ben.Hears(700, 10*time.Second)
+	o.talk(anna, ben)
 	ben.Hangup()
 	anna.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()

@@ -229,6 +229,12 @@ func (b *Baresip) Command(name, params string) {
 	}
 }
 
+// User is who the phone is registered as.
+func (b *Baresip) User() string { return b.config.User }
+
+// ToneHz is what the phone says.
+func (b *Baresip) ToneHz() float64 { return b.config.ToneHz }
+
 // Dial calls a number at the phone's server.
 func (b *Baresip) Dial(number string) {
 	b.lab.t.Helper()
