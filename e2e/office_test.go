@@ -74,3 +74,67 @@ func (o *office) talk(from, to *peers.Baresip) {
 	from.Hears(to.ToneHz(), 10*time.Second)
 	to.Hears(from.ToneHz(), 10*time.Second)
 }
+
+// echo calls the PBX's echo: what the phone hears is what it said, so a tone
+// proves both directions at once.
+func (o *office) echo(phone *peers.Phone, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	return o.call(phone, "600", media, hz)
+}
+
+// call calls a number and starts the sound.
+func (o *office) call(phone *peers.Phone, number string, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	d, m := phone.Invite(number, media.Offer())
+	if m.Status() != 200 {
+		o.t.Fatalf("the call was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	media.Start(m.Body, hz)
+	return d
+}
+
+// change re-invites with what media says now, and takes the answer.
+func (o *office) change(d *peers.Dialog, media *peers.Media) *peers.Message {
+	o.t.Helper()
+	media.Session++
+	m := d.Reinvite(media.Offer())
+	if m.Status() != 200 {
+		o.t.Fatalf("the re-INVITE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	media.Apply(m.Body)
+	return m
+}
+
+// speaks lets the phone say another tone and waits for its echo.
+func (o *office) speaks(media *peers.Media, hz float64) {
+	o.t.Helper()
+	media.Speak(hz)
+	media.Forget()
+	media.Hears(hz, 10*time.Second)
+}
+
+// hangUp ends a call from the phone.
+func (o *office) hangUp(d *peers.Dialog, media *peers.Media) {
+	o.t.Helper()
+	o.bye(d, media)
+	o.idle()
+}
+
+func (o *office) bye(d *peers.Dialog, media *peers.Media) {
+	o.t.Helper()
+	if m := d.Request("BYE", ""); m.Status() != 200 {
+		o.t.Fatalf("BYE was answered %s", m.Start)
+	}
+	media.Stop()
+}
+
+// answer takes the next call and starts the sound.
+func (o *office) answer(phone *peers.Phone, media *peers.Media, hz float64) *peers.Dialog {
+	o.t.Helper()
+	inv := phone.Expect("INVITE", 5*time.Second)
+	phone.Answer(inv, 180, "Ringing", "")
+	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
+	phone.Expect("ACK", 5*time.Second)
+	media.Start(onlySuite(inv.Body, media.Suite), hz)
+	return phone.DialogOf(inv)
+}
