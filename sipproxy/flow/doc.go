@@ -1,5 +1,5 @@
-// Package flow owns the connections: the TLS listener that phones reach, and
-// the UDP socket towards the PBX.
+// Package flow owns the connections: the TLS listener that phones reach, the
+// WebSocket listener that browsers reach, and the UDP socket towards the PBX.
 //
 // A Flow is one connection (RFC 5626), written to by identity. Nothing is ever
 // dialled to deliver a message, and no connection is looked up by an address
@@ -26,6 +26,11 @@
 // reader calls the Handler, one message after the other. Run returns when all
 // are gone. Plain.Run reads the PBX's socket in the same way.
 //
+// A browser's connection is given to net/http after its TLS handshake, and to
+// the WebSocket library after its upgrade; from there its reader is the HTTP
+// server's goroutine. Neither of them writes to it: what they write is queued,
+// as what a flow sends is. Deadlines, limits and the Origin are ours to check.
+//
 // RFCs: 3261 (grammar in section 25), 3581, 4475, 5118, 5626 (keep-alive in
-// sections 4.4.1 and 5.4).
+// sections 4.4.1 and 5.4), 6454 (Origin), 6455 (WebSocket), 7118 (SIP over it).
 package flow

@@ -20,6 +20,9 @@ var (
 	ErrIdle = errors.New("idle")
 	// ErrDone closes the flows of a listener that ends.
 	ErrDone = errors.New("listener closed")
+
+	// errPeerClosed is a WebSocket that its peer closed in good order.
+	errPeerClosed = errors.New("closed by the peer")
 )
 
 // Malformed is a message that is refused before anything reads it. Its text

@@ -78,7 +78,7 @@ func (f *Flow) ID() uint64 { return f.id }
 // Side tells where the flow leads.
 func (f *Flow) Side() Side { return f.side }
 
-// Transport is the name that Via headers use: "TLS" or "UDP".
+// Transport is the name that Via headers use: "TLS", "WSS" or "UDP".
 func (f *Flow) Transport() string { return f.transport }
 
 // Reliable tells whether what is sent arrives, or the flow breaks.

@@ -11,6 +11,7 @@ type frameKind uint8
 
 const (
 	framePing    frameKind = iota // CRLF CRLF between messages (RFC 5626 section 4.4.1)
+	framePong                     // the answer to one, or nothing at all
 	frameMessage                  // a complete message
 )
 

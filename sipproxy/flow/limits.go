@@ -11,16 +11,16 @@ type Limits struct {
 	MaxHead int // bytes of a start line and headers
 	MaxBody int // bytes of a body
 
-	HandshakeTimeout    time.Duration // for TLS
-	FirstMessageTimeout time.Duration // from the handshake to the first complete message
+	HandshakeTimeout    time.Duration // for TLS, and again for the upgrade to WebSocket
+	FirstMessageTimeout time.Duration // from the handshake or upgrade to the first complete message
 	MessageTimeout      time.Duration // from a message's first byte to its last
 	IdleTimeout         time.Duration // without a byte from the peer
 	WriteTimeout        time.Duration // for what is queued to leave
-	KeepAlive           time.Duration // a CRLF ping after so long without a write; 0: none
+	KeepAlive           time.Duration // a ping after so long without a write, or on WebSocket without a byte from the peer, which must answer one of three; 0: none
 
 	WriteQueue    int // bytes that wait for a slow reader
 	MaxFlows      int // connections at a time
-	MaxHandshakes int // handshakes at a time
+	MaxHandshakes int // handshakes being computed at a time; those that wait for their peer do not count
 }
 
 // DefaultLimits fit phones on the Internet.

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -20,10 +18,11 @@ import (
 // release is called when the connection is gone.
 type Admit func(netip.Addr) (release func(), err error)
 
-// Listener accepts phones over TLS.
+// Listener accepts phones over TLS, or browsers over TLS and WebSocket.
 type Listener struct {
 	ln     net.Listener
 	tls    *tls.Config
+	web    *web // nil: SIP is spoken on TLS itself
 	limits Limits
 	to     Handler
 	admit  Admit
@@ -32,7 +31,7 @@ type Listener struct {
 	counters
 
 	wg        sync.WaitGroup // readers and writers
-	handshake chan struct{}  // one place for each handshake under way
+	handshake chan struct{}  // one place for each handshake being computed
 
 	mu    sync.Mutex // guards conns and ended
 	conns map[*conn]struct{}
@@ -41,12 +40,16 @@ type Listener struct {
 
 // ListenTLS binds address. Nothing is accepted before Run.
 func ListenTLS(address netip.AddrPort, config *tls.Config, limits Limits, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	ln, err := lc.Listen(context.Background(), "tcp", address.String())
+	ln, err := listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on sip.tls_listen %s: %w", address, err)
 	}
 	return NewListener(ln, config, limits, to, admit, log), nil
+}
+
+func listen(address netip.AddrPort) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	return lc.Listen(context.Background(), "tcp", address.String())
 }
 
 // NewListener serves on a listener that exists. It is given away.
@@ -55,6 +58,14 @@ func NewListener(ln net.Listener, config *tls.Config, limits Limits, to Handler,
 		ln: ln, tls: config, limits: limits, to: to, admit: admit, log: log, trace: &tracer{log},
 		handshake: make(chan struct{}, limits.MaxHandshakes), conns: make(map[*conn]struct{}),
 	}
+}
+
+// Transport is the name that Via headers use: "TLS" or "WSS".
+func (l *Listener) Transport() string {
+	if l.web != nil {
+		return "WSS"
+	}
+	return "TLS"
 }
 
 // Addr is the bound address.
@@ -69,6 +80,9 @@ func (l *Listener) StopAccepting() { _ = l.ln.Close() }
 // Run accepts until ctx ends, then closes every flow and waits for them.
 // StopAccepting alone does not end it.
 func (l *Listener) Run(ctx context.Context) error {
+	if l.web != nil {
+		defer l.web.serve()() // ends when no connection is left
+	}
 	accepting := make(chan struct{})
 	go func() { // ends when the listener is closed; waited for below
 		defer close(accepting)
@@ -124,7 +138,7 @@ func (l *Listener) start(nc net.Conn) {
 		}
 		release = r
 	}
-	c := &conn{l: l, raw: nc, release: release}
+	c := &conn{l: l, raw: nc, remote: remote, release: release}
 	if !l.keep(c) {
 		l.event("refused_full")
 		release()
@@ -132,7 +146,7 @@ func (l *Listener) start(nc net.Conn) {
 		return
 	}
 	userTimeout(nc)
-	go c.run(remote) // ends when the connection is closed; counted in wg
+	go c.run() // ends when the connection is closed; counted in wg
 }
 
 func (l *Listener) keep(c *conn) bool {
@@ -159,176 +173,6 @@ func (l *Listener) forget(c *conn) {
 	l.counters.mu.Unlock()
 	c.release()
 	l.wg.Done()
-}
-
-// conn is one accepted connection: the outlet of its flow.
-type conn struct {
-	l       *Listener
-	raw     net.Conn
-	release func()
-	queue   queue
-	ping    *time.Timer
-	over    sync.Once
-}
-
-func (c *conn) reliable() bool       { return true }
-func (c *conn) write(b []byte) error { return c.queue.push(b) }
-
-// close closes the TCP connection under the TLS one: tls.Conn.Close would
-// wait for a peer that does not read.
-func (c *conn) close() { c.over.Do(func() { _ = c.raw.Close() }) }
-
-// end closes from outside of the reader, whose next read then fails.
-func (c *conn) end(error) { c.close() }
-
-func (c *conn) run(remote netip.AddrPort) {
-	defer c.l.forget(c)
-	defer c.close()
-	tc, err := c.shake()
-	if err != nil {
-		c.l.event("handshake_failed")
-		c.l.log.Info("TLS handshake failed", "peer", remote.String(), "reason", err)
-		return
-	}
-	state := tc.ConnectionState()
-	f := newFlow(Secure, "TLS", addrPort(c.raw.LocalAddr()), remote, c, c.l.trace)
-	f.tls = &state
-	c.queue = queue{conn: tc, limits: c.l.limits, wg: &c.l.wg, last: time.Now(), onError: f.Close}
-	c.startPing(f)
-	err = c.read(f, tc)
-	if c.ping != nil {
-		c.ping.Stop()
-	}
-	f.Close(err)
-	c.l.event(ending(f.Err()))
-	c.l.to.Closed(f, f.Err())
-}
-
-// shake does the handshake, within its time and its share of all.
-func (c *conn) shake() (*tls.Conn, error) {
-	timeout := time.NewTimer(c.l.limits.HandshakeTimeout)
-	defer timeout.Stop()
-	select {
-	case c.l.handshake <- struct{}{}:
-		defer func() { <-c.l.handshake }()
-	case <-timeout.C:
-		return nil, errors.New("too many handshakes at a time")
-	}
-	c.l.counters.mu.Lock()
-	c.l.handshakes++
-	c.l.counters.mu.Unlock()
-	defer func() {
-		c.l.counters.mu.Lock()
-		c.l.handshakes--
-		c.l.counters.mu.Unlock()
-	}()
-	tc := tls.Server(c.raw, c.l.tls)
-	_ = c.raw.SetDeadline(time.Now().Add(c.l.limits.HandshakeTimeout))
-	err := tc.HandshakeContext(context.Background())
-	_ = c.raw.SetDeadline(time.Time{})
-	return tc, err
-}
-
-// read is the reader: it frames, checks and hands over until the flow ends.
-func (c *conn) read(f *Flow, r io.Reader) error {
-	p := &pace{limits: c.l.limits, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
-	p.first = time.Now().Add(c.l.limits.FirstMessageTimeout)
-	fr := &framer{r: r, limits: c.l.limits, deadline: p.before}
-	for {
-		got, err := fr.next()
-		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return p.over
-			}
-			return err
-		}
-		if got.kind == framePing {
-			_ = f.write([]byte("\r\n"))
-			continue
-		}
-		if got.fault == nil {
-			m, fault := got.m.build(got.body)
-			if fault == nil {
-				p.got()
-				f.trace.message(f, "in", m)
-				c.l.to.Receive(f, m)
-				continue
-			}
-			got.fault = fault
-		}
-		if got.fault.Code == 416 {
-			// Nothing is wrong with it but whom it is for: urn:service:sos
-			// perhaps. The phone's calls must not end with it.
-			c.l.log.Info("request refused", "peer", f.remote.String(), "status", 416, "reason", got.fault.Fault)
-			if answer := got.m.rejection(got.fault); answer != nil {
-				_ = f.write(answer)
-			}
-			p.begun = time.Time{}
-			continue
-		}
-		return c.reject(f, got)
-	}
-}
-
-// reject answers a malformed message and ends the flow: where one message
-// cannot be trusted, neither can the place where the next begins.
-func (c *conn) reject(f *Flow, bad frame) error {
-	c.l.log.Info("malformed message; connection closed", "peer", f.remote.String(), "header", bad.fault.Header, "reason", bad.fault.Fault)
-	if answer := bad.m.rejection(bad.fault); answer != nil {
-		if f.write(answer) == nil {
-			left := make(chan struct{})
-			c.queue.afterLast(func() { close(left) })
-			timeout := time.NewTimer(time.Second)
-			defer timeout.Stop()
-			select {
-			case <-left:
-			case <-f.Done():
-			case <-timeout.C:
-			}
-		}
-	}
-	return bad.fault
-}
-
-// startPing sends CRLF CRLF into silence, which holds NAT bindings open and
-// lets TCP notice a peer that vanished (RFC 5626 section 5.4).
-func (c *conn) startPing(f *Flow) {
-	every := c.l.limits.KeepAlive
-	if every == 0 {
-		return
-	}
-	c.ping = time.AfterFunc(every, func() {
-		if f.Err() != nil {
-			return
-		}
-		next := every
-		if quiet := c.queue.quietFor(time.Now()); quiet >= every {
-			_ = f.write([]byte("\r\n\r\n"))
-		} else {
-			next = every - quiet
-		}
-		c.ping.Reset(next)
-	})
-}
-
-// ending names how a flow ended, for the counters.
-func ending(err error) string {
-	var bad *Malformed
-	switch {
-	case errors.As(err, &bad):
-		return "closed_malformed"
-	case errors.Is(err, ErrSlow):
-		return "closed_slow"
-	case errors.Is(err, ErrSilent):
-		return "closed_silent"
-	case errors.Is(err, ErrStalled):
-		return "closed_stalled"
-	case errors.Is(err, ErrIdle):
-		return "closed_idle"
-	case errors.Is(err, io.EOF):
-		return "closed_by_peer"
-	}
-	return "closed"
 }
 
 // userTimeout lets writes to a peer that vanished fail after 30 s, not after

@@ -1,0 +1,260 @@
+package flow
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// conn is one accepted connection: the outlet of its flow.
+type conn struct {
+	l       *Listener
+	raw     net.Conn
+	remote  netip.AddrPort
+	release func()
+	tls     *tls.Conn // set by shake
+	queue   queue
+	ping    *time.Timer
+	over    sync.Once
+}
+
+func (c *conn) reliable() bool       { return true }
+func (c *conn) write(b []byte) error { return c.queue.push(b) }
+
+// close closes the TCP connection under the TLS one: tls.Conn.Close would
+// wait for a peer that does not read.
+func (c *conn) close() { c.over.Do(func() { _ = c.raw.Close() }) }
+
+// end closes from outside of the reader, whose next read then fails.
+func (c *conn) end(error) { c.close() }
+
+// run shakes hands, and reads until the connection ends, or until it is given
+// to the HTTP server, which then forgets it.
+func (c *conn) run() {
+	if err := c.shake(); err != nil {
+		c.l.event("handshake_failed")
+		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", err)
+		c.close()
+		c.l.forget(c)
+		return
+	}
+	if c.l.web != nil {
+		c.l.web.take(c)
+		return
+	}
+	defer c.l.forget(c)
+	defer c.close()
+	f := c.flow(c)
+	c.startPing(f, c.queue.quietFor, func() { _ = f.write([]byte("\r\n\r\n")) })
+	c.finish(f, c.read(f, c.tls))
+}
+
+// flow makes the connection's flow, with out for its outlet.
+func (c *conn) flow(out outlet) *Flow {
+	state := c.tls.ConnectionState()
+	f := newFlow(Secure, c.l.Transport(), addrPort(c.raw.LocalAddr()), c.remote, out, c.l.trace)
+	f.tls = &state
+	c.queue = queue{conn: c.tls, limits: c.l.limits, wg: &c.l.wg, last: time.Now(), onError: f.Close}
+	return f
+}
+
+// finish ends the flow, and tells so.
+func (c *conn) finish(f *Flow, err error) {
+	if c.ping != nil {
+		c.ping.Stop()
+	}
+	f.Close(err)
+	c.l.event(ending(f.Err()))
+	c.l.to.Closed(f, f.Err())
+}
+
+// shake does the handshake, within its time.
+func (c *conn) shake() error {
+	c.l.shaking(1)
+	defer c.l.shaking(-1)
+	deadline := time.Now().Add(c.l.limits.HandshakeTimeout)
+	_ = c.raw.SetDeadline(deadline)
+	s := &shaker{Conn: c.raw, places: c.l.handshake, deadline: deadline}
+	c.tls = tls.Server(s, c.l.tls)
+	err := c.tls.HandshakeContext(context.Background())
+	s.done()
+	_ = c.raw.SetDeadline(time.Time{})
+	return err
+}
+
+func (l *Listener) shaking(by int) {
+	l.counters.mu.Lock()
+	defer l.counters.mu.Unlock()
+	l.handshakes += by
+}
+
+// shaker is a connection during its handshake: it holds one of the listener's
+// places while it computes, and none while it waits for the peer. So silent
+// peers, however many, keep nobody from shaking hands.
+type shaker struct {
+	net.Conn
+	places   chan struct{}
+	deadline time.Time
+	placed   bool
+	over     bool
+}
+
+var errNoPlace = errors.New("too many handshakes at a time")
+
+func (s *shaker) Read(b []byte) (int, error) {
+	if s.over {
+		return s.Conn.Read(b)
+	}
+	s.leave()
+	n, err := s.Conn.Read(b)
+	if n == 0 {
+		return n, err
+	}
+	patience := time.NewTimer(time.Until(s.deadline))
+	defer patience.Stop()
+	select {
+	case s.places <- struct{}{}:
+		s.placed = true
+		return n, err
+	case <-patience.C:
+		return 0, errNoPlace
+	}
+}
+
+func (s *shaker) leave() {
+	if s.placed {
+		s.placed = false
+		<-s.places
+	}
+}
+
+// done ends the handshake's part; what is read later needs no place.
+func (s *shaker) done() {
+	s.leave()
+	s.over = true
+}
+
+// read is the reader: it frames, checks and hands over until the flow ends.
+func (c *conn) read(f *Flow, r io.Reader) error {
+	p := &pace{limits: c.l.limits, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
+	p.first = time.Now().Add(c.l.limits.FirstMessageTimeout)
+	fr := &framer{r: r, limits: c.l.limits, deadline: p.before}
+	for {
+		got, err := fr.next()
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return p.over
+			}
+			return err
+		}
+		if err := c.took(f, p, got); err != nil {
+			return err
+		}
+	}
+}
+
+// took handles one frame. An error ends the flow: it is answered already.
+func (c *conn) took(f *Flow, p *pace, got frame) error {
+	switch got.kind {
+	case framePing:
+		_ = f.write([]byte("\r\n"))
+		return nil
+	case framePong:
+		return nil
+	}
+	if got.fault == nil {
+		m, fault := got.m.build(got.body)
+		if fault == nil {
+			p.got()
+			f.trace.message(f, "in", m)
+			c.l.to.Receive(f, m)
+			return nil
+		}
+		got.fault = fault
+	}
+	if got.fault.Code == 416 {
+		// Nothing is wrong with it but whom it is for: urn:service:sos
+		// perhaps. The phone's calls must not end with it.
+		c.l.log.Info("request refused", "peer", f.remote.String(), "status", 416, "reason", got.fault.Fault)
+		if answer := got.m.rejection(got.fault); answer != nil {
+			_ = f.write(answer)
+		}
+		p.begun = time.Time{}
+		return nil
+	}
+	return c.reject(f, got)
+}
+
+// reject answers a malformed message and ends the flow: where one message
+// cannot be trusted, neither can the place where the next begins.
+func (c *conn) reject(f *Flow, bad frame) error {
+	c.l.log.Info("malformed message; connection closed", "peer", f.remote.String(), "header", bad.fault.Header, "reason", bad.fault.Fault)
+	if answer := bad.m.rejection(bad.fault); answer != nil {
+		if f.write(answer) == nil {
+			c.flush(f)
+		}
+	}
+	return bad.fault
+}
+
+// flush waits a moment for what is queued to leave. Only the reader, which
+// has nothing more to read, may wait so.
+func (c *conn) flush(f *Flow) {
+	left := make(chan struct{})
+	c.queue.afterLast(func() { close(left) })
+	timeout := time.NewTimer(time.Second)
+	defer timeout.Stop()
+	select {
+	case <-left:
+	case <-f.Done():
+	case <-timeout.C:
+	}
+}
+
+// startPing calls ping into silence, as long as quiet tells: that holds NAT
+// bindings open and lets TCP notice a peer that vanished. On TLS it is CRLF
+// CRLF (RFC 5626 section 5.4).
+func (c *conn) startPing(f *Flow, quiet func(time.Time) time.Duration, ping func()) {
+	every := c.l.limits.KeepAlive
+	if every == 0 {
+		return
+	}
+	c.ping = time.AfterFunc(every, func() {
+		if f.Err() != nil {
+			return
+		}
+		next := every
+		if quiet := quiet(time.Now()); quiet >= every {
+			ping()
+		} else {
+			next = every - quiet
+		}
+		c.ping.Reset(next)
+	})
+}
+
+// ending names how a flow ended, for the counters.
+func ending(err error) string {
+	var bad *Malformed
+	switch {
+	case errors.As(err, &bad):
+		return "closed_malformed"
+	case errors.Is(err, ErrSlow):
+		return "closed_slow"
+	case errors.Is(err, ErrSilent):
+		return "closed_silent"
+	case errors.Is(err, ErrStalled):
+		return "closed_stalled"
+	case errors.Is(err, ErrIdle):
+		return "closed_idle"
+	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed):
+		return "closed_by_peer"
+	}
+	return "closed"
+}
