@@ -14,6 +14,7 @@ type Config struct {
 	Domain     string         // the name that phones know us by
 	PublicIPs  []netip.Addr   // our addresses on the secure side, as phones see them
 	PublicPort uint16         // the TLS port, as phones see it
+	WSSPort    uint16         // the port of secure WebSocket, as browsers see it; 0: none
 	PlainAddr  netip.AddrPort // our SIP address on the plain side
 	PBX        netip.AddrPort // where requests of phones go
 

@@ -34,5 +34,5 @@
 // goroutine that expires bindings and ends abandoned calls.
 //
 // RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows),
-// 6026 (INVITE transactions).
+// 6026 (INVITE transactions), 7118 (WebSocket).
 package sipproxy

@@ -36,6 +36,7 @@ type bench struct {
 	t     *testing.T
 	proxy *Proxy
 	tls   netip.AddrPort
+	wss   netip.AddrPort
 	pbx   *net.UDPConn
 	plain netip.AddrPort
 }
@@ -65,6 +66,7 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 		t.Fatal(err)
 	}
 	c := Defaults()
+	c.WSSPort = 8443
 	c.Domain, c.PublicIPs, c.Secret = "pbx.example.com", []netip.Addr{loopback}, make([]byte, 32)
 	c.PBX = b.pbx.LocalAddr().(*net.UDPAddr).AddrPort()
 	c.PlainAddr = netip.AddrPortFrom(loopback, freePort(t))
@@ -84,8 +86,13 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 		t.Fatal(err)
 	}
 	b.tls = ln.Addr()
-	done := make(chan error, 4)
-	for _, run := range []func(context.Context) error{engine.Run, b.proxy.Run, plain.Run, ln.Run} {
+	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(t), limits, flow.Origins{c.Domain}, b.proxy, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.wss = web.Addr()
+	done := make(chan error, 5)
+	for _, run := range []func(context.Context) error{engine.Run, b.proxy.Run, plain.Run, ln.Run, web.Run} {
 		go func() { done <- run(ctx) }()
 	}
 	t.Cleanup(func() {
@@ -93,7 +100,7 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 		b.proxy.Drain(drained) // hangs up what a test left
 		stop()
 		cancel()
-		for range 4 {
+		for range 5 {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
@@ -219,7 +226,7 @@ func await(t *testing.T, who, kind string, next func(time.Time) (*message, error
 // phone is one connection to the edge.
 type phone struct {
 	t    *testing.T
-	conn *tls.Conn
+	conn net.Conn
 	r    *bufio.Reader
 	n    int
 }

@@ -238,7 +238,11 @@ func (p *Proxy) publicAddr(f *flow.Flow) netip.AddrPort {
 			break
 		}
 	}
-	return netip.AddrPortFrom(ip, p.cfg.PublicPort)
+	port := p.cfg.PublicPort
+	if f.Transport() == "WSS" {
+		port = p.cfg.WSSPort
+	}
+	return netip.AddrPortFrom(ip, port)
 }
 
 // stampVia notes where a request really came from, as RFC 3261 section

@@ -29,7 +29,11 @@ func (p *Proxy) contactForPhone(f *flow.Flow, scheme, host, user string) string 
 		scheme = "sip"
 	}
 	uri := sip.Uri{Scheme: scheme, User: user, Host: host, Port: int(at.Port())}
-	uri.UriParams.Add("transport", "tls")
+	transport := "tls"
+	if f.Transport() == "WSS" { // a URI says ws for both of the Via's WS and WSS (RFC 7118 section 5.2)
+		transport = "ws"
+	}
+	uri.UriParams.Add("transport", transport)
 	return "<" + uri.String() + ">"
 }
 
