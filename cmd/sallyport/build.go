@@ -78,6 +78,14 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		e.listeners = append(e.listeners, l)
 		bound = append(bound, l.Run)
 	}
+	for _, at := range p.web {
+		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(), p.limits, p.origins, e.proxy, admission(judge), log)
+		if err != nil {
+			return nil, err
+		}
+		e.listeners = append(e.listeners, l)
+		bound = append(bound, l.Run)
+	}
 	e.admin, err = admin.New(admin.Config{Listen: p.admin, Health: e.health, Sources: e.sources(judge)}, log)
 	return e, err
 }

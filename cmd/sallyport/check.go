@@ -49,6 +49,9 @@ func (p plan) summary(w io.Writer, cert tlsconf.Description) {
 		fmt.Fprintf(w, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("phones", "SIP over TLS %s or later on %s", p.tls.MinVersion, list(p.listen))
+	if len(p.web) > 0 {
+		row("browsers", "SIP over WSS on %s, from pages of %s", list(p.web), strings.Join(p.origins, ", "))
+	}
 	row("", "SRTP on UDP ports %d to %d, by %s", p.media.Port, int(p.media.Port)+2*p.media.Workers-1, list(p.sip.Suites))
 	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)
 	row("", "RTP on UDP ports %d to %d", p.media.PlainPorts.First, p.media.PlainPorts.Last)

@@ -59,6 +59,9 @@ type sipConfig struct {
 	PlainListen listenAddr    `toml:"plain_listen"`
 	RingTimeout time.Duration `toml:"ring_timeout"`
 
+	WSSListen  optionalAddr `toml:"wss_listen"`
+	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
+
 	// The rest are flow.Limits: a key for each, hence the length.
 	MaxHead             int           `toml:"max_head"`
 	MaxBody             int           `toml:"max_body"`

@@ -28,10 +28,13 @@ const (
 // found, and each package's own Config made and validated.
 type plan struct {
 	listen []netip.AddrPort // TLS, one for each listen_ip
+	web    []netip.AddrPort // secure WebSocket, likewise; none unless asked for
 	plain  netip.AddrPort   // SIP towards the PBX
 	pbx    netip.AddrPort
 	admin  netip.AddrPort
 	drain  time.Duration
+
+	origins flow.Origins // of pages that may use web
 
 	tls    tlsconf.Config
 	policy policy.Config
@@ -51,6 +54,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 		limits: c.SIP.limits(),
 	}
 	p.listen = c.secureListen(d)
+	p.web, p.origins = c.webListen(d)
 	if a := c.Edge.PlainIP; a.IsValid() && !isLocal(a) {
 		d.add("edge.plain_ip", fmt.Sprintf("%s is no address of this machine; give one, or leave it out to have it found", a))
 	}
@@ -75,6 +79,7 @@ func (p plan) validate(d *document) {
 	d.addError(p.tls.Validate())
 	d.addError(p.policy.Validate())
 	d.addError(p.limits.Validate())
+	d.addError(p.origins.Validate())
 	d.addError(p.media.Validate())
 	sip := p.sip
 	sip.Secret = make([]byte, secretSize) // the real one is not made before build
@@ -117,6 +122,7 @@ func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Confi
 		Domain:      c.Edge.Domain,
 		PublicIPs:   c.Edge.PublicIP,
 		PublicPort:  c.SIP.TLSListen.Port,
+		WSSPort:     c.SIP.WSSListen.Port,
 		PlainAddr:   plain,
 		PBX:         pbx,
 		RingTimeout: c.SIP.RingTimeout,
@@ -195,6 +201,34 @@ func (c Config) secureListen(d *document) []netip.AddrPort {
 		}
 	}
 	return out
+}
+
+// webListen is where secure WebSocket listens, and for pages of which origins.
+// What is wrong with listen_ip is secureListen's to say.
+func (c Config) webListen(d *document) ([]netip.AddrPort, flow.Origins) {
+	l := c.SIP.WSSListen.listenAddr
+	if l.Port == 0 {
+		return nil, nil
+	}
+	origins := flow.Origins(c.SIP.WSSOrigins)
+	if len(origins) == 0 && c.Edge.Domain != "" {
+		origins = flow.Origins{c.Edge.Domain}
+	}
+	var out []netip.AddrPort
+	if l.Addr.IsValid() {
+		if !isLocal(l.Addr) {
+			d.add("sip.wss_listen", fmt.Sprintf("%s is no address of this machine; give one that is, or a port alone", l.Addr))
+		}
+		out = append(out, l.on(netip.Addr{}))
+	} else {
+		for _, ip := range c.listenIPs() {
+			out = append(out, l.on(ip))
+		}
+	}
+	if tls := c.SIP.TLSListen; l.Port == tls.Port && (l.Addr == tls.Addr || !l.Addr.IsValid() || !tls.Addr.IsValid()) {
+		d.add("sip.wss_listen", fmt.Sprintf("port %d is that of sip.tls_listen; give another, like \":443\"", l.Port))
+	}
+	return out, origins
 }
 
 // resolve looks the peer up, once: a PBX does not move, and a name that later

@@ -87,7 +87,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 	group.Go(func() error { return e.admin.Run(serving) })
 	for _, l := range e.listeners {
 		group.Go(func() error { return l.Run(serving) })
-		e.log.Info("serving phones", "listen", l.Addr())
+		e.log.Info("serving phones", "listen", l.Addr(), "transport", l.Transport())
 	}
 	group.Go(func() error {
 		defer end() // ends the parts above

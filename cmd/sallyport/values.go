@@ -82,6 +82,17 @@ func (l listenAddr) on(def netip.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(def, l.Port)
 }
 
+// optionalAddr is where to listen, or "" for nowhere.
+type optionalAddr struct{ listenAddr }
+
+func (o *optionalAddr) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*o = optionalAddr{}
+		return nil
+	}
+	return o.listenAddr.UnmarshalText(text)
+}
+
 // portRange is "first-last", both included.
 type portRange struct{ First, Last uint16 }
 
