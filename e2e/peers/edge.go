@@ -3,6 +3,8 @@ package peers
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -102,6 +105,18 @@ func (e *Edge) Start() {
 
 // CAFile is the certificate that phones must trust.
 func (e *Edge) CAFile() string { return filepath.Join(e.State, "tls", "self-signed.crt") }
+
+// trust is what a phone's TLS takes for the edge.
+func (e *Edge) trust(t testing.TB) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(e.CAFile())
+	if err != nil {
+		t.Fatalf("read the edge's certificate: %v", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return &tls.Config{RootCAs: roots, ServerName: "pbx.example.com"}
+}
 
 func (e *Edge) get(path string) (string, error) {
 	res, err := e.client.Get("http://127.0.0.1:9060" + path)

@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,14 +15,15 @@ import (
 	"github.com/icholy/digest"
 )
 
-// Phone is a SIP phone over TLS whose every byte the test decides. It shares
-// no code with the edge.
+// Phone is a SIP phone over TLS, or over secure WebSocket, whose every byte
+// the test decides. It shares no code with the edge.
 type Phone struct {
 	t    testing.TB
 	Host *Host
 	User string
-	six  bool // it speaks IPv6
-	conn *tls.Conn
+	six  bool   // it speaks IPv6
+	web  string // over WebSocket, the host that it calls itself by: it knows no address of its own
+	conn net.Conn
 	raw  net.Conn
 	r    *bufio.Reader
 	cseq int
@@ -37,6 +36,14 @@ func NewPhone(h *Host, e *Edge, user string) *Phone { return newPhone(h, e, user
 
 // NewPhone6 connects to the edge by IPv6.
 func NewPhone6(h *Host, e *Edge, user string) *Phone { return newPhone(h, e, user, true) }
+
+// NewWebPhone connects to the edge by secure WebSocket, as the script of a
+// page does.
+func NewWebPhone(h *Host, e *Edge, user string) *Phone {
+	p := &Phone{t: h.lab.t, Host: h, User: user, web: "new", cseq: 1, tag: Random(4), id: Random(8)}
+	p.Connect(e)
+	return p
+}
 
 func newPhone(h *Host, e *Edge, user string, six bool) *Phone {
 	p := &Phone{t: h.lab.t, Host: h, User: user, six: six, cseq: 1, tag: Random(4), id: Random(8)}
@@ -53,35 +60,39 @@ func (p *Phone) addrOn(h *Host) netip.Addr {
 }
 
 // sip is the host and port that the phone calls itself by.
-func (p *Phone) sip() string { return netip.AddrPortFrom(p.addrOn(p.Host), 5061).String() }
+func (p *Phone) sip() string {
+	if p.web != "" {
+		return p.web
+	}
+	return netip.AddrPortFrom(p.addrOn(p.Host), 5061).String()
+}
 
 // Connect opens a new connection, beside or instead of the one before.
 func (p *Phone) Connect(e *Edge) {
 	p.t.Helper()
-	pem, err := os.ReadFile(e.CAFile())
-	if err != nil {
-		p.t.Fatalf("read the edge's certificate: %v", err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	edge := EdgeOutside
+	edge, port := EdgeOutside, "5061"
 	if p.six {
 		edge = EdgeOutside6
 	}
-	err = p.Host.Do(func() (err error) {
-		p.raw, err = net.DialTimeout("tcp", net.JoinHostPort(edge, "5061"), 5*time.Second)
-		return err
-	})
-	if err != nil {
-		p.t.Fatalf("connect to the edge: %v", err)
+	if p.web != "" {
+		port, p.web = WSSPort, Random(6)+InvalidHost // each page load makes up another (RFC 7118 appendix B.1)
 	}
-	p.conn = tls.Client(p.raw, &tls.Config{RootCAs: roots, ServerName: "pbx.example.com"})
-	if err := p.conn.Handshake(); err != nil {
+	p.raw = p.Host.dial(net.JoinHostPort(edge, port))
+	conn := tls.Client(p.raw, e.trust(p.t))
+	if err := conn.Handshake(); err != nil {
 		p.t.Fatalf("shake hands with the edge: %v", err)
 	}
+	p.conn = conn
+	if p.web != "" {
+		ws, _, err := openWebSocket(conn, "https://pbx.example.com")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.conn = ws
+	}
 	p.r = bufio.NewReader(p.conn)
-	conn := p.raw
-	p.t.Cleanup(func() { conn.Close() })
+	raw := p.raw
+	p.t.Cleanup(func() { raw.Close() })
 }
 
 // Close ends the connection; Reset does so with a TCP reset.
@@ -149,11 +160,18 @@ func Random(n int) string {
 
 // via is a fresh Via.
 func (p *Phone) via() string {
-	return fmt.Sprintf("Via: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport", p.sip(), Random(8))
+	transport := "TLS"
+	if p.web != "" {
+		transport = "WSS"
+	}
+	return fmt.Sprintf("Via: SIP/2.0/%s %s;branch=z9hG4bK%s;rport", transport, p.sip(), Random(8))
 }
 
 // Contact is the phone's Contact URI.
 func (p *Phone) Contact() string {
+	if p.web != "" {
+		return fmt.Sprintf("sip:%s@%s;transport=ws;ob", p.User, p.sip())
+	}
 	return fmt.Sprintf("sip:%s@%s;transport=tls", p.User, p.sip())
 }
 
