@@ -110,6 +110,22 @@ func TestWssToPhone(t *testing.T) {
 	desk.Event("CALL_CLOSED", 5*time.Second)
 }
 
+// SIPp's WebSocket client calls with SRTP, on a connection for each call.
+func TestWssSipp(t *testing.T) {
+	o := newWebOffice(t, "")
+	run := peers.StartSIPpWSS(o.Phone("sipp"), scenario(t, "echo.xml"), "-r", "10", "-m", "30", "-timeout", "40s", "-timeout_error")
+	if r := run.Result(60 * time.Second); (r.Exit != 0 && r.Exit != peers.SIPpSoundDiffers) || r.Successful != 30 || r.Failed != 0 {
+		t.Fatalf("SIPp exit %d: %d calls succeeded, %d failed; want 30 and 0", r.Exit, r.Successful, r.Failed)
+	}
+	if good, bad := run.Verified(); good < 30*90 || bad > 0 {
+		t.Errorf("SIPp verified %d SRTP packets and refused %d; want two seconds of each call, and none", good, bad)
+	}
+	if n := o.edge.Metric(strings.Replace(webFlows, "flows{", "flows_accepted_total{", 1)); n < 30 {
+		t.Errorf("the edge accepted %v WebSockets, want one for each call", n)
+	}
+	o.idle()
+}
+
 // Five hundred clients that stop half-way keep nobody out, wherever they stop.
 func TestSlowWss(t *testing.T) {
 	o := newWebOffice(t, "")

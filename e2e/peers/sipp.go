@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,6 +38,16 @@ type SIPpResult struct {
 
 // StartSIPp runs a scenario over TLS against the edge.
 func StartSIPp(h *Host, scenario string, args ...string) *SIPp {
+	return startSIPp(h, "5061", scenario, args...)
+}
+
+// StartSIPpWSS runs a scenario over secure WebSocket against the edge, with a
+// connection for each call.
+func StartSIPpWSS(h *Host, scenario string, args ...string) *SIPp {
+	return startSIPp(h, WSSPort, scenario, append([]string{"-t", "xn", "-max_socket", "1000"}, args...)...)
+}
+
+func startSIPp(h *Host, port, scenario string, args ...string) *SIPp {
 	l := h.lab
 	l.t.Helper()
 	dir := h.sippDir()
@@ -45,7 +56,7 @@ func StartSIPp(h *Host, scenario string, args ...string) *SIPp {
 		l.t.Fatal(err)
 	}
 	return h.sipp(dir, append([]string{
-		EdgeOutside + ":5061", "-sf", scenario, "-i", h.Addr.String(), "-tls_cert", cert, "-tls_key", key, "-rtpcheck_debug",
+		net.JoinHostPort(EdgeOutside, port), "-sf", scenario, "-i", h.Addr.String(), "-tls_cert", cert, "-tls_key", key, "-rtpcheck_debug",
 	}, args...)...)
 }
 
