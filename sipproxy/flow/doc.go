@@ -27,8 +27,7 @@
 // are gone. Plain.Run reads the PBX's socket in the same way.
 //
 // A browser's connection is given to net/http after its TLS handshake, and to
-// the WebSocket library after its upgrade; from there its reader is the HTTP
-// server's goroutine. Neither of them writes to it: what they write is queued,
+// the WebSocket library after its upgrade. What the library writes is queued,
 // as what a flow sends is. Deadlines, limits and the Origin are ours to check.
 //
 // RFCs: 3261 (grammar in section 25), 3581, 4475, 5118, 5626 (keep-alive in

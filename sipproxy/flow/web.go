@@ -138,7 +138,8 @@ func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// upgrade makes a flow of the connection, and reads it until it ends.
+// upgrade makes a WebSocket of the connection, and gives it a reader of its
+// own: the HTTP server's goroutine and buffers would cost as much as the rest.
 func (w *web) upgrade(rw http.ResponseWriter, r *http.Request, c *webConn) {
 	if status, why := w.refused(r); status != 0 {
 		w.l.event("refused_upgrade")
@@ -158,7 +159,7 @@ func (w *web) upgrade(rw http.ResponseWriter, r *http.Request, c *webConn) {
 		w.l.log.Info("WebSocket refused", "peer", c.remote.String(), "reason", err)
 		return
 	}
-	c.run(ws, h.r)
+	go c.run(ws, h.r) // ends when the connection is closed; counted in wg
 }
 
 // refused tells why a request for a WebSocket is not granted, for the log and
@@ -182,16 +183,19 @@ func offers(lists []string, protocol string) bool {
 	})
 }
 
-// hijacker notes the reader with which the WebSocket goes on.
+// hijacker notes the reader with which the WebSocket goes on, and gives it a
+// writer that costs little: what is written is queued as it is.
 type hijacker struct {
 	http.ResponseWriter
 	r *bufio.Reader
 }
 
+const webWriter = 256 // bytes: a frame's head, and what is small enough to join it
+
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err == nil {
-		h.r = rw.Reader
+		h.r, rw.Writer = rw.Reader, bufio.NewWriterSize(nc, webWriter)
 	}
 	return nc, rw, err
 }

@@ -41,8 +41,8 @@ type webConn struct {
 	sending sync.Mutex   // keeps the pieces of one frame together in the queue
 }
 
-// run is the reader of an upgraded connection. It runs on the goroutine of the
-// HTTP server, which has given the connection away.
+// run is the reader of an upgraded connection, which the HTTP server has given
+// away.
 func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader) {
 	defer c.l.forget(c.conn)
 	defer c.close()
