@@ -73,26 +73,9 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 	if b.proxy, err = New(c, engine, judge, log); err != nil {
 		t.Fatal(err)
 	}
-	limits := flow.DefaultLimits()
-	limits.KeepAlive = 0
-	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, nil, limits, b.proxy, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.plain = plain.Addr()
-	b.proxy.Attach(plain.Flow(c.PBX))
-	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), serverTLS(t), limits, b.proxy, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.tls = ln.Addr()
-	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(t), limits, flow.Origins{c.Domain}, b.proxy, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.wss = web.Addr()
-	done := make(chan error, 5)
-	for _, run := range []func(context.Context) error{engine.Run, b.proxy.Run, plain.Run, ln.Run, web.Run} {
+	parts := append(b.listen(c, log), engine.Run, b.proxy.Run)
+	done := make(chan error, len(parts))
+	for _, run := range parts {
 		go func() { done <- run(ctx) }()
 	}
 	t.Cleanup(func() {
@@ -100,7 +83,7 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 		b.proxy.Drain(drained) // hangs up what a test left
 		stop()
 		cancel()
-		for range 5 {
+		for range parts {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
@@ -108,6 +91,28 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 		b.pbx.Close()
 	})
 	return b
+}
+
+// listen binds the three sockets, and returns what serves them.
+func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error {
+	b.t.Helper()
+	limits := flow.DefaultLimits()
+	limits.KeepAlive = 0
+	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, nil, limits, b.proxy, log)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.proxy.Attach(plain.Flow(c.PBX))
+	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, b.proxy, nil, log)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, flow.Origins{c.Domain}, b.proxy, nil, log)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.plain, b.tls, b.wss = plain.Addr(), ln.Addr(), web.Addr()
+	return []func(context.Context) error{plain.Run, ln.Run, web.Run}
 }
 
 func freePort(t *testing.T) uint16 {
