@@ -130,9 +130,9 @@ func TestWssSipp(t *testing.T) {
 func TestSlowWss(t *testing.T) {
 	o := newWebOffice(t, "")
 	honest := o.Phone("honest")
-	quiet := o.registerTimes(honest)
 	for _, stop := range []peers.Stop{peers.AfterTCP, peers.AfterTLS, peers.InUpgrade, peers.AfterUpgrade} {
 		t.Run(stop.String(), func(t *testing.T) {
+			quiet := o.registerTimes(honest)
 			end := peers.Silent(o.Phone(fmt.Sprintf("slow%d", stop)), o.edge, 500, stop)
 			busy := o.registerTimes(honest)
 			if n := o.edge.Metric(webFlows); n < 500 {
