@@ -156,9 +156,9 @@ func TestSsrcChange(t *testing.T) {
 	o.hangUp(d, media)
 }
 
-// A call older than 65,536 packets, whose sequence numbers wrapped twice in
-// both directions, with packets late, doubled and out of order at the wrap
-// (RFC 3711 section 3.3.1).
+// A call older than 65,536 packets: the phone's sequence numbers wrap twice,
+// those of the PBX, which begin anywhere, at least once. Packets are doubled and
+// out of order all the way (RFC 3711 section 3.3.1).
 func TestSequenceWrap(t *testing.T) {
 	for _, name := range []string{suite, "AEAD_AES_128_GCM"} {
 		t.Run(name, func(t *testing.T) {
