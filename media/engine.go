@@ -14,6 +14,7 @@ type Engine struct {
 	workers []*worker
 	ports   *ports
 	events  *events
+	certs   certificates
 
 	mu   sync.Mutex // guards load
 	load map[*worker]int

@@ -12,13 +12,16 @@ type EventKind uint8
 const (
 	Latched EventKind = iota // the phone was heard at a new address
 	Silence                  // the phone was not heard for Config.Silence
+	Secured                  // the keys of DTLS are in force
+	Failed                   // ICE or DTLS failed; told again from time to time
 )
 
 // Event is what a session's owner is told.
 type Event struct {
 	Kind   EventKind
 	Stream int
-	Remote netip.AddrPort // of Latched
+	Remote netip.AddrPort // of Latched and Secured
+	Cause  string         // of Failed, for an operator
 }
 
 // Notify takes a session's events, on a goroutine that all sessions share: it

@@ -1,10 +1,6 @@
 package media
 
-import (
-	"net/netip"
-
-	"github.com/sallyport/sallyport/media/packet"
-)
+import "net/netip"
 
 // fromPhone takes a packet of the secure side. Nothing in it is to be
 // believed before open has verified its tag.
@@ -18,9 +14,9 @@ func (w *worker) fromPhone(s *secureSocket, i int) {
 	case protoRTP:
 		w.fromSRTP(s, w.batch.Source(i), p)
 	case protoSTUN:
-		w.drop(nil, DropSTUN)
+		w.fromSTUN(s, w.batch.Source(i), p)
 	case protoDTLS:
-		w.drop(nil, DropDTLS)
+		w.fromDTLS(s, w.batch.Source(i), p)
 	default:
 		w.drop(nil, DropUnknown)
 	}
@@ -44,12 +40,13 @@ func (w *worker) fromSRTP(s *secureSocket, from netip.AddrPort, p []byte) {
 // known takes a packet of a source and SSRC that verified before.
 func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 	st := l.stream
-	if l.failed >= doubtAfter || st.rx.changing() {
+	prot := st.prot[l.key.kind]
+	if l.failed >= doubtAfter || prot.rx.changing() {
 		w.doubt(l, s, p)
 		return
 	}
 	seq := sequence(p)
-	out, why, ok := st.rx.now.open(p, p, l.key.kind, &w.head)
+	out, why, ok := prot.rx.now.open(p, p, l.key.kind, &w.scratch.headers)
 	if !ok {
 		l.failed++
 		w.drop(st, why)
@@ -63,14 +60,14 @@ func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 // lately: then the lane's address and SSRC may have become another stream's.
 // It opens into the spare buffer, as the packet may be tried again.
 func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
-	st := l.stream
-	out, why, ok := st.rx.now.open(w.spare, p, l.key.kind, &w.head)
+	st, prot := l.stream, l.stream.prot[l.key.kind]
+	out, why, ok := prot.rx.now.open(w.scratch.spare, p, l.key.kind, &w.scratch.headers)
 	if ok {
 		w.heard(l, s, sequence(p))
 		w.deliver(l, out)
 		return
 	}
-	if out, _, ok = st.rx.old.open(w.spare, p, l.key.kind, &w.head); ok {
+	if out, _, ok = prot.rx.old.open(w.scratch.spare, p, l.key.kind, &w.scratch.headers); ok {
 		w.deliver(l, out) // the old key moves nothing
 		return
 	}
@@ -90,7 +87,10 @@ func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 // from the phone, which he can't make, moves the stream back.
 func (w *worker) heard(l *lane, s *secureSocket, seq uint16) {
 	st := l.stream
-	l.failed, l.epoch = 0, st.rx.epoch
+	if epoch := st.prot[l.key.kind].rx.epoch; l.epoch != epoch || l.failed > 0 {
+		l.failed, l.epoch = 0, epoch
+		w.spoken(st, l.key.kind)
+	}
 	if l.key.kind == kindRTP {
 		if !l.newer(seq) {
 			return
@@ -157,12 +157,14 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 	for i := range list {
 		st := list[(i+w.table.turn)%len(list)]
 		switch {
-		case st == x.not || st.rx.now.ctx == nil:
+		case st == x.not || !st.prot[x.key.kind].ready():
 			continue
 		case !near && st.peers[kindRTP].hint.Addr() == x.key.from.Addr(): // tried as near
 			continue
 		case len(st.lanes) >= maxLanes && st.lane(x.key.ssrc, x.key.kind) == nil:
 			x.excuse(DropSSRCLimit) // before its context would make a state for the SSRC
+			continue
+		case !st.transport.carries(st, x.key.ssrc, x.key.kind, x.p[1]&0x7f):
 			continue
 		case !x.purse.pay(near):
 			x.excuse(DropBudget)
@@ -178,7 +180,7 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 // try verifies a packet under one stream's key, and takes it if it is the
 // stream's. The packet itself stays as it came.
 func (w *worker) try(st *stream, x *trial) bool {
-	out, why, ok := st.rx.now.open(w.spare, x.p, x.key.kind, &w.head)
+	out, why, ok := st.prot[x.key.kind].rx.now.open(w.scratch.spare, x.p, x.key.kind, &w.scratch.headers)
 	if ok {
 		w.deliver(w.latch(st, x), out)
 		return true
@@ -226,15 +228,19 @@ func (w *worker) latch(st *stream, x *trial) *lane {
 }
 
 // follow sends to where a lane's packets come from, from now on. RTCP follows
-// RTP, and does not lead it to another host.
+// RTP, and does not lead it to another host. With ICE, the phone nominates.
 func (w *worker) follow(l *lane, s *secureSocket) {
 	st, at := l.stream, l.key.from
+	if st.transport != nil && st.transport.params.ICE {
+		return
+	}
 	rtp := &st.peers[kindRTP]
 	if l.key.kind == kindRTCP && rtp.latched.IsValid() && rtp.latched.Addr() != at.Addr() {
 		return
 	}
 	peer := &st.peers[l.key.kind]
-	peer.latched, peer.to, peer.sock = at, packet.MakeAddr(at), s
+	peer.latched = at
+	peer.reach(at, s)
 	if l.key.kind == kindRTP {
 		w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: at})
 		w.guessRTCP(st)
@@ -247,7 +253,7 @@ func (w *worker) follow(l *lane, s *secureSocket) {
 func (w *worker) aim(st *stream) {
 	rtp := &st.peers[kindRTP]
 	if !rtp.latched.IsValid() {
-		rtp.to, rtp.sock = packet.MakeAddr(rtp.hint), w.socketFor(rtp.hint.Addr(), kindRTP)
+		rtp.reach(rtp.hint, w.socketFor(rtp.hint.Addr(), kindRTP))
 	}
 	w.guessRTCP(st)
 }
@@ -271,7 +277,7 @@ func (w *worker) guessRTCP(st *stream) {
 		at = netip.AddrPortFrom(base.Addr(), base.Port()+1)
 	}
 	rtcp.latched = netip.AddrPort{}
-	rtcp.to, rtcp.sock = packet.MakeAddr(at), w.socketFor(at.Addr(), kindRTCP)
+	rtcp.reach(at, w.socketFor(at.Addr(), kindRTCP))
 }
 
 // socketFor returns the shared socket that reaches an address.

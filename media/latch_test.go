@@ -138,7 +138,7 @@ func TestSSRCsAreBounded(t *testing.T) {
 	if n := h.w.counts.drops[DropSSRCLimit]; n != 20 {
 		t.Errorf("ssrc_limit is %d, want 20", n)
 	}
-	if _, ok := h.st.rx.now.ctx.ROC(1000 + maxLanes); ok {
+	if _, ok := h.st.prot[kindRTP].rx.now.ctx.ROC(1000 + maxLanes); ok {
 		t.Error("the context keeps a state beyond the bound")
 	}
 	h.rehint(t, SecureParams{SSRCs: make([]uint32, 5000)})

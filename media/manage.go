@@ -37,6 +37,7 @@ func (w *worker) detach(st *stream) {
 	if _, ok := w.table.all[st]; !ok {
 		return
 	}
+	w.part(st)
 	w.table.drop(st)
 	for kind := range st.plain {
 		w.unwatch(st.plain[kind].sock)
@@ -56,15 +57,16 @@ func (w *worker) direct(st *stream, p PlainParams) {
 
 // protect is SetSecure.
 func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) error {
-	if !st.tx.has(tx.key) {
+	if !st.own.tx.has(tx.key) {
 		return ErrTooManyKeys
 	}
 	if _, ok := w.table.all[st]; !ok { // the engine has ended
 		return ErrClosed
 	}
 	hints := [numKinds]netip.AddrPort{canonical(p.Hint), canonical(p.RTCPHint)}
-	changed := st.rx.set(rx, w.now)
-	st.tx.set(tx)
+	w.part(st)
+	changed := st.own.rx.set(rx, w.now)
+	st.own.tx.set(tx)
 	st.mux, st.inactive = p.RTCPMux, p.Inactive
 	st.figures.formats = slices.Clone(p.Formats)
 	st.heard = [2]int64{w.now, w.now}
@@ -88,19 +90,29 @@ func canonical(a netip.AddrPort) netip.AddrPort {
 // sweep ends what has had its time.
 func (w *worker) sweep() {
 	for st := range w.table.all {
-		if st.rx.changing() && w.now >= st.rx.until {
-			w.endGrace(st)
+		for kind, p := range st.prot {
+			if p.rx.expired(w.now) {
+				w.endGrace(st, uint8(kind))
+			}
 		}
 		if w.silence > 0 {
 			w.tellSilence(st)
 		}
 	}
+	for st := range w.table.all { // when all that share one have had their turn
+		for _, p := range st.prot {
+			if p.rx.expired(w.now) {
+				p.rx.old = opener{}
+			}
+		}
+	}
+	w.sweepTransports()
 }
 
-// endGrace forgets the key before, and the sources that used only that.
-func (w *worker) endGrace(st *stream) {
-	st.rx.old = opener{}
-	w.table.retire(st, func(l *lane) bool { return l.epoch == st.rx.epoch })
+// endGrace forgets the sources that used only the key before.
+func (w *worker) endGrace(st *stream, kind uint8) {
+	epoch := st.prot[kind].rx.epoch
+	w.table.retire(st, func(l *lane) bool { return l.key.kind != kind || l.epoch == epoch })
 	if st.peers[kindRTP].latched.IsValid() && len(st.lanes) > 0 {
 		w.table.settle(st)
 	}
@@ -116,7 +128,7 @@ func (w *worker) tellSilence(st *stream) {
 		s.silent = false
 		return
 	}
-	if !s.silent && !st.inactive && st.rx.now.ctx != nil {
+	if !s.silent && !st.inactive && st.prot[kindRTP].ready() {
 		s.silent = true
 		w.events.put(s, Event{Kind: Silence})
 	}

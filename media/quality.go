@@ -1,6 +1,7 @@
 package media
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,11 @@ type figures struct {
 	reports [2]report // by Direction: what its receiver tells
 }
 
+// has tells whether a payload type is one of the stream's.
+func (f *figures) has(payload uint8) bool {
+	return slices.ContainsFunc(f.formats, func(each Format) bool { return each.PayloadType == payload })
+}
+
 // rateOf is a payload type's clock rate, 0 if not known. The timestamps of
 // telephone events stand still during an event (RFC 4733 section 2.2).
 func (f *figures) rateOf(payload uint8) uint32 {
@@ -55,7 +61,11 @@ func (st *stream) quality(d Direction) Quality {
 			sum.add(&l.reception)
 		}
 	} else {
-		st.tx.each(func(s *source) { sum.add(&s.reception) })
+		st.prot[kindRTP].tx.each(func(s *source) {
+			if s.stream == st {
+				sum.add(&s.reception)
+			}
+		})
 	}
 	told := &st.figures.reports[d]
 	q := Quality{

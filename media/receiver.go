@@ -7,6 +7,9 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
+	"github.com/pion/stun/v3"
+
+	"github.com/sallyport/sallyport/media/packet"
 )
 
 const (
@@ -19,7 +22,19 @@ const (
 	maxOldKeys = 8
 )
 
-// headers are reused for each packet, so that parsing allocates nothing.
+// scratch is what a worker reuses for each packet, so that nothing is allocated.
+type scratch struct {
+	headers headers
+	spare   []byte       // for packets that more than one key is tried on
+	request stun.Message // a check, and what it is answered with
+	answer  stun.Message
+}
+
+func newScratch() scratch {
+	return scratch{headers: newHeaders(), spare: make([]byte, packet.SlotSize)}
+}
+
+// headers are what packets are parsed into.
 type headers struct {
 	rtp  rtp.Header
 	rtcp rtcp.Header
@@ -128,3 +143,6 @@ func (r *receiver) set(o opener, now int64) (changed bool) {
 
 // changing tells whether the key before is still accepted.
 func (r *receiver) changing() bool { return r.old.ctx != nil }
+
+// expired tells whether the time of the key before is over.
+func (r *receiver) expired(now int64) bool { return r.changing() && now >= r.until }

@@ -26,7 +26,7 @@ func (h *hot) rekey(t *testing.T, rx, tx Key) {
 // srtcpIndex sends a report to the phone, and reads its index.
 func (h *hot) srtcpIndex(t *testing.T) uint32 {
 	t.Helper()
-	out, _, ok := h.st.tx.now.seal(append(make([]byte, 0, 256), senderReport(7)...), kindRTCP, 7, &h.w.head)
+	out, _, ok := h.st.prot[kindRTP].tx.now.seal(h.st, append(make([]byte, 0, 256), senderReport(7)...), kindRTCP, 7, &h.w.scratch.headers)
 	if !ok {
 		t.Fatal("seal")
 	}
@@ -58,8 +58,8 @@ func TestOwnKeyIsNeverBegunAgain(t *testing.T) {
 	if h.st.counts.dir[Outward].RTP != before || h.st.counts.drops[DropRepeated] != 1 {
 		t.Error("a packet index was used twice under one key")
 	}
-	if len(h.st.tx.spent) > 2 {
-		t.Errorf("%d keys kept for 2", len(h.st.tx.spent))
+	if len(h.st.prot[kindRTP].tx.spent) > 2 {
+		t.Errorf("%d keys kept for 2", len(h.st.prot[kindRTP].tx.spent))
 	}
 }
 
@@ -84,7 +84,7 @@ func TestPhoneReturnsToItsKey(t *testing.T) {
 	for _, grace := range []bool{true, false} {
 		h.rekey(t, newKey(t, AEADAES128GCM), tx)
 		if !grace {
-			h.w.now = h.st.rx.until
+			h.w.now = h.st.prot[kindRTP].rx.until
 			h.w.sweep()
 		}
 		h.rekey(t, a, tx)
@@ -101,8 +101,8 @@ func TestPhoneReturnsToItsKey(t *testing.T) {
 	for range 30 {
 		h.rekey(t, newKey(t, AEADAES128GCM), tx)
 	}
-	if len(h.st.rx.spent) > maxOldKeys {
-		t.Errorf("%d old keys kept", len(h.st.rx.spent))
+	if len(h.st.prot[kindRTP].rx.spent) > maxOldKeys {
+		t.Errorf("%d old keys kept", len(h.st.prot[kindRTP].rx.spent))
 	}
 }
 
@@ -128,10 +128,10 @@ func TestGrace(t *testing.T) {
 	if n := h.st.counts.dir[Inward].RTP; n != 4 {
 		t.Fatalf("relayed %d", n)
 	}
-	h.w.now = h.st.rx.until
+	h.w.now = h.st.prot[kindRTP].rx.until
 	h.w.sweep()
-	if h.st.rx.changing() || len(h.st.lanes) != 1 {
-		t.Fatalf("after the grace: old key kept %v, %d lanes", h.st.rx.changing(), len(h.st.lanes))
+	if h.st.prot[kindRTP].rx.changing() || len(h.st.lanes) != 1 {
+		t.Fatalf("after the grace: old key kept %v, %d lanes", h.st.prot[kindRTP].rx.changing(), len(h.st.lanes))
 	}
 	h.from(phone, old.sealed("too late"))
 	h.from(phone, h.l.phone.sealed("new key"))
@@ -168,7 +168,7 @@ func TestHoldOverTheGrace(t *testing.T) {
 	phone := at(h.l.phone.conn)
 	h.from(phone, h.l.phone.sealed("before"))
 	h.rekey(t, newKey(t, AEADAES128GCM), h.l.tx)
-	h.w.now = h.st.rx.until
+	h.w.now = h.st.prot[kindRTP].rx.until
 	h.w.sweep()
 	if to := h.st.target(kindRTP); to == nil || to.to != makeAddr(phone) {
 		t.Fatal("music on hold has nowhere to go")
@@ -220,7 +220,7 @@ func TestKeysThatDoNotFit(t *testing.T) {
 			t.Errorf("%s: the error shows the key: %s", name, text)
 		}
 	}
-	if !h.st.rx.now.key.Equal(h.l.rx) {
+	if !h.st.prot[kindRTP].rx.now.key.Equal(h.l.rx) {
 		t.Error("a refused key changed the stream")
 	}
 }

@@ -42,9 +42,7 @@ func (w *worker) relay(ready []int) {
 // flush sends what is queued on the secure sockets.
 func (w *worker) flush() {
 	for _, s := range w.secure {
-		if s.out.Queued() > 0 {
-			w.counts.drops[DropSend] += uint64(s.out.Flush(s.FD))
-		}
+		w.counts.drops[DropSend] += s.flush()
 	}
 }
 
@@ -68,7 +66,8 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 		return
 	}
 	st.heard[Outward] = w.now
-	if st.tx.now == nil {
+	tx := st.prot[kind].tx.now
+	if tx == nil {
 		w.drop(st, DropNotReady)
 		return
 	}
@@ -80,16 +79,16 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 	if kind == kindRTCP {
 		st.figures.readReports(p, Outward, w.now)
 	}
-	out, why, ok := st.tx.now.seal(p, kind, ssrc, &w.head)
+	out, why, ok := tx.seal(st, p, kind, ssrc, &w.scratch.headers)
 	if !ok {
 		w.drop(st, why)
 		return
 	}
 	if kind == kindRTP { // whose header is as it was
-		st.tx.now.last.reception.packet(p, w.now, &st.figures)
+		tx.last.reception.packet(p, w.now, &st.figures)
 	}
 	switch {
-	case !to.sock.out.Queue(out, &to.to):
+	case !to.sock.queue(out, &to.to):
 		w.drop(st, DropSend)
 	default:
 		w.relayed(st, Outward, kind, len(p))

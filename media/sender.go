@@ -21,6 +21,7 @@ type sealer struct {
 // source is one SSRC of the PBX.
 type source struct {
 	ssrc    uint32
+	stream  *stream // whose it is
 	started bool
 	newest  uint16 // sequence number as the PBX wrote it
 	index   int64  // what it left under: the highest packet index so far (RFC 3711 section 3.3.1)
@@ -84,9 +85,11 @@ func (s *sender) recall(k Key) *sealer {
 	return nil
 }
 
-// seal encrypts p in place; behind it there is room for the tag.
-func (s *sealer) seal(p []byte, kind uint8, ssrc uint32, h *headers) ([]byte, Drop, bool) {
-	src := s.source(ssrc)
+// seal encrypts a packet of a stream in place; behind it there is room for the
+// tag. Of two streams with the same SSRC under one key, only the first's is
+// encrypted: the other would use its nonces (RFC 3711 section 9.1).
+func (s *sealer) seal(st *stream, p []byte, kind uint8, ssrc uint32, h *headers) ([]byte, Drop, bool) {
+	src := s.source(st, ssrc)
 	if src == nil {
 		return nil, DropSSRCLimit, false
 	}
@@ -108,10 +111,10 @@ func (s *sealer) seal(p []byte, kind uint8, ssrc uint32, h *headers) ([]byte, Dr
 	return out, 0, true
 }
 
-// source finds what was sent of an SSRC; nil if there are too many. States
-// are never given up while their key lives: that, too, would repeat nonces.
-func (s *sealer) source(ssrc uint32) *source {
-	if s.last != nil && s.last.ssrc == ssrc {
+// source finds what was sent of a stream's SSRC; nil if there are too many, or
+// it is another's. States are never given up while their key lives: that, too, would repeat nonces.
+func (s *sealer) source(st *stream, ssrc uint32) *source {
+	if s.last != nil && s.last.ssrc == ssrc && s.last.stream == st {
 		return s.last
 	}
 	src := s.sources[ssrc]
@@ -119,8 +122,11 @@ func (s *sealer) source(ssrc uint32) *source {
 		if len(s.sources) >= maxSources {
 			return nil
 		}
-		src = &source{ssrc: ssrc}
+		src = &source{ssrc: ssrc, stream: st}
 		s.sources[ssrc] = src
+	}
+	if src.stream != st {
+		return nil
 	}
 	s.last = src
 	return src

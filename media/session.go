@@ -17,10 +17,11 @@ type Session struct {
 	worker *worker
 	notify Notify
 
-	mu      sync.Mutex // guards what follows; held while waiting for the worker
-	streams []*stream
-	closed  bool
-	last    SessionStats // once closed
+	mu         sync.Mutex // guards what follows; held while waiting for the worker
+	streams    []*stream
+	transports []*transport
+	closed     bool
+	last       SessionStats // once closed
 
 	live   []*stream // the worker's: the streams again
 	silent bool      // the worker's: Silence was told
@@ -42,8 +43,9 @@ type PlainParams struct {
 
 // SecureParams is what phone and edge agreed on for a stream.
 type SecureParams struct {
-	Rx, Tx  Key // the phone's, ours; given away, and never the same
-	RTCPMux bool
+	Rx, Tx    Key        // the phone's, ours; given away, and never the same
+	Transport *Transport // instead of keys, hints and RTCPMux
+	RTCPMux   bool
 	// Hint and RTCPHint are where the phone may be found before it was heard:
 	// its signalling's address with the ports of its description. They order
 	// the search, and are where we send first.
@@ -68,6 +70,7 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 		return StreamAddrs{}, err
 	}
 	st := &stream{session: s, index: len(s.streams)}
+	st.prot = [numKinds]*protection{&st.own, &st.own}
 	for kind := range pair {
 		st.plain[kind].sock = pair[kind]
 	}
@@ -94,6 +97,9 @@ func (s *Session) SetPlain(index int, p PlainParams) error {
 // with a short grace for the phone's old one. Errors wrap ErrKey,
 // ErrTooManyKeys, ErrClosed or ErrStream, and leave the stream as it was.
 func (s *Session) SetSecure(index int, p SecureParams) error {
+	if p.Transport != nil {
+		return s.change(index, func(st *stream) error { return s.worker.join(st, p) })
+	}
 	rx, err := newOpener(p.Rx)
 	if err != nil {
 		return fmt.Errorf("set the phone's key: %w", err)
@@ -151,11 +157,14 @@ func (s *Session) Close() SessionStats {
 		for _, st := range s.streams {
 			s.worker.detach(st)
 		}
+		for _, t := range s.transports {
+			s.worker.dismiss(t)
+		}
 	})
 	for _, st := range s.streams {
 		s.engine.ports.give(st.plain[kindRTP].sock.Local.Port())
 	}
-	s.streams = nil
+	s.streams, s.transports = nil, nil
 	s.engine.left(s)
 	return s.last
 }

@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/sallyport/sallyport/media/packet"
 )
@@ -21,20 +22,21 @@ const (
 // stream is one m-line of a call as its worker knows it. It belongs to the
 // worker.
 type stream struct {
-	session  *Session
-	index    int
-	counts   counts
-	rx       receiver
-	tx       sender
-	peers    [numKinds]peer
-	plain    [numKinds]plainEnd
-	lanes    []*lane
-	declared []uint32
-	mux      bool
-	inactive bool
-	fresh    bool     // may latch to an address not seen before
-	heard    [2]int64 // by Direction: when the last packet was accepted
-	figures  figures
+	session   *Session
+	index     int
+	counts    counts
+	own       protection            // of SDES
+	prot      [numKinds]*protection // own, or those of the transport
+	transport *transport            // nil for one whose keys come by SDES
+	peers     [numKinds]peer
+	plain     [numKinds]plainEnd
+	lanes     []*lane
+	declared  []uint32
+	mux       bool
+	inactive  bool
+	fresh     bool     // may latch to an address not seen before
+	heard     [2]int64 // by Direction: when the last packet was accepted
+	figures   figures
 }
 
 // peer is the phone's end of one kind of packets.
@@ -43,6 +45,12 @@ type peer struct {
 	hint    netip.AddrPort
 	to      packet.Addr   // of latched, else of hint
 	sock    *secureSocket // to send from
+}
+
+// reach says where packets go, and by which socket. An address that is not
+// valid, or no socket, is nowhere.
+func (p *peer) reach(at netip.AddrPort, s *secureSocket) {
+	p.to, p.sock = packet.MakeAddr(at), s
 }
 
 // plainEnd is the PBX's end of one kind of packets, and our socket for it.
@@ -83,6 +91,22 @@ func (st *stream) target(kind uint8) *peer {
 		return p
 	}
 	return nil
+}
+
+// sends tells whether an SSRC is known to be the stream's.
+func (st *stream) sends(ssrc uint32) bool {
+	return slices.Contains(st.declared, ssrc) || st.lane(ssrc, kindRTP) != nil
+}
+
+// comesFrom tells whether packets of the stream are expected from an address.
+func (st *stream) comesFrom(at netip.AddrPort) bool {
+	for _, l := range st.lanes {
+		if l.key.from == at {
+			return true
+		}
+	}
+	t := st.transport
+	return t != nil && (t.hasPath(at) || t.parts[kindRTP].from == at || t.parts[kindRTCP].from == at)
 }
 
 // lane finds the stream's lane of an SSRC, or nil.

@@ -60,6 +60,16 @@ func ParseSuite(name string) (Suite, bool) {
 	return 0, false
 }
 
+// suiteOf finds a suite by its SRTP protection profile (RFC 5764 section 4.1.2).
+func suiteOf(profile uint16) (Suite, bool) {
+	for i, s := range suites {
+		if i > 0 && uint16(s.profile) == profile {
+			return Suite(i), true
+		}
+	}
+	return 0, false
+}
+
 // String is the SDES name.
 func (s Suite) String() string { return s.info().name }
 

@@ -8,20 +8,24 @@ import (
 // table finds the stream of a packet from the secure side. It belongs to the
 // worker. Packets read it; only control and a verified tag write to it.
 type table struct {
-	lanes  map[laneKey]*lane
-	bySSRC map[uint32][]*stream         // that have, or declared, it
-	byAddr map[netip.AddrPort][]*stream // with a lane from there
-	byHost map[netip.Addr][]*stream     // fresh, with their hint there
-	fresh  []*stream                    // that may latch to an address not seen before
-	all    map[*stream]struct{}
-	turn   int // where a search begins, so that each stream is tried in time
+	lanes      map[laneKey]*lane
+	bySSRC     map[uint32][]*stream         // that have, or declared, it
+	byAddr     map[netip.AddrPort][]*stream // with a lane from there
+	byHost     map[netip.Addr][]*stream     // fresh, with their hint there
+	fresh      []*stream                    // that may latch to an address not seen before
+	all        map[*stream]struct{}
+	transports map[*transport]struct{}
+	agents     map[string]agent                // by our user fragment
+	byPath     map[netip.AddrPort][]*transport // with a valid check from there
+	turn       int                             // where a search begins, so that each stream is tried in time
 }
 
 func newTable() table {
 	return table{
 		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
 		byAddr: make(map[netip.AddrPort][]*stream), byHost: make(map[netip.Addr][]*stream),
-		all: make(map[*stream]struct{}),
+		all: make(map[*stream]struct{}), transports: make(map[*transport]struct{}),
+		agents: make(map[string]agent), byPath: make(map[netip.AddrPort][]*transport),
 	}
 }
 
@@ -82,12 +86,11 @@ func (t *table) unplace(l *lane) {
 	if t.lanes[l.key] == l { // and not another stream's that took it over
 		delete(t.lanes, l.key)
 	}
-	for _, o := range l.stream.lanes {
-		if o != l && o.key.from == l.key.from {
-			return
-		}
+	from := l.key.from
+	l.key.from = netip.AddrPort{} // it is nowhere until it is placed again
+	if !l.stream.comesFrom(from) {
+		remove(t.byAddr, from, l.stream)
 	}
-	remove(t.byAddr, l.key.from, l.stream)
 }
 
 // retire forgets the lanes of a stream that keep says nothing for.
@@ -116,14 +119,14 @@ func (t *table) drop(st *stream) {
 	delete(t.all, st)
 }
 
-func insert[K comparable](m map[K][]*stream, key K, st *stream) {
-	if !slices.Contains(m[key], st) {
-		m[key] = append(m[key], st)
+func insert[K, V comparable](m map[K][]V, key K, v V) {
+	if !slices.Contains(m[key], v) {
+		m[key] = append(m[key], v)
 	}
 }
 
-func remove[K comparable](m map[K][]*stream, key K, st *stream) {
-	left := slices.DeleteFunc(m[key], func(o *stream) bool { return o == st })
+func remove[K, V comparable](m map[K][]V, key K, v V) {
+	left := slices.DeleteFunc(m[key], func(o V) bool { return o == v })
 	if len(left) == 0 {
 		delete(m, key)
 		return

@@ -109,7 +109,7 @@ func TestSourceNeverRepeats(t *testing.T) {
 	}
 	const ssrc = 7
 	random := rand.New(rand.NewPCG(1, 2))
-	src, used, seq := seal.source(ssrc), make(map[int64]bool), uint16(0)
+	src, used, seq := seal.source(nil, ssrc), make(map[int64]bool), uint16(0)
 	var h headers
 	for i := range 300000 {
 		switch random.IntN(50) {
@@ -120,7 +120,7 @@ func TestSourceNeverRepeats(t *testing.T) {
 		default:
 			seq++
 		}
-		out, _, ok := seal.seal(rtpPacket(ssrc, seq, ""), kindRTP, ssrc, &h)
+		out, _, ok := seal.seal(nil, rtpPacket(ssrc, seq, ""), kindRTP, ssrc, &h)
 		if !ok {
 			continue
 		}
@@ -145,7 +145,7 @@ func TestSourcesAreBounded(t *testing.T) {
 	}
 	var h headers
 	for ssrc := range uint32(maxSources + 10) {
-		_, why, ok := seal.seal(append(make([]byte, 0, 64), rtpPacket(ssrc, 1, "")...), kindRTP, ssrc, &h)
+		_, why, ok := seal.seal(nil, append(make([]byte, 0, 64), rtpPacket(ssrc, 1, "")...), kindRTP, ssrc, &h)
 		if ok != (ssrc < maxSources) || !ok && why != DropSSRCLimit {
 			t.Fatalf("SSRC %d: %v, %v", ssrc, ok, why)
 		}

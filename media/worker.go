@@ -18,19 +18,20 @@ const (
 
 // worker relays the media of its sessions, on a goroutine of its own.
 type worker struct {
-	poll   *packet.Poller
-	batch  *packet.Batch
-	secure []*secureSocket // RTP and RTCP of each secure address
-	byFD   []*endpoint     // by descriptor
-	table  table
-	budget budget
-	head   headers
-	spare  []byte // for packets that more than one key is tried on
-	counts counts
-	now    int64     // nanoseconds, read once a batch
-	began  time.Time // what now counts from
-	load   workload
+	poll    *packet.Poller
+	batch   *packet.Batch
+	secure  []*secureSocket // RTP and RTCP of each secure address
+	byFD    []*endpoint     // by descriptor
+	table   table
+	budget  budget
+	dtls    doorman
+	scratch scratch
+	counts  counts
+	now     int64     // nanoseconds, read once a batch
+	began   time.Time // what now counts from
+	load    workload
 
+	index   int
 	silence time.Duration
 	events  *events
 
@@ -59,21 +60,14 @@ type endpoint struct {
 	kind   uint8
 }
 
-// secureSocket is one shared socket and what waits to leave by it.
-type secureSocket struct {
-	packet.Socket
-	out  *packet.Outbox
-	kind uint8
-}
-
 func newWorker(c Config, n int, ev *events) (*worker, error) {
 	poll, err := packet.NewPoller(sweepEvery)
 	if err != nil {
 		return nil, err
 	}
 	w := &worker{
-		poll: poll, batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), head: newHeaders(),
-		spare: make([]byte, packet.SlotSize), silence: c.Silence, events: ev, began: time.Now(),
+		poll: poll, batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), scratch: newScratch(),
+		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, began: time.Now(),
 	}
 	for _, ip := range c.SecureIPs {
 		if err := w.listen(ip, c.Port, n, c.DSCP); err != nil {
@@ -149,11 +143,26 @@ func (w *worker) do(f func()) {
 	<-done
 }
 
+// post runs f between two batches, soon, unless the worker has ended.
+func (w *worker) post(f func()) {
+	c := &w.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.queue = append(c.queue, f)
+	if c.running {
+		w.poll.Wake()
+	}
+}
+
 // run relays until stop is called.
 func (w *worker) run() error {
 	w.control.mu.Lock()
 	w.control.running = true
 	w.control.mu.Unlock()
+	defer w.dtls.running.Wait() // each was stopped by finish
 	defer w.finish()
 	w.clock()
 	swept := w.now
@@ -220,6 +229,12 @@ func (w *worker) finish() {
 	w.control.queue = nil
 	for st := range w.table.all {
 		w.detach(st)
+	}
+	for t := range w.table.transports {
+		w.dismiss(t)
+	}
+	for a := range w.dtls.open {
+		w.end(a)
 	}
 	w.close()
 	w.control.running, w.control.ended = false, true

@@ -1,7 +1,8 @@
 package sipproxy
 
 import (
-	"github.com/sallyport/sallyport/media"
+	"slices"
+
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/sdp"
 )
@@ -31,6 +32,10 @@ func (n *negotiation) describe(to flow.Side, said *sdp.Session, isOffer bool) *s
 			n.plainLine(s, &m, isOffer)
 		}
 		out.Media = append(out.Media, m)
+	}
+	if to == flow.Secure {
+		n.bundle(out, isOffer)
+		out.ICELite = slices.ContainsFunc(out.Media, func(m sdp.Media) bool { return m.ICE.Ufrag != "" })
 	}
 	return out
 }
@@ -65,16 +70,32 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 			m.Port = a.Port()
 		}
 	}
-	m.Proto = sdp.SAVP
 	if !isOffer { // an answer keeps the offer's profile and tag (RFC 3264 section 6, RFC 4568 section 5.1.2)
 		offered := &n.pending.session.Media[s.at[flow.Secure]]
 		m.Proto, m.RTCPMux = offered.Proto, offered.RTCPMux
-		m.Crypto = []sdp.Crypto{n.cryptoLine(s, s.chosen.Tag, s.chosen.Suite)}
+		if s.link != nil {
+			n.linkLine(s, m, false)
+		} else {
+			m.Crypto = []sdp.Crypto{s.cryptoLine(s.sdes.chosen.Tag, s.sdes.chosen.Suite)}
+		}
 		return
 	}
-	s.offered = n.offeredSuites(s)
-	for i, suite := range s.offered {
-		m.Crypto = append(m.Crypto, n.cryptoLine(s, i+1, suite.String()))
+	switch m.Proto = s.proto; {
+	case m.Proto != "":
+	case n.web:
+		m.Proto = sdp.TLSSAVPF
+	default:
+		m.Proto = sdp.SAVP
+	}
+	s.sdes.offered = nil
+	if s.link == nil && !n.web {
+		s.sdes.offered = n.offeredSuites(s)
+		for i, suite := range s.sdes.offered {
+			m.Crypto = append(m.Crypto, s.cryptoLine(i+1, suite.String()))
+		}
+	}
+	if s.next != nil {
+		n.linkLine(s, m, true)
 	}
 }
 
@@ -91,25 +112,16 @@ func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media 
 	m := sdp.Media{Kind: s.kind, Proto: sdp.AVP, Addr: n.voices[to].addr, Direction: sdp.Inactive}
 	if to == flow.Secure {
 		m.Proto = sdp.SAVP
+		if n.web {
+			m.Proto = sdp.TLSSAVPF
+		}
 	}
 	if at := s.at[to]; !isOffer && n.pending != nil && at < len(n.pending.session.Media) {
 		offered := &n.pending.session.Media[at]
-		m.Proto = offered.Proto
+		m.Proto, m.MID = offered.Proto, offered.MID
 		if len(offered.Formats) > 0 {
 			m.Formats = []sdp.Format{{Name: offered.Formats[0].Name}}
 		}
 	}
 	return m
-}
-
-// cryptoLine is our key as an a=crypto line. The key exists already: connect
-// or the offer made it.
-func (n *negotiation) cryptoLine(s *stream, tag int, suite string) sdp.Crypto {
-	c := sdp.Crypto{Tag: tag, Suite: suite}
-	if id, ok := media.ParseSuite(suite); ok {
-		if key, err := s.key(id); err == nil {
-			c.Keys = []sdp.InlineKey{{KeySalt: key.KeySalt}}
-		}
-	}
-	return c
 }

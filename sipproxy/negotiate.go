@@ -26,6 +26,7 @@ type negotiation struct {
 	notify media.Notify
 	suites []media.Suite
 	phone  netip.Addr // where the phone's signalling comes from
+	web    bool       // it is a browser, or speaks as one
 
 	session *media.Session // nil until the first offer, and after close
 	closed  bool           // for good: what comes late opens no media
@@ -47,14 +48,14 @@ type stream struct {
 	kind    string
 	at      [2]int // its m-line by side; -1 if that side never saw it
 	addrs   media.StreamAddrs
-	open    bool                      // it has a place in the media session
-	ours    map[media.Suite]media.Key // what we encrypt with, kept across re-offers
-	wanted  bool                      // by the offer being handled
-	relayed bool                      // by its answer too
-	chosen  sdp.Crypto                // the phone's line of its own offer being handled
-	offered []media.Suite             // in our offer being handled, by tag
-	inUse   media.Suite               // what was agreed last; zero: nothing yet
-	secure  media.SecureParams        // the same in full
+	open    bool // it has a place in the media session
+	wanted  bool // by the offer being handled
+	relayed bool // by its answer too
+	sdes    sdes
+	link    *link              // the transport in use, if keys come by DTLS
+	next    *link              // the same in the offer being handled
+	proto   sdp.Proto          // the phone's, as agreed last; empty: nothing yet
+	secure  media.SecureParams // what was agreed last
 }
 
 // offer is one that waits for its answer, or was answered last.
@@ -68,7 +69,7 @@ type offer struct {
 
 func (p *Proxy) newNegotiation(c *call, phone *flow.Flow) *negotiation {
 	n := &negotiation{
-		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(),
+		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(), web: phone.Transport() == "WSS",
 		notify: func(e media.Event) { p.mediaEvent(c, e) },
 	}
 	n.voices[flow.Secure] = newVoice(p.publicAddr(phone).Addr())
@@ -92,8 +93,24 @@ func (p *Proxy) mediaEvent(c *call, e media.Event) {
 		if talking { // before, a phone may only listen; the ring timeout ends that
 			p.hangUp(c, "no media from the phone")
 		}
+	case media.Secured:
+		c.log.Debug("media keyed by DTLS", "call_id", c.callID, "peer", e.Remote.String())
+	case media.Failed:
+		p.mediaFailed(c, e.Cause)
 	case media.Latched:
 		c.log.Debug("media latched", "call_id", c.callID, "peer", e.Remote.String())
+	}
+}
+
+// mediaFailed ends a call whose phone does not come about on the media path.
+// Before it is answered, the one who rings may still give it up, or send
+// another description.
+func (p *Proxy) mediaFailed(c *call, cause string) {
+	c.mu.Lock()
+	talking := !c.answered.IsZero()
+	c.mu.Unlock()
+	if talking {
+		p.hangUp(c, cause)
 	}
 }
 
@@ -155,12 +172,12 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 	live := 0
 	for i := range in.Media {
 		s := n.streamAt(from, i, in.Media[i].Kind)
-		r := n.consider(from, s, &in.Media[i])
+		r := n.consider(from, in, i)
 		if s.relayed && n.alternative(from, in, i) {
 			s.relayed = false
 		}
 		if r == nil && s.relayed {
-			r = n.place(s, other(from))
+			r = n.place(s, other(from), in)
 		}
 		s.relayed = s.relayed && r == nil
 		if s.wanted = s.relayed; s.wanted {
@@ -190,10 +207,11 @@ func (n *negotiation) alternative(from flow.Side, in *sdp.Session, i int) bool {
 
 // consider decides whether one line of an offer is relayed. A line that the
 // offerer itself turned off is not, for no fault.
-func (n *negotiation) consider(from flow.Side, s *stream, m *sdp.Media) *refusal {
-	s.relayed, s.chosen = false, sdp.Crypto{}
+func (n *negotiation) consider(from flow.Side, in *sdp.Session, i int) *refusal {
+	s, m := n.lines[from][i], &in.Media[i]
+	s.relayed, s.next, s.sdes.chosen = false, nil, sdp.Crypto{}
 	switch {
-	case m.Port == 0:
+	case m.Port == 0 && !m.BundleOnly:
 		return nil
 	case m.Kind == "image":
 		return refuseMedia(304, "T.38 fax cannot be encrypted and is not relayed")
@@ -201,42 +219,33 @@ func (n *negotiation) consider(from flow.Side, s *stream, m *sdp.Media) *refusal
 		return refuseMedia(304, "media type %s is not relayed", m.Kind)
 	case !m.Proto.RTP():
 		return refuseMedia(302, "transport %s is not relayed", m.Proto)
-	case m.Proto.DTLS():
-		return refuseMedia(302, "DTLS-SRTP is not supported; offer SDES (RTP/SAVP with a=crypto)")
 	case from == flow.Plain && m.Proto.Secure():
 		return refuseMedia(302, "the plain side takes RTP/AVP, not %s", m.Proto)
 	case from == flow.Secure:
-		return n.choose(s, m)
+		return n.choose(s, in, i)
 	}
 	s.relayed = true
 	return nil
 }
 
-// choose picks the phone's crypto line that we like best (RFC 4568 section
-// 5.1.2). A phone that offers none is refused: there is no unencrypted call.
-func (n *negotiation) choose(s *stream, m *sdp.Media) *refusal {
-	if len(m.Crypto) == 0 {
-		return refuseMedia(302, "%s is offered without encryption; turn on SRTP (SDES) in the phone", m.Kind)
+// choose decides how a line of a phone's offer is keyed: as it was before, by
+// SDES, or by DTLS. A phone that offers neither is refused: there is no
+// unencrypted call.
+func (n *negotiation) choose(s *stream, in *sdp.Session, i int) *refusal {
+	m := &in.Media[i]
+	switch {
+	case len(m.Fingerprints) > 0 && (m.Proto.DTLS() || len(m.Crypto) == 0 || s.link != nil):
+		return n.chooseLink(s, in, i)
+	case m.Proto.DTLS():
+		return refuseMedia(302, "%s is offered with DTLS-SRTP, but without a=fingerprint", m.Kind)
+	case len(m.Crypto) > 0:
+		return n.chooseCrypto(s, m)
 	}
-	var why error
-	for _, suite := range n.suites {
-		for _, c := range m.Crypto {
-			if err := c.Usable(); err != nil {
-				why = err
-			} else if c.Suite == suite.String() {
-				s.chosen, s.relayed = c, true
-				return nil
-			}
-		}
-	}
-	if why != nil {
-		return refuseMedia(306, "no crypto line of %s can be used: %v", m.Kind, why)
-	}
-	return refuseMedia(306, "no crypto line of %s has a suite that is turned on here", m.Kind)
+	return refuseMedia(302, "%s is offered without encryption; turn on SRTP (SDES or DTLS) in the phone", m.Kind)
 }
 
 // place gives a relayed stream its line on the other side and its ports.
-func (n *negotiation) place(s *stream, side flow.Side) *refusal {
+func (n *negotiation) place(s *stream, side flow.Side, in *sdp.Session) *refusal {
 	if !s.open {
 		addrs, err := n.session.AddStream()
 		if err != nil {
@@ -247,6 +256,9 @@ func (n *negotiation) place(s *stream, side flow.Side) *refusal {
 	if s.at[side] < 0 {
 		s.at[side] = len(n.lines[side])
 		n.lines[side] = append(n.lines[side], s)
+	}
+	if side == flow.Secure {
+		return n.offerLink(s, in)
 	}
 	return nil
 }
@@ -273,7 +285,7 @@ func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
 		if !s.relayed {
 			continue
 		}
-		if r := n.connect(s, o, from, &in.Media[i]); r != nil {
+		if r := n.connect(s, o, from, in); r != nil {
 			s.relayed, why = false, r
 			continue
 		}
@@ -320,6 +332,9 @@ func (n *negotiation) rollback() {
 	o := n.pending
 	if o == nil || o.answered {
 		return
+	}
+	for _, s := range n.lines[flow.Secure] {
+		n.dropLinks(s)
 	}
 	for side := range n.lines {
 		for _, s := range n.lines[side][o.lines[side]:] {

@@ -182,6 +182,8 @@ func (p *parser) transport(m *pending, name, value string) error {
 		return p.rtcp(m, value)
 	case "crypto":
 		return p.crypto(m, value)
+	case "bundle-only":
+		m.BundleOnly = true
 	case "rtcp-mux":
 		m.RTCPMux = true
 	case "rtcp-rsize":

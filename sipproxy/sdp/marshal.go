@@ -142,6 +142,7 @@ func (w *writer) keying(ice ICE, fingerprints []Fingerprint, setup string) {
 // names writes what a stream and its sources are called.
 func (w *writer) names(m *Media) {
 	w.text("mid", m.MID)
+	w.flag("bundle-only", m.BundleOnly)
 	for _, e := range m.Extmap {
 		w.extmap(e)
 	}

@@ -28,6 +28,7 @@ type Media struct {
 	ICE          ICE
 
 	MID, MSID  string
+	BundleOnly bool // to be used in its bundle alone; in an offer its port is 0 (RFC 8843 section 6)
 	SSRCs      []SSRC
 	SSRCGroups []SSRCGroup
 	Extmap     []Extmap

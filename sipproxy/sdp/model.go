@@ -1,6 +1,9 @@
 package sdp
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Session is a description.
 type Session struct {
@@ -31,6 +34,14 @@ type Origin struct {
 type Group struct {
 	Semantics string
 	MIDs      []string
+}
+
+// Bundled tells whether two m-lines are in one group BUNDLE (RFC 8843).
+func (s *Session) Bundled(i, j int) bool {
+	a, b := s.Media[i].MID, s.Media[j].MID
+	return a != "" && b != "" && slices.ContainsFunc(s.Groups, func(g Group) bool {
+		return g.Semantics == "BUNDLE" && slices.Contains(g.MIDs, a) && slices.Contains(g.MIDs, b)
+	})
 }
 
 // ICE is what RFC 8839 says of one stream.

@@ -1,0 +1,217 @@
+package media
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/srtp/v3"
+	"github.com/pion/stun/v3"
+	"github.com/pion/transport/v5/packetio"
+)
+
+// browser is the far end of a secure leg that does DTLS-SRTP, and ICE if it is
+// told to: by pion's hands on one socket.
+type browser struct {
+	t    testing.TB
+	conn *net.UDPConn
+	to   netip.AddrPort
+	cert *certificate
+	ssrc uint32
+	seq  uint16
+
+	checks, shakes, media *packetio.Buffer // what came, by protocol
+	once                  sync.Once
+	open, seal            *srtp.Context
+	suite                 Suite
+}
+
+func newBrowser(t testing.TB, to netip.AddrPort) *browser {
+	t.Helper()
+	cert, err := newCertificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{t: t, conn: udp(t), to: to, cert: cert, ssrc: 0xb0000000 | uint32(to.Port()), seq: 500,
+		checks: packetio.NewBuffer(), shakes: packetio.NewBuffer(), media: packetio.NewBuffer()}
+	done := make(chan struct{})
+	go func() { // ends when the socket is closed
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			n, err := b.conn.Read(buf)
+			if err != nil {
+				return
+			}
+			to := map[protocol]*packetio.Buffer{protoSTUN: b.checks, protoDTLS: b.shakes, protoRTP: b.media}[demux(buf[:n])]
+			if to != nil {
+				_, _ = to.Write(buf[:n], nil)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		b.conn.Close()
+		<-done
+		b.shakes.Close()
+	})
+	return b
+}
+
+// ReadFrom and the rest make its DTLS a net.PacketConn.
+func (b *browser) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, _, err := b.shakes.Read(p, nil)
+	return n, net.UDPAddrFromAddrPort(b.to), err
+}
+
+func (b *browser) WriteTo(p []byte, _ net.Addr) (int, error) {
+	return b.conn.WriteToUDPAddrPort(p, b.to)
+}
+func (b *browser) Close() error                       { return nil }
+func (b *browser) LocalAddr() net.Addr                { return b.conn.LocalAddr() }
+func (b *browser) SetDeadline(t time.Time) error      { return b.shakes.SetReadDeadline(t) }
+func (b *browser) SetReadDeadline(t time.Time) error  { return b.shakes.SetReadDeadline(t) }
+func (b *browser) SetWriteDeadline(_ time.Time) error { return nil }
+
+// check makes a connectivity check.
+func (b *browser) check(to Credentials, attributes ...stun.Setter) *stun.Message {
+	b.t.Helper()
+	all := []stun.Setter{stun.BindingRequest, stun.TransactionID, stun.NewUsername(to.Ufrag + ":them"), prio(100)}
+	all = append(append(all, attributes...), stun.NewShortTermIntegrity(to.Pwd), stun.Fingerprint)
+	m, err := stun.Build(all...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return m
+}
+
+type prio uint32
+
+func (p prio) AddTo(m *stun.Message) error {
+	m.Add(stun.AttrPriority, binary.BigEndian.AppendUint32(nil, uint32(p)))
+	return nil
+}
+
+type flagged stun.AttrType
+
+func (f flagged) AddTo(m *stun.Message) error {
+	m.Add(stun.AttrType(f), nil)
+	return nil
+}
+
+const useCandidate = flagged(stun.AttrUseCandidate)
+
+// nominate checks the path with USE-CANDIDATE, and wants its answer.
+func (b *browser) nominate(to Credentials) {
+	b.t.Helper()
+	m := b.check(to, useCandidate)
+	write(b.t, b.conn, b.to, m.Raw)
+	answer := b.answer()
+	if answer == nil || answer.Type != bindingSuccess || answer.TransactionID != m.TransactionID {
+		b.t.Fatalf("the check was answered by %v", answer)
+	}
+	var seen stun.XORMappedAddress
+	if err := seen.GetFrom(answer); err != nil || seen.Port != int(at(b.conn).Port()) {
+		b.t.Fatalf("mapped address %s (%v), want port %d", seen, err, at(b.conn).Port())
+	}
+	if err := stun.NewShortTermIntegrity(to.Pwd).Check(answer); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := stun.Fingerprint.Check(answer); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// answer is the next STUN message, or nil.
+func (b *browser) answer() *stun.Message {
+	buf := make([]byte, 2048)
+	_ = b.checks.SetReadDeadline(time.Now().Add(time.Second))
+	n, _, err := b.checks.Read(buf, nil)
+	if err != nil {
+		return nil
+	}
+	m := &stun.Message{Raw: buf[:n]}
+	if err := m.Decode(); err != nil {
+		b.t.Fatal(err)
+	}
+	return m
+}
+
+// handshake does DTLS-SRTP in a role, and wants a certificate.
+func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
+	var profiles []dtls.SRTPProtectionProfile
+	for _, s := range suites {
+		profiles = append(profiles, dtls.SRTPProtectionProfile(s.info().profile))
+	}
+	var conn *dtls.Conn
+	var err error
+	to := net.UDPAddrFromAddrPort(b.to)
+	if role == Active {
+		conn, err = dtls.ClientWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...))
+	} else {
+		conn, err = dtls.ServerWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true),
+			dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert))
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	state, _ := conn.ConnectionState()
+	if got := fingerprint(want.Hash, state.PeerCertificates[0]); got != want {
+		b.t.Errorf("the edge's certificate is %v, its description said %v", got, want)
+	}
+	profile, _ := conn.SelectedSRTPProtectionProfile()
+	b.suite, _ = suiteOf(uint16(profile))
+	config := srtp.Config{Profile: srtp.ProtectionProfile(profile)}
+	if err := config.ExtractSessionKeysFromDTLS(&state, role == Active); err != nil {
+		return err
+	}
+	if b.seal, err = srtp.CreateContext(config.Keys.LocalMasterKey, config.Keys.LocalMasterSalt, config.Profile); err != nil {
+		return err
+	}
+	b.open, err = srtp.CreateContext(config.Keys.RemoteMasterKey, config.Keys.RemoteMasterSalt, config.Profile)
+	return err
+}
+
+// says sends a payload as SRTP.
+func (b *browser) says(payloadType byte, payload string) {
+	b.t.Helper()
+	b.seq++
+	p := rtpPacket(b.ssrc+uint32(payloadType), b.seq, payload)
+	p[1] = payloadType
+	out, err := b.seal.EncryptRTP(nil, p, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	write(b.t, b.conn, b.to, out)
+}
+
+// hears wants a payload as SRTP.
+func (b *browser) hears(payload string) {
+	b.t.Helper()
+	buf := make([]byte, 2048)
+	_ = b.media.SetReadDeadline(time.Now().Add(2 * time.Second))
+	n, _, err := b.media.Read(buf, nil)
+	if err != nil {
+		b.t.Fatalf("the browser got nothing, want %q", payload)
+	}
+	out, err := b.open.DecryptRTP(nil, buf[:n], nil)
+	if err != nil || string(out[12:]) != payload {
+		b.t.Fatalf("the browser got %q (%v), want %q", out, err, payload)
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}

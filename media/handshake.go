@@ -1,0 +1,413 @@
+package media
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/pion/dtls/v3/pkg/protocol/alert"
+	"github.com/pion/transport/v5/packetio"
+)
+
+// This file is the worker's part of DTLS: which handshake a datagram is for,
+// and whose keys come out of it.
+
+const (
+	// maxHandshakes bounds those that run at a time on one worker.
+	maxHandshakes = 512
+	// maxStrangers bounds those of unknown hosts among them, and maxSameHost
+	// those of one host that a phone without ICE is expected at.
+	maxStrangers = 16
+	maxSameHost  = 8
+)
+
+// doorman keeps a worker's handshakes.
+type doorman struct {
+	running  sync.WaitGroup // of their goroutines
+	open     map[*association]struct{}
+	nameless map[doorKey]*association // without ICE, by where they come from
+	waiting  []*transport             // without ICE, or not known to have it, which the phone may begin with
+}
+
+// doorKey is what a datagram without ICE is found by.
+type doorKey struct {
+	from netip.AddrPort
+	kind uint8
+}
+
+func newDoorman() doorman {
+	return doorman{open: make(map[*association]struct{}), nameless: make(map[doorKey]*association)}
+}
+
+// fromDTLS takes a datagram of the secure side that may belong to a handshake.
+// It reaches one of a transport whose check came from there, or one that its
+// source began.
+func (w *worker) fromDTLS(s *secureSocket, from netip.AddrPort, p []byte) {
+	a := w.expected(s, from, p)
+	if a == nil {
+		a = w.nameless(s, from, p)
+	}
+	if a == nil || !a.admissible(p) || !a.feed(p) {
+		w.drop(nil, DropDTLS)
+	}
+}
+
+// expected finds the handshake of a transport with ICE. A ClientHello that
+// comes before the description that says who begins starts one as well: its
+// keys wait until then.
+func (w *worker) expected(s *secureSocket, from netip.AddrPort, p []byte) *association {
+	var best *transport
+	var heard int64
+	for _, t := range w.table.byPath[from] {
+		if path := t.path(from, s); path != nil && (best == nil || path.checked > heard) {
+			best, heard = t, path.checked
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	part := &best.parts[kindRTP]
+	if part.dtls == nil && (!best.said || best.params.Role == Passive && !part.prot.ready()) && isClientHello(p) {
+		part.dtls = w.begin(&association{transport: best, role: Passive, cert: best.cert, suites: best.params.Suites, from: from, sock: s})
+	}
+	return part.dtls
+}
+
+// nameless finds the handshake of a phone without ICE by its source, or lets
+// it begin one. Whose it is, its certificate will say.
+func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *association {
+	key := doorKey{from, s.kind}
+	if a := w.dtls.nameless[key]; a != nil {
+		return a
+	}
+	if len(w.dtls.waiting) == 0 || !isClientHello(p) {
+		return nil
+	}
+	host, near := w.waitsFor(from.Addr(), s.kind)
+	if !w.makeRoom(from.Addr(), near) {
+		return nil
+	}
+	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s})
+	if a != nil {
+		w.dtls.nameless[key] = a
+	}
+	return a
+}
+
+// waitsFor finds a transport that a handshake from a host may be for, and
+// tells whether one is expected there.
+func (w *worker) waitsFor(host netip.Addr, kind uint8) (*transport, bool) {
+	for _, t := range w.dtls.waiting {
+		if t.uses(kind) && t.parts[kindRTP].hint.Addr() == host {
+			return t, true
+		}
+	}
+	return w.dtls.waiting[len(w.dtls.waiting)-1], false
+}
+
+// makeRoom bounds the handshakes that anybody can begin. Those of unknown
+// hosts take each other's place, the oldest first.
+func (w *worker) makeRoom(host netip.Addr, near bool) bool {
+	count, limit := 0, maxStrangers
+	if near {
+		limit = maxSameHost
+	}
+	var oldest *association
+	for _, a := range w.dtls.nameless {
+		_, known := w.waitsFor(a.from.Addr(), a.kind)
+		if near != known || near && a.from.Addr() != host || a.done != nil {
+			continue
+		}
+		count++
+		if oldest == nil || a.began < oldest.began {
+			oldest = a
+		}
+	}
+	if count < limit {
+		return true
+	}
+	if oldest == nil {
+		return false
+	}
+	w.end(oldest)
+	return true
+}
+
+// begin starts a handshake, unless too many run.
+func (w *worker) begin(a *association) *association {
+	if len(w.dtls.open) >= maxHandshakes || w.control.ended {
+		return nil
+	}
+	a.worker, a.began, a.in = w, w.now, packetio.NewBuffer()
+	a.in.SetLimitCount(datagrams)
+	w.dtls.open[a] = struct{}{}
+	w.dtls.running.Add(1)
+	go a.run() // see association
+	return a
+}
+
+// end forgets a handshake.
+func (w *worker) end(a *association) {
+	a.stop()
+	delete(w.dtls.open, a)
+	if w.dtls.nameless[doorKey{a.from, a.kind}] == a {
+		delete(w.dtls.nameless, doorKey{a.from, a.kind})
+	}
+}
+
+// giveUp ends a part's handshake, if it has one.
+func (w *worker) giveUp(p *part) {
+	if p.dtls != nil {
+		w.end(p.dtls)
+		p.dtls = nil
+	}
+}
+
+// sendDTLS sends what a handshake has to say.
+func (w *worker) sendDTLS(a *association, p []byte) {
+	if _, ok := w.dtls.open[a]; !ok {
+		return
+	}
+	to := peer{}
+	switch {
+	case a.transport != nil && a.transport.params.ICE || a.transport != nil && !a.transport.said:
+		if path := a.transport.best(); path != nil {
+			to.reach(path.addr, path.sock)
+		}
+	default:
+		to.reach(a.from, a.sock)
+	}
+	if to.sock == nil || !to.sock.send(p, &to.to) {
+		w.drop(nil, DropSend)
+	}
+}
+
+// start is Transport.Start.
+func (w *worker) start(t *transport, p TransportParams) {
+	if _, ok := w.table.transports[t]; !ok {
+		return
+	}
+	again := t.said && slices.Equal(t.params.Fingerprints, p.Fingerprints) && t.params.Role == p.Role && t.params.RTCPMux == p.RTCPMux
+	if !again {
+		t.cause, t.told, t.began = "", 0, w.now
+		if t.said { // the phone has another certificate: its keys will be others
+			w.giveUp(&t.parts[kindRTP])
+			w.giveUp(&t.parts[kindRTCP])
+		}
+	}
+	t.said, t.params = true, p
+	t.parts[kindRTP].hint, t.parts[kindRTCP].hint = p.Hint, p.RTCPHint
+	w.bind(t)
+	if again {
+		return
+	}
+	if a := t.parts[kindRTP].dtls; a != nil { // begun by the phone, before
+		if p.Role == Active {
+			w.giveUp(&t.parts[kindRTP])
+		} else if a.done != nil {
+			w.settle(a)
+		}
+	}
+	w.wait(t)
+	w.greet(t)
+	for _, a := range w.dtls.nameless {
+		if a.done != nil {
+			w.settle(a)
+		}
+	}
+}
+
+// wait says whether a transport is one that a phone without ICE may begin a
+// handshake with.
+func (w *worker) wait(t *transport) {
+	w.dtls.waiting = slices.DeleteFunc(w.dtls.waiting, func(o *transport) bool { return o == t })
+	if _, ok := w.table.transports[t]; !ok {
+		return
+	}
+	if !t.said || !t.params.ICE && t.params.Role == Passive && !t.complete() {
+		w.dtls.waiting = append(w.dtls.waiting, t)
+	}
+}
+
+// greet begins the handshakes that are ours to begin.
+func (w *worker) greet(t *transport) {
+	if !t.said || t.params.Role != Active {
+		return
+	}
+	for kind := range t.parts {
+		part := &t.parts[kind]
+		if !t.uses(uint8(kind)) || part.dtls != nil || part.peer != nil && names(t.params.Fingerprints, part.peer) {
+			continue
+		}
+		a := &association{transport: t, kind: uint8(kind), role: Active, cert: t.cert, suites: t.params.Suites}
+		if t.params.ICE {
+			if t.best() == nil {
+				continue
+			}
+		} else {
+			a.from, a.sock = part.hint, w.socketFor(part.hint.Addr(), uint8(kind))
+			if a.sock == nil {
+				continue
+			}
+		}
+		if part.dtls = w.begin(a); part.dtls != nil && !t.params.ICE {
+			w.dtls.nameless[doorKey{a.from, a.kind}] = a
+		}
+	}
+}
+
+// shook takes the end of a handshake.
+func (w *worker) shook(a *association, s *secret, err error) {
+	if _, ok := w.dtls.open[a]; !ok {
+		return
+	}
+	if err != nil {
+		if t := a.transport; t != nil {
+			t.cause = a.complaint(err)
+			if t.parts[a.kind].dtls == a {
+				t.parts[a.kind].dtls = nil // the phone may begin again
+			}
+		}
+		w.end(a)
+		return
+	}
+	a.done = s
+	w.settle(a)
+}
+
+// complaint says why a handshake failed, for the log.
+func (a *association) complaint(err error) string {
+	if said := a.alert.Load(); said != 0 {
+		return fmt.Sprintf("DTLS: the phone seems to have refused it (%s)", alert.Description(said))
+	}
+	return fmt.Sprintf("DTLS: %v", err)
+}
+
+// settle gives the keys of a handshake that is done to the transport that
+// named its certificate. Before one has, they wait.
+func (w *worker) settle(a *association) {
+	t := a.transport
+	if t == nil {
+		if t = w.claims(a); t == nil {
+			return
+		}
+		w.giveUp(&t.parts[a.kind])
+		a.transport, t.parts[a.kind].dtls = t, a
+	}
+	if !t.said {
+		return
+	}
+	if !names(t.params.Fingerprints, a.done.peer) {
+		t.cause = "DTLS: the phone's certificate is not the one that its description names"
+		w.giveUp(&t.parts[a.kind])
+		w.fail(t)
+		return
+	}
+	if err := w.key(t, a); err != nil {
+		t.cause = fmt.Sprintf("DTLS: %v", err)
+		w.giveUp(&t.parts[a.kind])
+	}
+}
+
+// claims finds whose handshake one without ICE is: of the transports that wait
+// for such a certificate, the one that expects it from just there, or from that
+// host, or the one that has waited longest.
+func (w *worker) claims(a *association) (best *transport) {
+	rank := 0
+	for _, t := range w.dtls.waiting {
+		if !t.said || !t.uses(a.kind) || t.parts[a.kind].prot.ready() || !names(t.params.Fingerprints, a.done.peer) {
+			continue
+		}
+		r := 1
+		switch hint := t.parts[a.kind].hint; {
+		case hint == a.from:
+			r = 3
+		case hint.Addr() == a.from.Addr():
+			r = 2
+		}
+		if r > rank {
+			best, rank = t, r
+		}
+	}
+	if best == nil { // somebody is just there with another certificate
+		for _, t := range w.dtls.waiting {
+			if t.said && t.uses(a.kind) && t.parts[a.kind].hint == a.from {
+				t.cause = "DTLS: the phone's certificate is not the one that its description names"
+				w.fail(t)
+			}
+		}
+	}
+	return best
+}
+
+// key puts the keys of a handshake in force.
+func (w *worker) key(t *transport, a *association) error {
+	part := &t.parts[a.kind]
+	rx, err := newOpener(a.done.rx)
+	if err != nil {
+		return err
+	}
+	tx, err := newSealer(a.done.tx)
+	if err != nil {
+		return err
+	}
+	if !part.prot.tx.has(tx.key) {
+		return ErrTooManyKeys
+	}
+	part.prot.rx.set(rx, w.now)
+	part.prot.tx.set(tx)
+	part.peer = a.done.peer
+	t.cause, t.told = "", 0
+	if !t.params.ICE {
+		w.reached(t, a)
+	}
+	w.wait(t)
+	for _, st := range t.streams {
+		w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: a.from})
+	}
+	return nil
+}
+
+// reached latches the streams of a transport without ICE to where their
+// handshake came from. From there on they follow what verifies, as all do.
+func (w *worker) reached(t *transport, a *association) {
+	t.parts[a.kind].from = a.from
+	for _, st := range t.streams {
+		w.reachedStream(st, t, a.kind)
+	}
+}
+
+func (w *worker) reachedStream(st *stream, t *transport, kind uint8) {
+	from := t.parts[kind].from
+	if !from.IsValid() {
+		return
+	}
+	st.peers[kind].latched = from
+	st.peers[kind].reach(from, w.socketFor(from.Addr(), kind))
+	insert(w.table.byAddr, from, st)
+}
+
+// spoken ends a handshake whose keys were heard: the phone has them too, and
+// has nothing to repeat.
+func (w *worker) spoken(st *stream, kind uint8) {
+	if t := st.transport; t != nil {
+		if !t.uses(kind) {
+			kind = kindRTP
+		}
+		if p := &t.parts[kind]; p.dtls != nil && p.dtls.done != nil {
+			w.giveUp(p)
+		}
+	}
+}
+
+// complete tells whether all parts that are used have keys under the
+// certificate named last.
+func (t *transport) complete() bool {
+	for kind := range t.parts {
+		if t.uses(uint8(kind)) && (t.parts[kind].peer == nil || !names(t.params.Fingerprints, t.parts[kind].peer)) {
+			return false
+		}
+	}
+	return true
+}

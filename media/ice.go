@@ -1,0 +1,233 @@
+package media
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// maxPaths bounds the addresses of one transport that valid checks came
+	// from. A phone has a few networks, each with a few candidates.
+	maxPaths = 16
+	// steady is for how long a nomination stands against one of lower
+	// priority: phones that nominate aggressively (RFC 5245 section 8.1.1.2)
+	// nominate all their paths, and mean the best.
+	steady = 2 * time.Second
+	// consent is for how long media is sent to a phone that checks no more
+	// (RFC 7675 section 5.1).
+	consent = 30 * time.Second
+)
+
+// path is where valid checks of a transport came from: the source, and our
+// socket.
+type path struct {
+	addr      netip.AddrPort
+	sock      *secureSocket
+	priority  uint32 // as the phone computed it (RFC 8445 section 7.1.1)
+	checked   int64  // when the last valid check came
+	nominated int64  // when the last one with USE-CANDIDATE came; 0: never
+}
+
+// newCredentials makes ours. The first two characters of the user fragment
+// are the worker's, so that a TCP connection's first check says whose it is.
+func newCredentials(worker int) Credentials {
+	var b [2 + 6 + 18]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	text := base64.RawStdEncoding.EncodeToString
+	return Credentials{Ufrag: workerTag(worker) + text(b[2:8]), Pwd: text(b[8:])}
+}
+
+// workerTag is a worker's number as two characters that a user fragment may
+// have (RFC 8839 section 5.4).
+func workerTag(n int) string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	return string([]byte{digits[n>>6&63], digits[n&63]})
+}
+
+// admit takes a transport in.
+func (w *worker) admit(t *transport) error {
+	if w.control.ended {
+		return ErrClosed
+	}
+	w.table.transports[t] = struct{}{}
+	w.table.agents[t.creds[0].Ufrag] = agent{t, t.creds[0]}
+	w.wait(t)
+	return nil
+}
+
+// dismiss lets a transport go. It may be called again.
+func (w *worker) dismiss(t *transport) {
+	for kind := range t.parts {
+		w.giveUp(&t.parts[kind])
+	}
+	for _, c := range t.creds {
+		delete(w.table.agents, c.Ufrag)
+	}
+	for len(t.paths) > 0 {
+		w.leave(t, t.paths[0])
+	}
+	delete(w.table.transports, t)
+	w.wait(t)
+}
+
+// restart gives a transport new credentials. Of those before, the ones that
+// the path in use was nominated under still count.
+func (w *worker) restart(t *transport) Credentials {
+	fresh := newCredentials(w.index)
+	if _, ok := w.table.transports[t]; !ok {
+		return fresh
+	}
+	if len(t.creds) > 1 {
+		delete(w.table.agents, t.creds[1].Ufrag)
+		t.creds = t.creds[:1]
+	}
+	t.creds = append(t.creds, fresh)
+	w.table.agents[fresh.Ufrag] = agent{t, fresh}
+	return fresh
+}
+
+// checked takes a check that is the phone's: its source can be sent to.
+func (w *worker) checked(a agent, s *secureSocket, from netip.AddrPort, priority uint32, nominates bool) {
+	t := a.transport
+	p := t.path(from, s)
+	if p == nil {
+		if p = w.discover(t, from, s); p == nil {
+			return
+		}
+	}
+	p.checked, p.priority = w.now, priority
+	if !nominates {
+		return
+	}
+	p.nominated = w.now
+	newest := a.creds == t.creds[len(t.creds)-1]
+	if t.chosen != p && (newest && len(t.creds) > 1 || t.prefers(p, w.now)) {
+		w.choose(t, p)
+	}
+	if newest {
+		w.retireCredentials(t)
+	}
+}
+
+// prefers tells whether a path that was just nominated replaces the chosen one.
+func (t *transport) prefers(p *path, now int64) bool {
+	return t.chosen == nil || p.priority >= t.chosen.priority || now-t.chosen.nominated >= int64(steady)
+}
+
+// discover adds a path. If there are too many, the one whose last check is
+// oldest goes.
+func (w *worker) discover(t *transport, from netip.AddrPort, s *secureSocket) *path {
+	if len(t.paths) >= maxPaths {
+		oldest := t.oldest()
+		if oldest == nil {
+			return nil
+		}
+		w.leave(t, oldest)
+	}
+	p := &path{addr: from, sock: s}
+	t.paths = append(t.paths, p)
+	for _, st := range t.streams {
+		insert(w.table.byAddr, from, st)
+	}
+	insert(w.table.byPath, from, t)
+	return p
+}
+
+func (t *transport) oldest() (oldest *path) {
+	for _, p := range t.paths {
+		if p != t.chosen && (oldest == nil || p.checked < oldest.checked) {
+			oldest = p
+		}
+	}
+	return oldest
+}
+
+// leave forgets a path.
+func (w *worker) leave(t *transport, p *path) {
+	t.paths = slices.DeleteFunc(t.paths, func(o *path) bool { return o == p })
+	if t.chosen == p {
+		t.chosen = nil
+		w.point(t, nil)
+	}
+	if t.hasPath(p.addr) {
+		return
+	}
+	remove(w.table.byPath, p.addr, t)
+	for _, st := range t.streams {
+		if !st.comesFrom(p.addr) {
+			remove(w.table.byAddr, p.addr, st)
+		}
+	}
+}
+
+// choose sends to a path from now on.
+func (w *worker) choose(t *transport, p *path) {
+	t.chosen = p
+	w.point(t, p)
+	w.greet(t)
+}
+
+// point gives the streams of a transport their destination; nil: none.
+func (w *worker) point(t *transport, p *path) {
+	for _, st := range t.streams {
+		w.pointStream(st, p)
+	}
+}
+
+func (w *worker) pointStream(st *stream, p *path) {
+	peer := &st.peers[kindRTP]
+	if p == nil {
+		peer.reach(netip.AddrPort{}, nil)
+		return
+	}
+	peer.latched = p.addr
+	peer.reach(p.addr, p.sock)
+	w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: p.addr})
+}
+
+// retireCredentials forgets all but the newest.
+func (w *worker) retireCredentials(t *transport) {
+	for _, c := range t.creds[:len(t.creds)-1] {
+		delete(w.table.agents, c.Ufrag)
+	}
+	t.creds = t.creds[len(t.creds)-1:]
+}
+
+func (t *transport) path(from netip.AddrPort, s *secureSocket) *path {
+	for _, p := range t.paths {
+		if p.addr == from && p.sock == s {
+			return p
+		}
+	}
+	return nil
+}
+
+func (t *transport) hasPath(from netip.AddrPort) bool {
+	return slices.ContainsFunc(t.paths, func(p *path) bool { return p.addr == from })
+}
+
+// best is where to send DTLS: the chosen path, else the one checked last.
+func (t *transport) best() *path {
+	if t.chosen != nil {
+		return t.chosen
+	}
+	var best *path
+	for _, p := range t.paths {
+		if best == nil || p.checked > best.checked {
+			best = p
+		}
+	}
+	return best
+}
+
+// consents tells whether the phone still wants what we send.
+func (t *transport) consents(now int64) bool {
+	last := t.began
+	for _, p := range t.paths {
+		last = max(last, p.checked)
+	}
+	return now-last < int64(consent)
+}

@@ -1,0 +1,118 @@
+package media
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/pion/stun/v3"
+)
+
+// agent is a transport under one of its user fragments.
+type agent struct {
+	transport *transport
+	creds     Credentials
+}
+
+var (
+	bindingRequest = stun.NewType(stun.MethodBinding, stun.ClassRequest)
+	bindingSuccess = stun.NewType(stun.MethodBinding, stun.ClassSuccessResponse)
+	bindingError   = stun.NewType(stun.MethodBinding, stun.ClassErrorResponse)
+)
+
+// fromSTUN takes a connectivity check (RFC 8445 section 7.3). What has no
+// valid MESSAGE-INTEGRITY under a password of ours gets no answer, and changes
+// nothing. p is the packet's slot; the answer takes its place.
+func (w *worker) fromSTUN(s *secureSocket, from netip.AddrPort, p []byte) {
+	m := &w.scratch.request
+	m.Raw = append(m.Raw[:0], p...)
+	a, ok := w.authentic(m)
+	if !ok || s.kind != kindRTP { // ICE is for rtcp-mux alone
+		w.drop(nil, DropSTUN)
+		return
+	}
+	switch {
+	case m.Contains(stun.AttrICEControlled):
+		// We are lite, so the phone controls (RFC 8445 section 6.1.1).
+		w.reply(s, from, p, a, bindingError, stun.CodeRoleConflict)
+	case !understood(m):
+		w.reply(s, from, p, a, bindingError, stun.CodeUnknownAttribute, unknown(m))
+	default:
+		w.reply(s, from, p, a, bindingSuccess, &stun.XORMappedAddress{IP: from.Addr().AsSlice(), Port: int(from.Port())})
+		w.checked(a, s, from, priority(m), m.Contains(stun.AttrUseCandidate))
+	}
+}
+
+// authentic reads a binding request, and finds the agent that it is for. What
+// stands behind its MESSAGE-INTEGRITY is not authenticated, and is cut off
+// (RFC 8489 section 14.5).
+func (w *worker) authentic(m *stun.Message) (agent, bool) {
+	if m.Decode() != nil || m.Type != bindingRequest {
+		return agent{}, false
+	}
+	if m.Contains(stun.AttrFingerprint) && stun.Fingerprint.Check(m) != nil {
+		return agent{}, false
+	}
+	name, err := m.Get(stun.AttrUsername)
+	if err != nil {
+		return agent{}, false
+	}
+	ours, _, ok := bytes.Cut(name, []byte{':'}) // ours first (RFC 8445 section 7.2.2)
+	if !ok {
+		return agent{}, false
+	}
+	a, ok := w.table.agents[string(ours)]
+	if !ok || stun.NewShortTermIntegrity(a.creds.Pwd).Check(m) != nil {
+		return agent{}, false
+	}
+	for i, attr := range m.Attributes {
+		if attr.Type == stun.AttrMessageIntegrity {
+			m.Attributes = m.Attributes[:i]
+			break
+		}
+	}
+	return a, m.Contains(stun.AttrUsername)
+}
+
+// understood tells whether all attributes are known that must be.
+func understood(m *stun.Message) bool { return len(unknown(m)) == 0 }
+
+func unknown(m *stun.Message) (list stun.UnknownAttributes) {
+	for _, attr := range m.Attributes {
+		switch attr.Type {
+		case stun.AttrUsername, stun.AttrPriority, stun.AttrUseCandidate:
+		default:
+			if attr.Type.Required() {
+				list = append(list, attr.Type)
+			}
+		}
+	}
+	return list
+}
+
+func priority(m *stun.Message) uint32 {
+	b, err := m.Get(stun.AttrPriority)
+	if err != nil || len(b) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
+
+// reply answers the check in p, from where it came to (RFC 8489 section 6.3.1).
+func (w *worker) reply(s *secureSocket, to netip.AddrPort, p []byte, a agent, kind stun.MessageType, attributes ...stun.Setter) {
+	m := &w.scratch.answer
+	m.Reset()
+	m.Type, m.TransactionID = kind, w.scratch.request.TransactionID
+	m.WriteHeader()
+	for _, each := range append(attributes, stun.NewShortTermIntegrity(a.creds.Pwd), stun.Fingerprint) {
+		if each.AddTo(m) != nil {
+			w.drop(nil, DropSTUN)
+			return
+		}
+	}
+	var peer peer
+	peer.reach(to, s)
+	if !s.queue(append(p[:0], m.Raw...), &peer.to) {
+		w.drop(nil, DropSend)
+	}
+}
