@@ -39,7 +39,7 @@ func (c *conn) end(error) { c.close() }
 func (c *conn) run() {
 	if err := c.shake(); err != nil {
 		c.l.event("handshake_failed")
-		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", err)
+		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "error", err)
 		c.close()
 		c.l.forget(c)
 		return
