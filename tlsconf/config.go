@@ -1,7 +1,6 @@
 package tlsconf
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,12 +16,12 @@ type Config struct {
 	Names    []string     // DNS names the certificate must carry
 	IPs      []netip.Addr // addresses the certificate must carry
 
-	MinVersion string // "1.2" or "1.3"
+	Profile Profile // how old a phone may be; empty: Compatible
 }
 
 // Defaults returns a Config that makes a self-signed certificate.
 func Defaults() Config {
-	return Config{StateDir: "/var/lib/sallyport", MinVersion: "1.2"}
+	return Config{StateDir: "/var/lib/sallyport", Profile: Compatible}
 }
 
 // Validate reports every fault that can be seen without opening a file.
@@ -36,7 +35,7 @@ func (c Config) Validate() error {
 	case c.Cert == "" && c.StateDir == "":
 		faults = append(faults, errors.New("edge.state_dir: is empty; name a folder to keep the self-signed certificate in"))
 	}
-	if _, err := minVersion(c.MinVersion); err != nil {
+	if err := c.Profile.validate(); err != nil {
 		faults = append(faults, err)
 	}
 	if c.selfSigned() && len(c.Names) == 0 && len(c.IPs) == 0 {
@@ -51,16 +50,6 @@ func (c Config) Validate() error {
 }
 
 func (c Config) selfSigned() bool { return c.Cert == "" && c.Key == "" }
-
-func minVersion(s string) (uint16, error) {
-	switch s {
-	case "", "1.2":
-		return tls.VersionTLS12, nil
-	case "1.3":
-		return tls.VersionTLS13, nil
-	}
-	return 0, fmt.Errorf("tls.min_version: %q is not offered; give \"1.2\" or \"1.3\"", s)
-}
 
 // plainName reports whether s is a host name of letters, digits, hyphens and
 // dots, as RFC 1123 has them: what every TLS library agrees to match.

@@ -7,8 +7,8 @@
 // CA file needs nothing else. It carries name constraints, so that whoever
 // steals its key can't use that trust to pose as any other name.
 //
-// What it refuses: TLS below 1.2; cipher suites without forward secrecy or
-// without an AEAD; half a pair; a key that other users of the machine can read or
+// What it refuses: TLS below 1.2, and cipher suites without forward secrecy or
+// without an AEAD, unless the profile legacy asks for them; half a pair; a key that other users of the machine can read or
 // change; a key that does not belong to its certificate; a certificate that has
 // expired, is not valid yet, or may not be used by a server.
 //

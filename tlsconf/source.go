@@ -9,7 +9,7 @@ import (
 
 // Source is the certificate in force. It is safe for concurrent use.
 type Source struct {
-	min     uint16
+	profile Profile
 	current atomic.Pointer[pair]
 }
 
@@ -30,11 +30,8 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	min, err := minVersion(cfg.MinVersion)
-	if err != nil {
-		return nil, err
-	}
 	var p *pair
+	var err error
 	if cfg.selfSigned() {
 		p, err = ensureSelfSigned(cfg, log, now)
 	} else {
@@ -44,9 +41,12 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 		return nil, err
 	}
 	p.desc.Warnings = warnings(cfg, p.cert.Leaf, now)
-	s := &Source{min: min}
+	s := &Source{profile: cfg.Profile}
 	s.current.Store(p)
 	log.Info("certificate in force", "certificate", p.desc)
+	if w := cfg.Profile.warning(); w != "" {
+		log.Warn(w)
+	}
 	for _, w := range p.desc.Warnings {
 		log.Warn("certificate needs attention", "reason", w)
 	}
@@ -57,18 +57,9 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 // one, which the caller owns; all follow the Source's certificate.
 func (s *Source) ServerConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion: s.min,
-		MaxVersion: tls.VersionTLS13,
-		// Below 1.3 only forward secrecy with an AEAD (RFC 9325 section 4.2).
-		// The suites of 1.3 are all of that kind and are not configurable.
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
+		MinVersion:   s.profile.minVersion(),
+		MaxVersion:   tls.VersionTLS13,
+		CipherSuites: s.profile.suites(),
 		// NextProtos stays empty on purpose: phones offer no protocol, "sip" or
 		// "sip/2", and a list of ours would turn the others away (RFC 7301
 		// section 3.2). The SIP reader refuses whatever is not SIP.

@@ -206,15 +206,6 @@ func handshake(t *testing.T, server, client *tls.Config) error {
 	return err
 }
 
-func TestMinVersion13(t *testing.T) {
-	cfg := config(t)
-	cfg.MinVersion = "1.3"
-	s, _ := mustSource(t, cfg, time.Now())
-	if err := handshake(t, s.ServerConfig(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Fatal("TLS 1.2 was accepted")
-	}
-}
-
 // A thief of the self-signed key must gain no trust beyond the edge's names.
 func TestSelfSignedSignsForNoOtherName(t *testing.T) {
 	cfg := config(t)
@@ -299,7 +290,7 @@ func TestNamedFiles(t *testing.T) {
 	client, clientKey := pairOf(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
 	stranger, strangerKey := pairOf(t, func(c *x509.Certificate) { c.DNSNames = []string{"www.example.org"} })
 	ending, endingKey := pairOf(t, func(c *x509.Certificate) { c.NotAfter = start.AddDate(0, 0, 5) })
-	short, shortKey := shortRSA(t)
+	short, shortKey := rsaPair(t, 1024)
 	open := func(mode os.FileMode) string {
 		_, k := pairOf(t, nil)
 		if err := os.Chmod(k, mode); err != nil {
@@ -381,14 +372,15 @@ func writeCopy(t *testing.T, of string) string {
 	return path
 }
 
-// shortRSA is a pair whose key is too short to trust.
-func shortRSA(t *testing.T) (crt, key string) {
+// rsaPair is one with an RSA key; one of 1024 bits is too short to trust.
+func rsaPair(t *testing.T, bits int) (crt, key string) {
 	t.Helper()
-	k, err := rsa.GenerateKey(rand.Reader, 1024)
+	k, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: start.AddDate(0, -1, 0), NotAfter: start.AddDate(0, 3, 0)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"pbx.example.com"},
+		NotBefore: start.AddDate(0, -1, 0), NotAfter: start.AddDate(0, 3, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
 	if err != nil {
 		t.Fatal(err)
@@ -398,8 +390,8 @@ func shortRSA(t *testing.T) (crt, key string) {
 }
 
 func TestValidateReportsAllFaults(t *testing.T) {
-	err := Config{MinVersion: "1.1", Names: []string{"not a name", "-x.example"}}.Validate()
-	for _, want := range []string{"edge.state_dir: ", "tls.min_version: ", `edge.domain: "not a name"`, `edge.domain: "-x.example"`} {
+	err := Config{Profile: "old", Names: []string{"not a name", "-x.example"}}.Validate()
+	for _, want := range []string{"edge.state_dir: ", "tls.profile: ", `edge.domain: "not a name"`, `edge.domain: "-x.example"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("faults %v do not name %q", err, want)
 		}

@@ -48,7 +48,7 @@ func (p plan) summary(w io.Writer, cert tlsconf.Description) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	row("phones", "SIP over TLS %s or later on %s", p.tls.MinVersion, list(p.listen))
+	row("phones", "SIP over %s on %s", p.tls.Profile, list(p.listen))
 	if len(p.web) > 0 {
 		row("browsers", "SIP over WSS on %s, from pages of %s", list(p.web), strings.Join(p.origins, ", "))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
 )
 
 // loopback is where admin listens unless told otherwise.
@@ -49,9 +50,9 @@ type pbxConfig struct {
 }
 
 type tlsConfig struct {
-	Cert       string `toml:"cert"`
-	Key        string `toml:"key"`
-	MinVersion string `toml:"min_version"`
+	Cert    string `toml:"cert"`
+	Key     string `toml:"key"`
+	Profile string `toml:"profile"`
 }
 
 type sipConfig struct {
@@ -108,7 +109,7 @@ func defaults() Config {
 	p := policy.Defaults()
 	return Config{
 		Edge:  edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
-		TLS:   tlsConfig{MinVersion: "1.2"},
+		TLS:   tlsConfig{Profile: string(tlsconf.Defaults().Profile)},
 		SIP:   defaultSIP(),
 		Media: defaultMedia(),
 		Policy: policyConfig{

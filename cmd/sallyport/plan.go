@@ -140,7 +140,7 @@ func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Confi
 
 func (c Config) tlsConfig() tlsconf.Config {
 	t := tlsconf.Config{
-		Cert: c.TLS.Cert, Key: c.TLS.Key, MinVersion: c.TLS.MinVersion,
+		Cert: c.TLS.Cert, Key: c.TLS.Key, Profile: tlsconf.Profile(c.TLS.Profile),
 		StateDir: c.Edge.StateDir,
 		IPs:      c.Edge.PublicIP,
 	}

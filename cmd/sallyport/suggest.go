@@ -7,6 +7,9 @@ import (
 
 // unknown words the fault of a key that does not exist, and guesses the one meant.
 func unknown(at, name string, fields map[string]reflect.Value) string {
+	if dotted(at, name) == "tls.min_version" { // what replaced it has other values, and no name like it
+		return "is now tls.profile; write profile = \"modern\" for TLS 1.3 alone, and nothing for 1.2 or later"
+	}
 	what := "unknown key"
 	if at == "" {
 		what = "unknown section"
