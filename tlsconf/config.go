@@ -4,36 +4,60 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// Config says where the certificate comes from and whom it must name.
+// Config says where the certificates come from and whom they must name.
 type Config struct {
-	Cert string // PEM file, leaf first, then its intermediates; empty: self-signed
-	Key  string // PEM file with the private key; empty: self-signed
+	Files []Files // one for each certificate; none: self-signed
 
 	StateDir string       // where the self-signed pair is kept, in a folder "tls"
-	Names    []string     // DNS names the certificate must carry
-	IPs      []netip.Addr // addresses the certificate must carry
+	Names    []string     // DNS names that a certificate must carry
+	IPs      []netip.Addr // addresses that a self-signed certificate must carry
+	KeyType  KeyType      // of the self-signed certificate; empty: ECDSA
 
 	Profile Profile // how old a phone may be; empty: Compatible
 }
 
+// Files are one certificate and its key.
+type Files struct {
+	Cert string // PEM, leaf first, then its intermediates
+	Key  string // PEM, not encrypted
+}
+
+// KeyType is the kind of key that a self-signed certificate gets.
+type KeyType string
+
+// The kinds there are.
+const (
+	ECDSA KeyType = "ecdsa" // P-256
+	RSA   KeyType = "rsa"   // 2048 bits, for phones that know nothing newer
+)
+
 // Defaults returns a Config that makes a self-signed certificate.
 func Defaults() Config {
-	return Config{StateDir: "/var/lib/sallyport", Profile: Compatible}
+	return Config{StateDir: "/var/lib/sallyport", KeyType: ECDSA, Profile: Compatible}
 }
 
 // Validate reports every fault that can be seen without opening a file.
 func (c Config) Validate() error {
 	var faults []error
-	switch {
-	case c.Cert != "" && c.Key == "":
-		faults = append(faults, fmt.Errorf("tls.key: %w; name the private key of tls.cert", ErrHalfPair))
-	case c.Cert == "" && c.Key != "":
-		faults = append(faults, fmt.Errorf("tls.cert: %w; name the certificate of tls.key", ErrHalfPair))
-	case c.Cert == "" && c.StateDir == "":
+	for i, f := range c.Files {
+		switch {
+		case f.Key == "":
+			faults = append(faults, fmt.Errorf("tls.key: %w; name the private key of %s", ErrHalfPair, f.Cert))
+		case f.Cert == "":
+			faults = append(faults, fmt.Errorf("tls.cert: %w; name the certificate of %s", ErrHalfPair, f.Key))
+		case slices.Contains(c.Files[:i], f):
+			faults = append(faults, fmt.Errorf("tls.cert: names %s twice; name each certificate once", f.Cert))
+		}
+	}
+	if c.selfSigned() && c.StateDir == "" {
 		faults = append(faults, errors.New("edge.state_dir: is empty; name a folder to keep the self-signed certificate in"))
+	}
+	if k := c.KeyType; k != "" && k != ECDSA && k != RSA {
+		faults = append(faults, fmt.Errorf("tls.self_signed_key: is %q; give one of ecdsa, rsa", string(k)))
 	}
 	if err := c.Profile.validate(); err != nil {
 		faults = append(faults, err)
@@ -49,7 +73,7 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-func (c Config) selfSigned() bool { return c.Cert == "" && c.Key == "" }
+func (c Config) selfSigned() bool { return len(c.Files) == 0 }
 
 // plainName reports whether s is a host name of letters, digits, hyphens and
 // dots, as RFC 1123 has them: what every TLS library agrees to match.

@@ -1,6 +1,9 @@
 package tlsconf
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -18,6 +21,9 @@ type Description struct {
 	Pending     bool         // will be made at the next start; the fields below are what it will hold
 	File        string       // where the certificate is; for a self-signed one, the CA file for phones
 	Subject     string       // distinguished name
+	Issuer      string       // likewise, of who signed it
+	Serial      string       // "0a:1b:…", as openssl shows it
+	Key         string       // kind and size of its key, like "ECDSA P-256"
 	Names       []string     // DNS names
 	IPs         []netip.Addr // addresses
 	NotBefore   time.Time
@@ -57,6 +63,8 @@ func (d Description) LogValue() slog.Value {
 		slog.String("file", d.File),
 		slog.String("subject", d.Subject),
 		slog.String("holders", d.holders()),
+		slog.String("key", d.Key),
+		slog.String("serial", d.Serial),
 		slog.Time("not_after", d.NotAfter),
 		slog.String("sha256", d.Fingerprint),
 	)
@@ -67,6 +75,9 @@ func describe(leaf *x509.Certificate, file string, selfSigned bool) Description 
 		SelfSigned:  selfSigned,
 		File:        file,
 		Subject:     leaf.Subject.String(),
+		Issuer:      leaf.Issuer.String(),
+		Serial:      colons(hex.EncodeToString(leaf.SerialNumber.Bytes())),
+		Key:         keyName(leaf.PublicKey),
 		Names:       slices.Clone(leaf.DNSNames),
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,
@@ -83,7 +94,11 @@ func describe(leaf *x509.Certificate, file string, selfSigned bool) Description 
 // fingerprint is written the way openssl and phones' menus write it.
 func fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
-	s := strings.ToUpper(hex.EncodeToString(sum[:]))
+	return colons(strings.ToUpper(hex.EncodeToString(sum[:])))
+}
+
+// colons puts a colon after every second digit.
+func colons(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i += 2 {
 		if i > 0 {
@@ -94,16 +109,35 @@ func fingerprint(der []byte) string {
 	return b.String()
 }
 
-// warnings lists what the operator should know of a certificate that loads.
-func warnings(cfg Config, leaf *x509.Certificate, now time.Time) []string {
-	var out []string
-	for _, name := range cfg.Names {
-		if leaf.VerifyHostname(name) != nil {
-			out = append(out, fmt.Sprintf("the certificate does not name edge.domain %s: phones that check it will not connect", name))
-		}
+// keyName is what an operator calls a public key.
+func keyName(public any) string {
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Curve.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case ed25519.PublicKey:
+		return "Ed25519"
 	}
-	if left := leaf.NotAfter.Sub(now); left < soon {
-		out = append(out, fmt.Sprintf("the certificate expires in %d days", int(left.Hours()/24)))
+	return "of an unknown kind"
+}
+
+// describeAll adds to what loading found what the operator should know of the
+// certificates together, and by now.
+func (s *set) describeAll(cfg Config, now time.Time) []Description {
+	var out []Description
+	for i, p := range s.pairs {
+		d := p.desc
+		d.Warnings = slices.Clone(d.Warnings)
+		for _, name := range cfg.Names {
+			if i == 0 && len(s.named(name)) == 0 {
+				d.Warnings = append(d.Warnings, fmt.Sprintf("the certificate does not name edge.domain %s: phones that check it will not connect", name))
+			}
+		}
+		if left := d.NotAfter.Sub(now); left < soon {
+			d.Warnings = append(d.Warnings, fmt.Sprintf("the certificate expires in %d days", int(left.Hours()/24)))
+		}
+		out = append(out, d)
 	}
 	return out
 }

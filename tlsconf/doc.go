@@ -1,8 +1,10 @@
-// Package tlsconf holds the edge's certificate and yields the tls.Config its
+// Package tlsconf holds the edge's certificates and yields the tls.Config its
 // listeners serve with.
 //
-// The certificate comes from two files the operator names, or, when none is
-// named, from a self-signed pair made once and kept under the state directory.
+// They come from files the operator names, a pair for each, or, when none is
+// named, from a self-signed pair made once and kept under the state directory. A
+// handshake gets the one that carries the name asked for, or that of the edge's
+// own domain; among several for a name, the first whose key the client can use.
 // The self-signed file is its own trust anchor: a phone that is given it as its
 // CA file needs nothing else. It carries name constraints, so that whoever
 // steals its key can't use that trust to pose as any other name.

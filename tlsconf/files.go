@@ -23,25 +23,26 @@ const (
 	othersAny  = 0o007
 )
 
-// loadNamed reads the pair of files the operator named.
-func loadNamed(cfg Config, now time.Time) (*pair, error) {
-	p, err := loadPair(cfg.Cert, cfg.Key)
+// loadNamed reads a pair of files the operator named.
+func loadNamed(f Files, now time.Time) (*pair, error) {
+	p, err := loadPair(f.Cert, f.Key)
 	if err != nil {
 		return nil, err
 	}
 	leaf := p.cert.Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return nil, fmt.Errorf("tls.cert: %w: %s expired on %s; renew it", ErrExpired, cfg.Cert, day(leaf.NotAfter))
+		return nil, fmt.Errorf("tls.cert: %w: %s expired on %s; renew it", ErrExpired, f.Cert, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		return nil, fmt.Errorf("tls.cert: %w: %s is valid from %s; check this machine's clock", ErrExpired, cfg.Cert, day(leaf.NotBefore))
+		return nil, fmt.Errorf("tls.cert: %w: %s is valid from %s; check this machine's clock", ErrExpired, f.Cert, day(leaf.NotBefore))
 	case !serves(leaf):
-		return nil, fmt.Errorf("tls.cert: %w: %s was not issued for server authentication; request one that is", ErrUnfit, cfg.Cert)
+		return nil, fmt.Errorf("tls.cert: %w: %s was not issued for server authentication; request one that is", ErrUnfit, f.Cert)
 	}
 	if k, ok := leaf.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minRSABits {
-		return nil, fmt.Errorf("tls.cert: %w: %s has an RSA key of %d bits; use at least %d, or ECDSA P-256", ErrUnfit, cfg.Cert, k.N.BitLen(), minRSABits)
+		return nil, fmt.Errorf("tls.cert: %w: %s has an RSA key of %d bits; use at least %d, or ECDSA P-256", ErrUnfit, f.Cert, k.N.BitLen(), minRSABits)
 	}
-	p.desc = describe(leaf, cfg.Cert, false)
+	p.desc = describe(leaf, f.Cert, false)
+	p.desc.Warnings = chainWarnings(p.chain, f.Cert, now)
 	return p, nil
 }
 
@@ -64,7 +65,11 @@ func loadPair(certFile, keyFile string) (*pair, error) {
 	switch {
 	case err == nil:
 		cert.Leaf = leaf
-		return &pair{cert: cert}, nil
+		chain, err := parseChain(cert.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("tls.cert: read %s: %w; remove what is no certificate from it", certFile, err)
+		}
+		return &pair{cert: cert, chain: chain}, nil
 	case strings.Contains(err.Error(), "does not match"): // crypto/tls exports no error for it
 		return nil, fmt.Errorf("tls.cert: %w: %s and %s; name the two files of one certificate, the certificate itself first in its file",
 			ErrMismatch, certFile, keyFile)
@@ -83,6 +88,34 @@ func firstCertificate(data []byte) (*x509.Certificate, error) {
 			return x509.ParseCertificate(block.Bytes)
 		}
 	}
+}
+
+func parseChain(all [][]byte) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for i, der := range all {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d of the file: %w", i+1, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// chainWarnings checks what TLS sends behind the leaf: each must have issued the
+// one before (RFC 8446 section 4.4.2), as phones don't search.
+func chainWarnings(chain []*x509.Certificate, file string, now time.Time) []string {
+	var out []string
+	for i, c := range chain[1:] {
+		if chain[i].CheckSignatureFrom(c) != nil {
+			out = append(out, fmt.Sprintf("certificate %d in %s (%s) did not issue the one before it (%s): phones may not find the way to their CA; put them in order, the issuer after the issued",
+				i+2, file, c.Subject, chain[i].Subject))
+		}
+		if now.After(c.NotAfter) {
+			out = append(out, fmt.Sprintf("certificate %d in %s (%s) expired on %s: phones will not connect; get the CA's present one", i+2, file, c.Subject, day(c.NotAfter)))
+		}
+	}
+	return out
 }
 
 // readFile reads a small file, and refuses a private one that is open to other

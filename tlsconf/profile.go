@@ -34,8 +34,8 @@ func (p Profile) String() string {
 	return "TLS 1.2 or later"
 }
 
-// warning is what must be said at each start, or nothing.
-func (p Profile) warning() string {
+// Warning is what must be said at each start, or nothing.
+func (p Profile) Warning() string {
 	if p == Legacy {
 		return "tls.profile is legacy: TLS 1.0 and 1.1, and suites without forward secrecy, are served; whoever records such a call " +
 			"and later gets the key can decrypt its signalling, and with it the media keys. Replace the phones that need it"

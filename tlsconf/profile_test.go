@@ -36,7 +36,8 @@ func TestProfiles(t *testing.T) {
 		t.Run(string(tc.profile), func(t *testing.T) {
 			cfg := config(t)
 			cfg.Profile = tc.profile
-			cfg.Cert, cfg.Key = rsaPair(t, 2048)
+			crt, key := rsaPair(t, 2048)
+			cfg.Files = []Files{{crt, key}}
 			s, log := mustSource(t, cfg, start)
 			if got := strings.Contains(log, "tls.profile is legacy"); got != tc.warns {
 				t.Errorf("warned is %v, want %v:\n%s", got, tc.warns, log)

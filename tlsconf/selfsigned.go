@@ -1,9 +1,11 @@
 package tlsconf
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -101,6 +103,9 @@ func unfit(cfg Config, leaf *x509.Certificate, now time.Time) string {
 	case now.Before(leaf.NotBefore):
 		return "the kept one is valid only from " + day(leaf.NotBefore)
 	}
+	if !cfg.KeyType.made(leaf.PublicKey) {
+		return "tls.self_signed_key asks for another kind of key than the kept one's, " + keyName(leaf.PublicKey)
+	}
 	names, ips := holders(cfg)
 	for _, name := range names {
 		if !slices.Contains(leaf.DNSNames, name) {
@@ -133,8 +138,22 @@ func holders(cfg Config) (names []string, ips []net.IP) {
 	return names, ips
 }
 
+// generate makes a key. Its errors are the system's: there was no randomness.
+func (k KeyType) generate() (crypto.Signer, error) {
+	if k == RSA {
+		return rsa.GenerateKey(rand.Reader, minRSABits)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// made reports whether a public key is of this kind.
+func (k KeyType) made(public any) bool {
+	_, isRSA := public.(*rsa.PublicKey)
+	return isRSA == (k == RSA)
+}
+
 func makeSelfSigned(cfg Config, now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := cfg.KeyType.generate()
 	if err != nil {
 		return fmt.Errorf("generate key: %w", err)
 	}
@@ -183,6 +202,10 @@ func template(cfg Config, now time.Time) (*x509.Certificate, error) {
 	if len(subject) > maxCommonName {
 		subject = "sallyport"
 	}
+	usage := x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign
+	if cfg.KeyType == RSA {
+		usage |= x509.KeyUsageKeyEncipherment // RSA key exchange, in the profile legacy
+	}
 	return &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: subject, Organization: []string{"sallyport self-signed"}},
@@ -190,7 +213,7 @@ func template(cfg Config, now time.Time) (*x509.Certificate, error) {
 		NotAfter:              now.AddDate(lifetime, 0, 0),
 		DNSNames:              names,
 		IPAddresses:           ips,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		KeyUsage:              usage,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 		IsCA:                  true,

@@ -2,26 +2,29 @@ package tlsconf
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 )
 
-// Source is the certificate in force. It is safe for concurrent use.
+// Source is the certificates in force. It is safe for concurrent use.
 type Source struct {
-	profile Profile
-	current atomic.Pointer[pair]
+	cfg     Config
+	current atomic.Pointer[set]
 }
 
 // pair is one certificate with its key and what may be said of it. It is
 // immutable once it is stored in a Source.
 type pair struct {
-	cert tls.Certificate
-	desc Description
+	cert  tls.Certificate
+	chain []*x509.Certificate // what cert sends, parsed
+	desc  Description
 }
 
-// New loads the certificate the Config names, or loads or makes the self-signed
-// one, and says in log which it is.
+// New loads the certificates the Config names, or loads or makes the self-signed
+// one, and says in log which they are.
 func New(cfg Config, log *slog.Logger) (*Source, error) {
 	return newSource(cfg, log, time.Now())
 }
@@ -30,36 +33,50 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	var p *pair
+	var loaded []*pair
 	var err error
 	if cfg.selfSigned() {
+		var p *pair
 		p, err = ensureSelfSigned(cfg, log, now)
+		loaded = []*pair{p}
 	} else {
-		p, err = loadNamed(cfg, now)
+		loaded, err = loadAll(cfg, now)
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.desc.Warnings = warnings(cfg, p.cert.Leaf, now)
-	s := &Source{profile: cfg.Profile}
-	s.current.Store(p)
-	log.Info("certificate in force", "certificate", p.desc)
-	if w := cfg.Profile.warning(); w != "" {
+	s := &Source{cfg: cfg}
+	s.current.Store(newSet(cfg, loaded))
+	if w := cfg.Profile.Warning(); w != "" {
 		log.Warn(w)
 	}
-	for _, w := range p.desc.Warnings {
-		log.Warn("certificate needs attention", "reason", w)
+	for _, d := range s.current.Load().describeAll(cfg, now) {
+		log.Info("certificate in force", "certificate", d)
+		for _, w := range d.Warnings {
+			log.Warn("certificate needs attention", "file", d.File, "reason", w)
+		}
 	}
 	return s, nil
 }
 
+// loadAll loads every pair of files, and reports the faults of all.
+func loadAll(cfg Config, now time.Time) ([]*pair, error) {
+	var loaded []*pair
+	var faults []error
+	for _, f := range cfg.Files {
+		p, err := loadNamed(f, now)
+		loaded, faults = append(loaded, p), append(faults, err)
+	}
+	return loaded, errors.Join(faults...)
+}
+
 // ServerConfig returns a configuration for a listener. Each call gives a new
-// one, which the caller owns; all follow the Source's certificate.
+// one, which the caller owns; all follow the Source's certificates.
 func (s *Source) ServerConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion:   s.profile.minVersion(),
+		MinVersion:   s.cfg.Profile.minVersion(),
 		MaxVersion:   tls.VersionTLS13,
-		CipherSuites: s.profile.suites(),
+		CipherSuites: s.cfg.Profile.suites(),
 		// NextProtos stays empty on purpose: phones offer no protocol, "sip" or
 		// "sip/2", and a list of ours would turn the others away (RFC 7301
 		// section 3.2). The SIP reader refuses whatever is not SIP.
@@ -67,40 +84,38 @@ func (s *Source) ServerConfig() *tls.Config {
 	}
 }
 
-// certificate is asked at each handshake. The name the client asked for does
-// not choose yet: there is one certificate.
-func (s *Source) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &s.current.Load().cert, nil
+// certificate is asked at each handshake.
+func (s *Source) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return &s.current.Load().choose(hello).cert, nil
 }
 
-// Describe tells what certificate is in force.
-func (s *Source) Describe() Description { return s.current.Load().desc }
+// Describe tells what certificates are in force, in the order of the Config.
+func (s *Source) Describe() []Description { return s.current.Load().describeAll(s.cfg, time.Now()) }
 
-// Inspect tells what New would serve, and reports the fault it would end with.
+// Inspect tells what New would serve, and reports the faults it would end with.
 // It writes nothing: a self-signed certificate still to be made is described as
 // Pending.
-func Inspect(cfg Config) (Description, error) {
+func Inspect(cfg Config) ([]Description, error) {
 	return inspect(cfg, time.Now())
 }
 
-func inspect(cfg Config, now time.Time) (Description, error) {
+func inspect(cfg Config, now time.Time) ([]Description, error) {
 	if err := cfg.Validate(); err != nil {
-		return Description{}, err
+		return nil, err
 	}
 	if !cfg.selfSigned() {
-		p, err := loadNamed(cfg, now)
+		loaded, err := loadAll(cfg, now)
 		if err != nil {
-			return Description{}, err
+			return nil, err
 		}
-		p.desc.Warnings = warnings(cfg, p.cert.Leaf, now)
-		return p.desc, nil
+		return newSet(cfg, loaded).describeAll(cfg, now), nil
 	}
 	p, why, err := loadSelfSigned(cfg, now)
 	if err != nil {
-		return Description{}, err
+		return nil, err
 	}
 	if p == nil {
-		return pending(cfg, why), nil
+		return []Description{pending(cfg, why)}, nil
 	}
-	return p.desc, nil
+	return newSet(cfg, []*pair{p}).describeAll(cfg, now), nil
 }

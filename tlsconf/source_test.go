@@ -65,6 +65,8 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 	moved.Names = []string{"sip.example.net"}
 	readdressed := cfg
 	readdressed.IPs = []netip.Addr{netip.MustParseAddr("198.51.100.1")}
+	rekeyed := cfg
+	rekeyed.KeyType = RSA
 	for _, tc := range []struct {
 		name   string
 		cfg    Config
@@ -80,6 +82,7 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 		{name: "expired", cfg: cfg, now: start.AddDate(11, 0, 0), reason: "expires on 2036-03-01"},
 		{name: "about to expire", cfg: cfg, now: start.AddDate(10, 0, -2), reason: "expires on 2036-03-01"},
 		{name: "clock set back", cfg: cfg, now: start.AddDate(-1, 0, 0), reason: "valid only from"},
+		{name: "other kind of key", cfg: rekeyed, now: start, reason: "another kind of key than the kept one's, ECDSA P-256"},
 		{name: "torn pair", cfg: cfg, now: start, reason: "does not load", spoil: func(t *testing.T) {
 			other := config(t)
 			mustSource(t, other, start)
@@ -100,9 +103,9 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, log := mustSource(t, tc.cfg, tc.now)
-			kept := s.Describe().Fingerprint == first.Describe().Fingerprint
-			if want := tc.reason == ""; kept != want || plan.Pending == want {
-				t.Errorf("kept = %v, planned to make = %v, want kept = %v", kept, plan.Pending, want)
+			kept := s.Describe()[0].Fingerprint == first.Describe()[0].Fingerprint
+			if want := tc.reason == ""; kept != want || plan[0].Pending == want {
+				t.Errorf("kept = %v, planned to make = %v, want kept = %v", kept, plan[0].Pending, want)
 			}
 			if !strings.Contains(log, tc.reason) {
 				t.Errorf("log does not say %q:\n%s", tc.reason, log)
@@ -129,7 +132,7 @@ func keep(t *testing.T, path string) {
 func TestInspectWritesNothing(t *testing.T) {
 	cfg := config(t)
 	d, err := inspect(cfg, start)
-	if err != nil || !d.Pending || !strings.Contains(d.String(), "to be made") {
+	if err != nil || !d[0].Pending || !strings.Contains(d[0].String(), "to be made") {
 		t.Fatalf("inspect = %v, %v", d, err)
 	}
 	if _, err := os.Stat(cfg.selfSignedDir()); !errors.Is(err, os.ErrNotExist) {
@@ -141,7 +144,7 @@ func TestSelfSignedIsItsOwnTrustAnchor(t *testing.T) {
 	cfg := config(t)
 	s, _ := mustSource(t, cfg, time.Now())
 	roots := x509.NewCertPool()
-	data, err := os.ReadFile(s.Describe().File)
+	data, err := os.ReadFile(s.Describe()[0].File)
 	if err != nil || !roots.AppendCertsFromPEM(data) {
 		t.Fatal("the CA file does not parse", err)
 	}
@@ -210,7 +213,7 @@ func handshake(t *testing.T, server, client *tls.Config) error {
 func TestSelfSignedSignsForNoOtherName(t *testing.T) {
 	cfg := config(t)
 	s, _ := mustSource(t, cfg, time.Now())
-	ca := s.current.Load().cert
+	ca := s.current.Load().pairs[0].cert
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Leaf)
 	for name, ok := range map[string]bool{"pbx.example.com": true, "bank.example": false} {
@@ -238,7 +241,7 @@ func TestSelfSignedByOpenSSL(t *testing.T) {
 		return
 	}
 	s, _ := mustSource(t, config(t), time.Now())
-	file := s.Describe().File
+	file := s.Describe()[0].File
 	for _, host := range [][]string{
 		{"-verify_hostname", "pbx.example.com"}, {"-verify_ip", "203.0.113.7"}, {"-verify_ip", "2001:db8::7"},
 	} {
@@ -332,13 +335,13 @@ func TestNamedFiles(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := config(t)
-			cfg.Cert, cfg.Key = tc.crt, tc.key
+			cfg.Files = []Files{{tc.crt, tc.key}}
 			d, err := inspect(cfg, start)
 			if tc.is == nil && tc.says == nil {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := strings.Join(d.Warnings, "; "); !strings.Contains(got, tc.warnsThat) || (tc.warnsThat == "") != (got == "") {
+				if got := strings.Join(d[0].Warnings, "; "); !strings.Contains(got, tc.warnsThat) || (tc.warnsThat == "") != (got == "") {
 					t.Fatalf("warnings %q, want %q", got, tc.warnsThat)
 				}
 				_, log := mustSource(t, cfg, start)
@@ -430,12 +433,11 @@ func TestNoKeyInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	swapped := cfg
-	swapped.Cert, swapped.Key = cfg.selfSignedKey(), cfg.selfSignedKey()
+	swapped.Files = []Files{{cfg.selfSignedKey(), cfg.selfSignedKey()}}
 	try(swapped)
 	block, _ := pem.Decode(keyPEM)
 	damaged := cfg
-	damaged.Cert = cfg.selfSignedCrt()
-	damaged.Key = writePEM(t, "PRIVATE KEY", block.Bytes[:len(block.Bytes)-3], 0o600)
+	damaged.Files = []Files{{cfg.selfSignedCrt(), writePEM(t, "PRIVATE KEY", block.Bytes[:len(block.Bytes)-3], 0o600)}}
 	try(damaged)
 	for _, line := range strings.Split(string(keyPEM), "\n") {
 		if len(line) > 20 && !strings.HasPrefix(line, "---") && strings.Contains(words.String(), line) {

@@ -15,26 +15,26 @@ func checkCommand(c console, args []string) int {
 	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
-	p, cert, faults := examine(context.Background(), *path)
+	p, certs, faults := examine(context.Background(), *path)
 	if len(faults) > 0 {
 		report(c.err, faults)
 		return exitFault
 	}
 	fmt.Fprintf(c.out, "%s is good. `sallyport run` would serve:\n\n", *path)
-	p.summary(c.out, cert)
+	p.summary(c.out, certs)
 	return exitOK
 }
 
 // examine loads a file and finds every fault that can be found without serving.
-func examine(ctx context.Context, path string) (plan, tlsconf.Description, []fault) {
+func examine(ctx context.Context, path string) (plan, []tlsconf.Description, []fault) {
 	cfg, doc := load(path)
 	if doc.unreadable {
-		return plan{}, tlsconf.Description{}, doc.sorted()
+		return plan{}, nil, doc.sorted()
 	}
 	p := cfg.plan(ctx, doc)
-	cert, err := tlsconf.Inspect(p.tls)
+	certs, err := tlsconf.Inspect(p.tls)
 	doc.addError(err)
-	return p, cert, doc.sorted()
+	return p, certs, doc.sorted()
 }
 
 func report(w io.Writer, faults []fault) {
@@ -44,7 +44,7 @@ func report(w io.Writer, faults []fault) {
 }
 
 // summary tells an operator what would run.
-func (p plan) summary(w io.Writer, cert tlsconf.Description) {
+func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -55,8 +55,13 @@ func (p plan) summary(w io.Writer, cert tlsconf.Description) {
 	row("", "SRTP on UDP ports %d to %d, by %s", p.media.Port, int(p.media.Port)+2*p.media.Workers-1, list(p.sip.Suites))
 	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)
 	row("", "RTP on UDP ports %d to %d", p.media.PlainPorts.First, p.media.PlainPorts.Last)
-	row("certificate", "%s", cert)
-	for _, warning := range cert.Warnings {
+	for i, cert := range certs {
+		row([]string{"certificate", ""}[min(i, 1)], "%s", cert)
+		for _, warning := range cert.Warnings {
+			row("", "note: %s", warning)
+		}
+	}
+	if warning := p.tls.Profile.Warning(); warning != "" {
 		row("", "note: %s", warning)
 	}
 	row("admission", "%d connections, %d from one address", p.policy.MaxConnections, p.policy.MaxConnectionsPerAddress)

@@ -50,9 +50,10 @@ type pbxConfig struct {
 }
 
 type tlsConfig struct {
-	Cert    string `toml:"cert"`
-	Key     string `toml:"key"`
-	Profile string `toml:"profile"`
+	Cert          []string `toml:"cert"`
+	Key           []string `toml:"key"` // one for each cert
+	Profile       string   `toml:"profile"`
+	SelfSignedKey string   `toml:"self_signed_key"`
 }
 
 type sipConfig struct {
@@ -109,7 +110,7 @@ func defaults() Config {
 	p := policy.Defaults()
 	return Config{
 		Edge:  edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
-		TLS:   tlsConfig{Profile: string(tlsconf.Defaults().Profile)},
+		TLS:   tlsConfig{Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType)},
 		SIP:   defaultSIP(),
 		Media: defaultMedia(),
 		Policy: policyConfig{

@@ -66,7 +66,7 @@ func startDemoEdge(ctx context.Context, spec demo.EdgeSpec, log *slog.Logger) (*
 		failed = e.run(stop, stop)
 	}()
 	return &demo.Edge{
-		CAFile: e.certificate.Describe().File,
+		CAFile: e.certificate.Describe()[0].File,
 		Done:   done,
 		Stop: func() error {
 			end()

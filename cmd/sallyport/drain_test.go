@@ -94,7 +94,7 @@ func edgeWithPBX(t *testing.T) (*edge, plan) {
 
 func dial(t *testing.T, e *edge, p plan) *demo.Phone {
 	t.Helper()
-	pem, err := os.ReadFile(e.certificate.Describe().File)
+	pem, err := os.ReadFile(e.certificate.Describe()[0].File)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,8 @@ func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Confi
 
 func (c Config) tlsConfig() tlsconf.Config {
 	t := tlsconf.Config{
-		Cert: c.TLS.Cert, Key: c.TLS.Key, Profile: tlsconf.Profile(c.TLS.Profile),
+		Files: c.TLS.files(), Profile: tlsconf.Profile(c.TLS.Profile),
+		KeyType:  tlsconf.KeyType(c.TLS.SelfSignedKey),
 		StateDir: c.Edge.StateDir,
 		IPs:      c.Edge.PublicIP,
 	}
@@ -151,6 +152,24 @@ func (c Config) tlsConfig() tlsconf.Config {
 		t.Names, t.IPs = nil, append(slices.Clone(c.Edge.PublicIP), a)
 	}
 	return t
+}
+
+// files puts each certificate and its key together; where one is missing, tlsconf
+// says which. A path that is empty stands for none.
+func (c tlsConfig) files() []tlsconf.Files {
+	at := func(list []string, i int) string {
+		if i < len(list) {
+			return list[i]
+		}
+		return ""
+	}
+	var out []tlsconf.Files
+	for i := range max(len(c.Cert), len(c.Key)) {
+		if f := (tlsconf.Files{Cert: at(c.Cert, i), Key: at(c.Key, i)}); f != (tlsconf.Files{}) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 func (c Config) policyConfig() policy.Config {
