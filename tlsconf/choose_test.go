@@ -196,7 +196,8 @@ func TestChain(t *testing.T) {
 func TestFaultsOfSeveralFiles(t *testing.T) {
 	good, other := issued(t, ECDSA, "good", "pbx.example.com"), issued(t, RSA, "other", "pbx.example.com")
 	cfg := config(t)
-	cfg.Files = []Files{{good.Cert, other.Key}, good, {other.Cert, "/nonexistent"}}
+	third := issued(t, ECDSA, "third", "pbx.example.com")
+	cfg.Files = []Files{{good.Cert, other.Key}, third, {other.Cert, "/nonexistent"}}
 	_, err := inspect(cfg, start)
 	for _, want := range []string{"tls.cert: the key does not belong", "tls.key: read /nonexistent"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -49,7 +49,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("tls.key: %w; name the private key of %s", ErrHalfPair, f.Cert))
 		case f.Cert == "":
 			faults = append(faults, fmt.Errorf("tls.cert: %w; name the certificate of %s", ErrHalfPair, f.Key))
-		case slices.Contains(c.Files[:i], f):
+		case slices.ContainsFunc(c.Files[:i], func(g Files) bool { return g.Cert == f.Cert }):
 			faults = append(faults, fmt.Errorf("tls.cert: names %s twice; name each certificate once", f.Cert))
 		}
 	}

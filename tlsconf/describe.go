@@ -45,15 +45,18 @@ func (d Description) String() string {
 		d.holders(), kind, d.NotAfter.UTC().Format(time.DateOnly), d.Fingerprint)
 }
 
-func (d Description) holders() string {
+func (d Description) holders() string { return strings.Join(d.holderList(), ", ") }
+
+// holderList is whom the certificate names: one at least.
+func (d Description) holderList() []string {
 	all := slices.Clone(d.Names)
 	for _, ip := range d.IPs {
 		all = append(all, ip.String())
 	}
 	if len(all) == 0 {
-		return d.Subject
+		all = []string{d.Subject}
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // LogValue implements slog.LogValuer.
@@ -134,8 +137,8 @@ func (s *set) describeAll(cfg Config, now time.Time) []Description {
 				d.Warnings = append(d.Warnings, fmt.Sprintf("the certificate does not name edge.domain %s: phones that check it will not connect", name))
 			}
 		}
-		if left := d.NotAfter.Sub(now); left < soon {
-			d.Warnings = append(d.Warnings, fmt.Sprintf("the certificate expires in %d days", int(left.Hours()/24)))
+		if w := d.expiryWarning(now); w != "" {
+			d.Warnings = append(d.Warnings, w)
 		}
 		out = append(out, d)
 	}

@@ -14,10 +14,13 @@
 // change; a key that does not belong to its certificate; a certificate that has
 // expired, is not valid yet, or may not be used by a server.
 //
-// Who owns what: a Source owns the certificate in force, behind one atomic
-// pointer that each handshake reads. To replace a certificate is to swap that
-// pointer; handshakes already begun finish with the old one. A Source starts no
-// goroutine. Private keys never leave the package other than inside the
+// Who owns what: a Source owns the certificates in force, behind one atomic
+// pointer that each handshake reads. To replace one is to swap that pointer;
+// handshakes already begun finish with the old one, and connections are not
+// touched. Run looks at the files every few seconds, links included, and takes
+// what is good when it has come to rest; a pair at fault is told, and the former
+// one stays. A Source starts no goroutine; the caller's, in Run, ends with its
+// context. Private keys never leave the package other than inside the
 // tls.Config, and are in no log line and no error.
 //
 // RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,7 +13,15 @@ import (
 // Source is the certificates in force. It is safe for concurrent use.
 type Source struct {
 	cfg     Config
+	log     *slog.Logger
 	current atomic.Pointer[set]
+
+	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
+	taken   string         // stamp of the files that were last read
+	before  string         // stamp at the last look
+	told    map[string]int // by fingerprint: the threshold of expiry last told, in days
+	renewed uint64
+	refused uint64
 }
 
 // pair is one certificate with its key and what may be said of it. It is
@@ -33,28 +42,28 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int)}
+	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
+	s.before = s.taken
 	var loaded []*pair
 	var err error
 	if cfg.selfSigned() {
 		var p *pair
 		p, err = ensureSelfSigned(cfg, log, now)
 		loaded = []*pair{p}
+		s.taken = cfg.stamp() // it may just have been made
 	} else {
 		loaded, err = loadAll(cfg, now)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg}
 	s.current.Store(newSet(cfg, loaded))
 	if w := cfg.Profile.Warning(); w != "" {
 		log.Warn(w)
 	}
 	for _, d := range s.current.Load().describeAll(cfg, now) {
-		log.Info("certificate in force", "certificate", d)
-		for _, w := range d.Warnings {
-			log.Warn("certificate needs attention", "file", d.File, "reason", w)
-		}
+		s.announce(d, now)
 	}
 	return s, nil
 }

@@ -123,6 +123,7 @@ func (e *edge) sources(judge *policy.Policy) []admin.Source {
 		admin.Policy(judge.Stats),
 		admin.SIP(e.proxy.Stats),
 		admin.Media(e.media.Stats),
+		admin.Certificates(e.certificate.Stats),
 		admin.Flows(e.plain.Addr().String(), e.plain.Stats),
 	}
 	for _, l := range e.listeners {

@@ -17,7 +17,7 @@ const module = "github.com/sallyport/sallyport/"
 // listed may not be drawn.
 var house = map[string][]string{
 	"cmd/sallyport":        {"cmd/internal/admin", "cmd/internal/demo", "media", "policy", "sipproxy", "sipproxy/flow", "tlsconf"},
-	"cmd/internal/admin":   {"media", "policy", "sipproxy", "sipproxy/flow"},
+	"cmd/internal/admin":   {"media", "policy", "sipproxy", "sipproxy/flow", "tlsconf"},
 	"cmd/internal/demo":    {},
 	"sipproxy":             {"media", "policy", "sipproxy/flow", "sipproxy/sdp", "sipproxy/transaction"},
 	"sipproxy/flow":        {},

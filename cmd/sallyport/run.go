@@ -43,6 +43,7 @@ func runCommand(c console, args []string) int {
 	}
 	stop, hurry, release := signals()
 	defer release()
+	defer onHangup(e.reload)()
 	if err := e.run(stop, hurry); err != nil {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
 		return exitFault
@@ -76,6 +77,31 @@ func signals() (stop, hurry context.Context, release func()) {
 	}
 }
 
+// onHangup calls f at each SIGHUP, one at a time, until release is called, which
+// waits for it.
+func onHangup(f func()) (release func()) {
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() { // ends with release, which waits
+		defer close(done)
+		for range came {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(came)
+		close(came) // Stop has returned: no one sends any more
+		<-done
+	}
+}
+
+// reload takes what can be taken without a restart.
+func (e *edge) reload() {
+	e.log.Info("SIGHUP: reading the certificates anew; the configuration file itself is not read again, its changes need a restart")
+	e.certificate.Reload()
+}
+
 // run serves until stop ends, then lets calls end until hurry does or the
 // time for it is over. It returns when every part has.
 func (e *edge) run(stop, hurry context.Context) error {
@@ -85,6 +111,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 	group.Go(func() error { return e.proxy.Run(serving) })
 	group.Go(func() error { return e.plain.Run(serving) })
 	group.Go(func() error { return e.admin.Run(serving) })
+	group.Go(func() error { return e.certificate.Run(serving) })
 	for _, l := range e.listeners {
 		group.Go(func() error { return l.Run(serving) })
 		e.log.Info("serving phones", "listen", l.Addr(), "transport", l.Transport())

@@ -2,11 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/cmd/internal/demo"
+	"github.com/sallyport/sallyport/tlsconf"
 )
 
 // spec is an edge on free ports of loopback.
@@ -114,3 +120,84 @@ func TestSignals(t *testing.T) {
 		}
 	}
 }
+
+// SIGHUP takes the new certificate, says what it does not take, and touches no
+// connection.
+func TestHangup(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreTopFunction("os/signal.signal_recv"))
+	s := spec(t)
+	p := mustPlan(t, s)
+	var log lockedLog
+	e, err := p.build(slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.run(stop, stop) }() // ends with stop; waited for below
+	release := onHangup(e.reload)
+	connect := func() *tls.Conn {
+		c, err := tls.Dial("tcp", p.listen[0].String(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	serial := func(c *tls.Conn) string { return c.ConnectionState().PeerCertificates[0].SerialNumber.String() }
+	old := connect()
+	for _, file := range []string{"self-signed.crt", "self-signed.key"} { // the next start would make others
+		if err := os.Remove(filepath.Join(s.StateDir, "tls", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tlsconf.New(p.tls, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !log.has("its changes need a restart") || strings.Count(log.String(), `msg="certificate in force"`) < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("SIGHUP had no effect:\n%s", log.String())
+		}
+	}
+	fresh := connect()
+	if serial(fresh) == serial(old) {
+		t.Error("a new connection sees the old certificate")
+	}
+	if _, err := old.Write([]byte("\r\n\r\n")); err != nil {
+		t.Error(err)
+	}
+	pong := make([]byte, 2)
+	_ = old.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(old, pong); err != nil || string(pong) != "\r\n" {
+		t.Errorf("the old connection answers %q (%v)", pong, err)
+	}
+	old.Close()
+	fresh.Close()
+	release()
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// lockedLog is a log that a test can read while it is written.
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lockedLog) has(words string) bool { return strings.Contains(l.String(), words) }

@@ -38,6 +38,7 @@ func TestServiceUnit(t *testing.T) {
 		"Service.CapabilityBoundingSet": "CAP_NET_BIND_SERVICE",
 		"Service.LimitNOFILE":           "65536",
 		"Service.ExecStart":             "/usr/bin/sallyport run",
+		"Service.ExecReload":            "/bin/kill -HUP $MAINPID",
 	} {
 		if settings[name] != want {
 			t.Errorf("%s is %q, want %q", name, settings[name], want)

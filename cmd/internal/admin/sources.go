@@ -7,6 +7,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
 )
 
 var (
@@ -103,5 +104,22 @@ func Media(snapshot func() media.Stats) Source {
 		for reason, n := range s.Drops {
 			emit(Sample{mediaDrops, []string{reason}, float64(n)})
 		}
+	}
+}
+
+var (
+	certExpiry  = &Metric{Name: "certificate_expiry_seconds", Help: "Time until a certificate in force expires; negative once it has.", Kind: Gauge, Labels: []string{"file", "name", "key"}}
+	certReloads = &Metric{Name: "certificate_reloads_total", Help: "Certificates whose files changed: taken, or refused for the old one.", Labels: []string{"result"}}
+)
+
+// Certificates reports what the listeners' certificates count.
+func Certificates(snapshot func() tlsconf.Stats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		for _, c := range s.Certificates {
+			emit(Sample{certExpiry, []string{c.File, c.Name, c.Key}, c.Left.Seconds()})
+		}
+		emit(Sample{certReloads, []string{"taken"}, float64(s.Renewed)})
+		emit(Sample{certReloads, []string{"refused"}, float64(s.Refused)})
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
 )
 
 // Names and labels are what dashboards and alerts are made of: a change here
@@ -35,6 +37,9 @@ func TestSources(t *testing.T) {
 			}
 		}),
 	}
+	sources = append(sources, Certificates(func() tlsconf.Stats {
+		return tlsconf.Stats{Renewed: 25, Refused: 26, Certificates: []tlsconf.Lifetime{{File: "/x.pem", Name: "pbx.example.com", Key: "RSA 2048", Left: 27 * time.Second}}}
+	}))
 	w := httptest.NewRecorder()
 	metricsHandler(sources).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	if w.Code != 200 {
@@ -51,6 +56,8 @@ func TestSources(t *testing.T) {
 		`media_packets_total{direction="inward",protocol="rtp"} 20`, `media_packets_total{direction="inward",protocol="rtcp"} 21`,
 		`media_bytes_total{direction="inward"} 22`, `media_packets_total{direction="outward",protocol="rtp"} 23`,
 		`media_drops_total{reason="auth_failed"} 24`,
+		`certificate_reloads_total{result="taken"} 25`, `certificate_reloads_total{result="refused"} 26`,
+		`certificate_expiry_seconds{file="/x.pem",key="RSA 2048",name="pbx.example.com"} 27`,
 	} {
 		if !strings.Contains(w.Body.String(), "\nsallyport_"+want+"\n") {
 			t.Errorf("no line sallyport_%s", want)

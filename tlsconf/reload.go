@@ -1,0 +1,120 @@
+package tlsconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollInterval is how often the files are looked at. What changed is taken one
+// look later, when it has come to rest: certbot moves its links one by one.
+const pollInterval = 2 * time.Second
+
+// Run takes new certificates when their files change, and warns of those that
+// end, until ctx does. It returns nil.
+func (s *Source) Run(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.look(time.Now())
+		}
+	}
+}
+
+// Reload reads the files at once, whether they changed or not. Each certificate
+// that is good is in force for the handshakes that begin when it returns; for
+// each that is not, the former one stays. The log tells which.
+func (s *Source) Reload() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.take(s.cfg.stamp(), time.Now())
+}
+
+func (s *Source) look(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.cfg.stamp()
+	if at != s.taken && at == s.before {
+		s.take(at, now)
+	}
+	s.before = at
+	s.remind(now)
+}
+
+// take loads the files whose stamp is at. The caller holds the lock. A fault is
+// told once: what has that stamp is not tried again.
+func (s *Source) take(at string, now time.Time) {
+	s.taken, s.before = at, at
+	old := s.current.Load()
+	next := make([]*pair, len(old.pairs))
+	for i, had := range old.pairs {
+		p, err := s.cfg.load(i, now)
+		if err != nil {
+			next[i] = had
+			s.refused++
+			s.log.Error("certificate refused; the one in force stays",
+				"reason", err, "in_force", had.desc.Serial, "file", had.desc.File, "not_after", had.desc.NotAfter)
+			continue
+		}
+		next[i] = p
+	}
+	fresh := newSet(s.cfg, next)
+	s.current.Store(fresh)
+	for i, d := range fresh.describeAll(s.cfg, now) {
+		switch had := old.pairs[i]; {
+		case next[i] == had: // refused, and told so
+		case d.Fingerprint == had.desc.Fingerprint:
+			s.log.Info("certificate read anew: it is the one in force", "file", d.File, "serial", d.Serial)
+		default:
+			s.renewed++
+			s.announce(d, now)
+		}
+	}
+}
+
+// load reads certificate i of the Config, and makes none.
+func (c Config) load(i int, now time.Time) (*pair, error) {
+	if !c.selfSigned() {
+		return loadNamed(c.Files[i], now)
+	}
+	p, why, err := loadSelfSigned(c, now)
+	if err == nil && p == nil {
+		if why == "" {
+			why = "is gone"
+		}
+		err = fmt.Errorf("edge.state_dir: %s: %w: %s; run `sallyport cert self-signed` or restart, and a new one is made", c.selfSignedCrt(), errRemake, why)
+	}
+	return p, err
+}
+
+var errRemake = errors.New("the self-signed certificate no longer serves")
+
+// stamp changes whenever a file does, or a link on the way to it. The time of the
+// last change of the inode, unlike that of the content, is nobody's to set, and
+// tells of chmod too.
+func (c Config) stamp() string {
+	files := c.Files
+	if c.selfSigned() {
+		files = []Files{{c.selfSignedCrt(), c.selfSignedKey()}}
+	}
+	var b strings.Builder
+	for _, f := range files {
+		for _, path := range []string{f.Cert, f.Key} {
+			var st unix.Stat_t
+			if err := unix.Stat(path, &st); err != nil {
+				fmt.Fprintln(&b, err)
+				continue
+			}
+			fmt.Fprintln(&b, st.Dev, st.Ino, st.Size, st.Ctim)
+		}
+	}
+	return b.String()
+}
