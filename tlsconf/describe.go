@@ -24,6 +24,7 @@ type Description struct {
 	Issuer      string       // likewise, of who signed it
 	Serial      string       // "0a:1b:…", as openssl shows it
 	Key         string       // kind and size of its key, like "ECDSA P-256"
+	Chain       []string     // what is sent behind it: the subject of each, and its last day
 	Names       []string     // DNS names
 	IPs         []netip.Addr // addresses
 	NotBefore   time.Time

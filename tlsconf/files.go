@@ -42,6 +42,9 @@ func loadNamed(f Files, now time.Time) (*pair, error) {
 		return nil, fmt.Errorf("tls.cert: %w: %s has an RSA key of %d bits; use at least %d, or ECDSA P-256", ErrUnfit, f.Cert, k.N.BitLen(), minRSABits)
 	}
 	p.desc = describe(leaf, f.Cert, false)
+	for _, c := range p.chain[1:] {
+		p.desc.Chain = append(p.desc.Chain, fmt.Sprintf("%s, until %s", c.Subject, day(c.NotAfter)))
+	}
 	p.desc.Warnings = chainWarnings(p.chain, f.Cert, now)
 	return p, nil
 }

@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,6 +35,60 @@ const (
 func (c Config) selfSignedDir() string { return filepath.Join(c.StateDir, "tls") }
 func (c Config) selfSignedCrt() string { return filepath.Join(c.selfSignedDir(), "self-signed.crt") }
 func (c Config) selfSignedKey() string { return filepath.Join(c.selfSignedDir(), "self-signed.key") }
+
+// MakeSelfSigned makes the self-signed certificate of a Config if there is none
+// that serves, or in any case when asked for it anew, and keeps it for New. An
+// edge that runs takes it when it looks next.
+func MakeSelfSigned(cfg Config, anew bool) (d Description, made bool, err error) {
+	now := time.Now()
+	if !cfg.selfSigned() {
+		return d, false, fmt.Errorf("tls.cert: names %s, so a self-signed certificate would not be served; remove tls.cert and tls.key first", cfg.Files[0].Cert)
+	}
+	if err := cfg.Validate(); err != nil {
+		return d, false, err
+	}
+	if !anew {
+		p, _, err := loadSelfSigned(cfg, now)
+		if err != nil {
+			return d, false, err
+		}
+		if p != nil {
+			return p.desc, false, nil
+		}
+	}
+	if err := makeSelfSigned(cfg, now); err != nil {
+		return d, false, err
+	}
+	if err := cfg.handOver(); err != nil {
+		return d, false, err
+	}
+	p, _, err := loadSelfSigned(cfg, now)
+	if err == nil && p == nil {
+		err = fmt.Errorf("edge.state_dir: %s was changed while it was made; try again", cfg.selfSignedCrt())
+	}
+	if err != nil {
+		return d, false, err
+	}
+	return p.desc, true, nil
+}
+
+// handOver gives what root made to the owner of the state folder: the user whom
+// the edge runs as, and who could not read the key otherwise.
+func (c Config) handOver() error {
+	var dir unix.Stat_t
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	if err := unix.Stat(c.StateDir, &dir); err != nil {
+		return stateFault(err)
+	}
+	for _, path := range []string{c.selfSignedDir(), c.selfSignedKey(), c.selfSignedCrt()} {
+		if err := os.Lchown(path, int(dir.Uid), int(dir.Gid)); err != nil {
+			return stateFault(err)
+		}
+	}
+	return nil
+}
 
 // ensureSelfSigned loads the kept pair, or makes and keeps a new one.
 func ensureSelfSigned(cfg Config, log *slog.Logger, now time.Time) (*pair, error) {

@@ -100,31 +100,3 @@ func (s *Source) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 
 // Describe tells what certificates are in force, in the order of the Config.
 func (s *Source) Describe() []Description { return s.current.Load().describeAll(s.cfg, time.Now()) }
-
-// Inspect tells what New would serve, and reports the faults it would end with.
-// It writes nothing: a self-signed certificate still to be made is described as
-// Pending.
-func Inspect(cfg Config) ([]Description, error) {
-	return inspect(cfg, time.Now())
-}
-
-func inspect(cfg Config, now time.Time) ([]Description, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	if !cfg.selfSigned() {
-		loaded, err := loadAll(cfg, now)
-		if err != nil {
-			return nil, err
-		}
-		return newSet(cfg, loaded).describeAll(cfg, now), nil
-	}
-	p, why, err := loadSelfSigned(cfg, now)
-	if err != nil {
-		return nil, err
-	}
-	if p == nil {
-		return []Description{pending(cfg, why)}, nil
-	}
-	return newSet(cfg, []*pair{p}).describeAll(cfg, now), nil
-}
