@@ -24,13 +24,15 @@ type Edge struct {
 	lab    *Lab
 	config string
 	State  string // its state folder
+	ca     string // what phones trust, if it is not the self-signed certificate
 	client *http.Client
 }
 
 // EdgeConfig chooses what differs from test to test.
 type EdgeConfig struct {
-	PBX6  bool   // it speaks IPv6 with the PBX
-	Extra string // appended to its configuration; its own [log] replaces the one of tests
+	PBX6   bool   // it speaks IPv6 with the PBX
+	CAFile string // of the certificate that Extra names; empty: the self-signed one
+	Extra  string // appended to its configuration; its own [log] replaces the one of tests
 }
 
 const edgeConfig = `
@@ -55,7 +57,7 @@ format = "json"
 // StartEdge runs the edge, and returns when it is healthy.
 func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	l.t.Helper()
-	e := &Edge{lab: l, State: filepath.Join(l.Dir, "state"), config: filepath.Join(l.Dir, "sallyport.toml")}
+	e := &Edge{lab: l, State: filepath.Join(l.Dir, "state"), config: filepath.Join(l.Dir, "sallyport.toml"), ca: c.CAFile}
 	plain, pbx := EdgeInside, PBXAddr
 	if c.PBX6 {
 		plain, pbx = EdgeInside6, PBXAddr6
@@ -104,7 +106,12 @@ func (e *Edge) Start() {
 }
 
 // CAFile is the certificate that phones must trust.
-func (e *Edge) CAFile() string { return filepath.Join(e.State, "tls", "self-signed.crt") }
+func (e *Edge) CAFile() string {
+	if e.ca != "" {
+		return e.ca
+	}
+	return filepath.Join(e.State, "tls", "self-signed.crt")
+}
 
 // trust is what a phone's TLS takes for the edge.
 func (e *Edge) trust(t testing.TB) *tls.Config {

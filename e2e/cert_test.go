@@ -1,0 +1,97 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// The certificate is replaced in the middle of a call, as certbot does: new
+// connections get the new one, and the call neither ends nor misses a beat. A
+// certificate without its key is refused, and the log says what is wrong.
+func TestCertReload(t *testing.T) {
+	ca := peers.NewIssuer(t)
+	first := ca.Issue()
+	ca.UseCert(first)
+	ca.UseKey(first)
+	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{
+		CAFile: ca.CAFile(),
+		Extra:  fmt.Sprintf("[tls]\ncert = %q\nkey = %q\n", ca.Cert(), ca.Key()),
+	})
+	other := o.Phone("other")
+	if got := o.edge.Serial(other); got != first {
+		t.Fatalf("the edge begins with serial %d, want %d", got, first)
+	}
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+
+	second := ca.Issue()
+	ca.UseCert(second)
+	ca.UseKey(second)
+	o.serves(other, second)
+	o.speaks(media, 900)
+	o.change(d, media) // and by its old connection
+	o.speaks(media, 1100)
+	baresip := o.phone("1002", 1300) // checks the certificate by itself
+	baresip.Dial("600")
+	baresip.Event("CALL_ESTABLISHED", 10*time.Second)
+	baresip.Hears(1300, 10*time.Second)
+	baresip.Hangup()
+	baresip.Event("CALL_CLOSED", 5*time.Second)
+
+	third := ca.Issue()
+	ca.UseCert(third) // its key does not follow
+	peers.Until(t, 15*time.Second, "the refusal to be counted", func() bool {
+		return o.edge.Metric(`sallyport_certificate_reloads_total{result="refused"}`) == 1
+	})
+	for _, words := range []string{"certificate refused; the one in force stays", "tls.cert: the key does not belong to the certificate: " + ca.Cert() + " and " + ca.Key()} {
+		if !strings.Contains(o.edgeLog(), words) {
+			t.Errorf("the log does not say %q", words)
+		}
+	}
+	if got := o.edge.Serial(other); got != second {
+		t.Errorf("after a broken pair the edge serves serial %d, want %d still", got, second)
+	}
+	o.speaks(media, 1500)
+
+	ca.UseKey(third)
+	o.edge.Signal(syscall.SIGHUP)
+	o.serves(other, third)
+	peers.Until(t, 5*time.Second, "the log to say what SIGHUP leaves out", func() bool {
+		return strings.Contains(o.edgeLog(), "its changes need a restart")
+	})
+	o.speaks(media, 700)
+	o.hangUp(d, media)
+	if left := o.edge.Metric("sallyport_certificate_expiry_seconds"); left < 80*24*3600 || left > 93*24*3600 {
+		t.Errorf("the certificate of three months expires in %v seconds", left)
+	}
+	key, err := os.ReadFile(ca.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret := strings.Split(string(key), "\n")[1]; strings.Contains(o.edgeLog(), secret) {
+		t.Error("the private key is in the log")
+	}
+}
+
+// serves waits until new connections get a certificate.
+func (o *office) serves(from *peers.Host, serial int64) {
+	o.t.Helper()
+	peers.Until(o.t, 15*time.Second, fmt.Sprintf("serial %d at new connections", serial), func() bool { return o.edge.Serial(from) == serial })
+}
+
+func (o *office) edgeLog() string {
+	o.t.Helper()
+	log, err := os.ReadFile(o.edge.Log)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return string(log)
+}

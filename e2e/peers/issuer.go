@@ -1,0 +1,129 @@
+package peers
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Issuer is a CA, and a folder of its certificates laid out as certbot does:
+// versions, and one link for each file to the version that is meant.
+type Issuer struct {
+	t    testing.TB
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	last int64 // serial
+}
+
+// NewIssuer makes a CA whose folder goes with the test.
+func NewIssuer(t testing.TB) *Issuer {
+	t.Helper()
+	i := &Issuer{t: t, dir: t.TempDir()}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	var der []byte
+	i.key, der = i.sign(tmpl, nil)
+	i.cert, _ = x509.ParseCertificate(der)
+	i.write("ca.pem", "CERTIFICATE", der, 0o644)
+	return i
+}
+
+// CAFile is what phones must trust.
+func (i *Issuer) CAFile() string { return filepath.Join(i.dir, "ca.pem") }
+
+// Cert is the link to the certificate.
+func (i *Issuer) Cert() string { return filepath.Join(i.dir, "fullchain.pem") }
+
+// Key is the link to the key.
+func (i *Issuer) Key() string { return filepath.Join(i.dir, "privkey.pem") }
+
+// Issue makes another certificate for the edge, of three months, and returns its
+// serial. No link leads to it yet.
+func (i *Issuer) Issue() int64 {
+	i.t.Helper()
+	i.last++
+	serial := 1000 + i.last
+	key, der := i.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(serial), DNSNames: []string{"pbx.example.com"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, i.key)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.write(fmt.Sprintf("fullchain%d.pem", serial), "CERTIFICATE", der, 0o644)
+	i.write(fmt.Sprintf("privkey%d.pem", serial), "PRIVATE KEY", keyDER, 0o600)
+	return serial
+}
+
+// UseCert leads the link of the certificate to one that was issued.
+func (i *Issuer) UseCert(serial int64) {
+	i.t.Helper()
+	i.link(fmt.Sprintf("fullchain%d.pem", serial), i.Cert())
+}
+
+// UseKey leads the link of the key to that of one that was issued.
+func (i *Issuer) UseKey(serial int64) {
+	i.t.Helper()
+	i.link(fmt.Sprintf("privkey%d.pem", serial), i.Key())
+}
+
+func (i *Issuer) link(to, name string) {
+	i.t.Helper()
+	if err := errors.Join(os.Symlink(to, name+".new"), os.Rename(name+".new", name)); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// sign makes a key and its certificate, signed by another or by itself.
+func (i *Issuer) sign(tmpl *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
+	i.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	parent := i.cert
+	if by == nil {
+		parent, by = tmpl, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), by)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return key, der
+}
+
+func (i *Issuer) write(name, block string, der []byte, mode os.FileMode) {
+	i.t.Helper()
+	if err := os.WriteFile(filepath.Join(i.dir, name), pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}), mode); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// Serial is that of the certificate which a new connection from the host gets
+// and finds good.
+func (e *Edge) Serial(h *Host) int64 {
+	e.lab.t.Helper()
+	raw := h.dial(net.JoinHostPort(EdgeOutside, "5061"))
+	defer raw.Close()
+	conn := tls.Client(raw, e.trust(e.lab.t))
+	if err := conn.Handshake(); err != nil {
+		e.lab.t.Fatalf("shake hands with the edge: %v", err)
+	}
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
