@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCheck(t *testing.T) {
@@ -93,6 +95,29 @@ func TestViews(t *testing.T) {
 	for _, v := range views {
 		if (v.Fault == nil) != (v.Phone == "TLS 1.3") {
 			t.Errorf("under modern, a phone with %s that asks for %q gets %q, %v", v.Phone, v.Name, v.Suite, v.Fault)
+		}
+	}
+}
+
+// What root makes is the edge's own to read: it belongs to whom the state folder
+// does. Who is not root owns both anyway.
+func TestSelfSignedIsHandedOver(t *testing.T) {
+	cfg := config(t)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(cfg.StateDir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := MakeSelfSigned(cfg, false); err != nil {
+		t.Fatal(err)
+	}
+	var want, got unix.Stat_t
+	if err := unix.Stat(cfg.StateDir, &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{cfg.selfSignedDir(), cfg.selfSignedKey(), cfg.selfSignedCrt()} {
+		if err := unix.Stat(path, &got); err != nil || got.Uid != want.Uid || got.Gid != want.Gid {
+			t.Errorf("%s belongs to %d:%d (%v), want %d:%d", path, got.Uid, got.Gid, err, want.Uid, want.Gid)
 		}
 	}
 }
