@@ -10,9 +10,10 @@
 // steals its key can't use that trust to pose as any other name.
 //
 // What it refuses: TLS below 1.2, and cipher suites without forward secrecy or
-// without an AEAD, unless the profile legacy asks for them; half a pair; a key that other users of the machine can read or
-// change; a key that does not belong to its certificate; a certificate that has
-// expired, is not valid yet, or may not be used by a server.
+// without an AEAD, unless the profile legacy asks for them; half a pair; a key
+// that other users of the machine can read or change; a key that does not belong
+// to its certificate; a certificate that has expired, is not valid yet, or may
+// not be used by a server.
 //
 // Who owns what: a Source owns the certificates in force, behind one atomic
 // pointer that each handshake reads. To replace one is to swap that pointer;

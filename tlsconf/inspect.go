@@ -59,7 +59,8 @@ type View struct {
 }
 
 // Views shakes hands, in memory, as phones old and new would: by edge.domain,
-// without a name, and by the first that each certificate carries. There are none while a certificate is still to be made.
+// without a name, and by the first that each certificate carries. There are none
+// while a certificate is still to be made.
 func Views(cfg Config) ([]View, error) {
 	s, _, err := survey(cfg, time.Now())
 	if err != nil || s == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,11 @@ import (
 // pollInterval is how often the files are looked at. What changed is taken one
 // look later, when it has come to rest: certbot moves its links one by one.
 const pollInterval = 2 * time.Second
+
+// retryInterval is how often files that were refused are read again although
+// they did not change: the fault may have been this machine's (its clock, or too
+// many open files).
+const retryInterval = time.Minute
 
 // Run takes new certificates when their files change, and warns of those that
 // end, until ctx does. It returns nil.
@@ -35,42 +41,61 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) Reload() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.take(s.cfg.stamp(), time.Now())
+	s.takeAll(s.cfg.stamp(), time.Now())
 }
 
 func (s *Source) look(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.cfg.stamp()
-	if at != s.taken && at == s.before {
-		s.take(at, now)
+	switch {
+	case at != s.taken && at == s.before:
+		s.takeAll(at, now)
+	case now.Sub(s.tried) >= retryInterval:
+		s.take(now, func(i int) bool { return s.faults[i] != "" })
 	}
 	s.before = at
 	s.remind(now)
 }
 
-// take loads the files whose stamp is at. The caller holds the lock. A fault is
-// told once: what has that stamp is not tried again.
-func (s *Source) take(at string, now time.Time) {
+// takeAll loads the files whose stamp is at. The caller holds the lock.
+func (s *Source) takeAll(at string, now time.Time) {
 	s.taken, s.before = at, at
+	clear(s.faults) // told again, as somebody did something
+	s.take(now, func(int) bool { return true })
+}
+
+// take loads those certificates that are wanted. The caller holds the lock. A
+// fault is told once.
+func (s *Source) take(now time.Time, wanted func(i int) bool) {
+	s.tried = now
 	old := s.current.Load()
-	next := make([]*pair, len(old.pairs))
+	next := slices.Clone(old.pairs)
 	for i, had := range old.pairs {
-		p, err := s.cfg.load(i, now)
-		if err != nil {
-			next[i] = had
-			s.refused++
-			s.log.Error("certificate refused; the one in force stays",
-				"reason", err, "in_force", had.desc.Serial, "file", had.desc.File, "not_after", had.desc.NotAfter)
+		if !wanted(i) {
 			continue
 		}
-		next[i] = p
+		p, err := s.cfg.load(i, now)
+		if err == nil {
+			next[i], s.faults[i] = p, ""
+			continue
+		}
+		if s.faults[i] == err.Error() {
+			continue
+		}
+		s.faults[i] = err.Error()
+		s.refused++
+		s.log.Error("certificate refused; the one in force stays",
+			"reason", err, "in_force", had.desc.Serial, "file", had.desc.File, "not_after", had.desc.NotAfter)
+	}
+	if slices.Equal(next, old.pairs) {
+		return
 	}
 	fresh := newSet(s.cfg, next)
 	s.current.Store(fresh)
 	for i, d := range fresh.describeAll(s.cfg, now) {
 		switch had := old.pairs[i]; {
-		case next[i] == had: // refused, and told so
+		case next[i] == had: // was not to be taken, and told so
 		case d.Fingerprint == had.desc.Fingerprint:
 			s.log.Info("certificate read anew: it is the one in force", "file", d.File, "serial", d.Serial)
 		default:

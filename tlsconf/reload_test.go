@@ -160,6 +160,29 @@ func TestReloadOneOfTwo(t *testing.T) {
 	}
 }
 
+// What was refused for a fault of this machine is taken when that is over, though
+// no file changes.
+func TestReloadTriesAgain(t *testing.T) {
+	first, early := issued(t, ECDSA, "first", "pbx.example.com"), start.Add(time.Hour)
+	crt, key := pairOf(t, func(c *x509.Certificate) { c.NotBefore = early })
+	d, live := newFolder(t, first)
+	cfg := config(t)
+	cfg.Files = []Files{live}
+	s, said := watched(t, cfg)
+	d.link(crt, live.Cert)
+	d.link(key, live.Key)
+	for at := start; at.Before(early); at = at.Add(pollInterval) {
+		s.look(at)
+	}
+	if log := said(); strings.Count(log, "check this machine's clock") != 1 || s.Stats().Refused != 1 {
+		t.Errorf("one refusal, in an hour of looks, left the log\n%s", log)
+	}
+	s.look(early.Add(retryInterval))
+	if log := said(); !strings.Contains(log, "certificate in force") || s.Describe()[0].File != live.Cert || s.Stats().Renewed != 1 {
+		t.Errorf("it is not taken when its time has come:\n%s", log)
+	}
+}
+
 // A connection that is up stays up, with what it was shaken with.
 func TestReloadKeepsConnections(t *testing.T) {
 	first, second := issued(t, ECDSA, "first", "pbx.example.com"), issued(t, ECDSA, "second", "pbx.example.com")

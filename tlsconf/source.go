@@ -19,6 +19,8 @@ type Source struct {
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read
 	before  string         // stamp at the last look
+	faults  []string       // for each certificate: why its files were refused, or nothing
+	tried   time.Time      // when what is refused was last read
 	told    map[string]int // by fingerprint: the threshold of expiry last told, in days
 	renewed uint64
 	refused uint64
@@ -42,7 +44,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int)}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files)))}
 	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
 	s.before = s.taken
 	var loaded []*pair
