@@ -121,3 +121,17 @@ func TestSelfSignedIsHandedOver(t *testing.T) {
 		}
 	}
 }
+
+// A link that whom the state folder belongs to left there leads nobody elsewhere.
+func TestSelfSignedFollowsNoLink(t *testing.T) {
+	cfg, elsewhere := config(t), t.TempDir()
+	if err := os.Symlink(elsewhere, cfg.selfSignedDir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := MakeSelfSigned(cfg, false); err == nil || !strings.Contains(err.Error(), "edge.state_dir: keep the self-signed certificate: ") {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) > 0 {
+		t.Errorf("elsewhere there is %v (%v)", left, err)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,8 +19,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -59,9 +56,6 @@ func MakeSelfSigned(cfg Config, anew bool) (d Description, made bool, err error)
 	if err := makeSelfSigned(cfg, now); err != nil {
 		return d, false, err
 	}
-	if err := cfg.handOver(); err != nil {
-		return d, false, err
-	}
 	p, _, err := loadSelfSigned(cfg, now)
 	if err == nil && p == nil {
 		err = fmt.Errorf("edge.state_dir: %s was changed while it was made; try again", cfg.selfSignedCrt())
@@ -70,24 +64,6 @@ func MakeSelfSigned(cfg Config, anew bool) (d Description, made bool, err error)
 		return d, false, err
 	}
 	return p.desc, true, nil
-}
-
-// handOver gives what root made to the owner of the state folder: the user whom
-// the edge runs as, and who could not read the key otherwise.
-func (c Config) handOver() error {
-	var dir unix.Stat_t
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	if err := unix.Stat(c.StateDir, &dir); err != nil {
-		return stateFault(err)
-	}
-	for _, path := range []string{c.selfSignedDir(), c.selfSignedKey(), c.selfSignedCrt()} {
-		if err := os.Lchown(path, int(dir.Uid), int(dir.Gid)); err != nil {
-			return stateFault(err)
-		}
-	}
-	return nil
 }
 
 // ensureSelfSigned loads the kept pair, or makes and keeps a new one.
@@ -225,16 +201,14 @@ func makeSelfSigned(cfg Config, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("encode key: %w", err)
 	}
-	if err := os.MkdirAll(cfg.selfSignedDir(), 0o700); err != nil {
-		return stateFault(err)
-	}
 	// The key goes first. A crash in between leaves a pair that does not
 	// match, which the next start replaces.
-	if err := replaceFile(cfg.selfSignedKey(), "PRIVATE KEY", keyDER, 0o600); err != nil {
-		return stateFault(err)
-	}
-	if err := replaceFile(cfg.selfSignedCrt(), "CERTIFICATE", der, 0o644); err != nil {
-		return stateFault(err)
+	err = cfg.keep(
+		kept{"self-signed.key", encode("PRIVATE KEY", keyDER), 0o600},
+		kept{"self-signed.crt", encode("CERTIFICATE", der), 0o644},
+	)
+	if err != nil {
+		return fmt.Errorf("edge.state_dir: keep the self-signed certificate: %w; let the user sallyport runs as write there", err)
 	}
 	return nil
 }
@@ -277,25 +251,6 @@ func template(cfg Config, now time.Time) (*x509.Certificate, error) {
 		PermittedDNSDomains:   names,
 		PermittedIPRanges:     ranges,
 	}, nil
-}
-
-// replaceFile writes a PEM file so that a reader finds the old one or the new
-// one, whole. CreateTemp's mode is 0600, so a key is never open to others.
-func replaceFile(path, block string, der []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails harmlessly once renamed
-	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der}))
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-func stateFault(err error) error {
-	return fmt.Errorf("edge.state_dir: keep the self-signed certificate: %w; let the user sallyport runs as write there", err)
 }
 
 // pending describes the certificate that the next start will make.
