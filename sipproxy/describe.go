@@ -82,13 +82,15 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 	}
 	switch m.Proto = s.proto; {
 	case m.Proto != "":
-	case n.web:
+	case n.page:
 		m.Proto = sdp.TLSSAVPF
+	case n.web:
+		m.Proto = sdp.SAVPF
 	default:
 		m.Proto = sdp.SAVP
 	}
 	s.sdes.offered = nil
-	if s.link == nil && !n.web {
+	if s.link == nil && !n.page {
 		s.sdes.offered = n.offeredSuites(s)
 		for i, suite := range s.sdes.offered {
 			m.Crypto = append(m.Crypto, s.cryptoLine(i+1, suite.String()))
@@ -112,7 +114,7 @@ func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media 
 	m := sdp.Media{Kind: s.kind, Proto: sdp.AVP, Addr: n.voices[to].addr, Direction: sdp.Inactive}
 	if to == flow.Secure {
 		m.Proto = sdp.SAVP
-		if n.web {
+		if n.page {
 			m.Proto = sdp.TLSSAVPF
 		}
 	}

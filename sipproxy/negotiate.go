@@ -26,7 +26,8 @@ type negotiation struct {
 	notify media.Notify
 	suites []media.Suite
 	phone  netip.Addr // where the phone's signalling comes from
-	web    bool       // it is a browser, or speaks as one
+	web    bool       // it speaks WebSocket: it is offered ICE, and all that goes with it
+	page   bool       // it is a browser's page: it is offered nothing but what that takes
 
 	session *media.Session // nil until the first offer, and after close
 	closed  bool           // for good: what comes late opens no media
@@ -69,7 +70,7 @@ type offer struct {
 
 func (p *Proxy) newNegotiation(c *call, phone *flow.Flow) *negotiation {
 	n := &negotiation{
-		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(), web: phone.Transport() == "WSS",
+		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(), web: phone.Transport() == "WSS", page: phone.Browser(),
 		notify: func(e media.Event) { p.mediaEvent(c, e) },
 	}
 	n.voices[flow.Secure] = newVoice(p.publicAddr(phone).Addr())

@@ -46,6 +46,7 @@ type Flow struct {
 	local     netip.AddrPort
 	remote    netip.AddrPort
 	tls       *tls.ConnectionState
+	browser   bool
 	trace     *tracer
 	out       outlet
 
@@ -92,6 +93,10 @@ func (f *Flow) Remote() netip.AddrPort { return f.remote }
 
 // TLS is what the handshake agreed on; nil on UDP.
 func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
+
+// Browser tells whether a page speaks on the other end: only browsers say where
+// a WebSocket's page is from (RFC 6455 section 4.1).
+func (f *Flow) Browser() bool { return f.browser }
 
 // Done is closed when the flow is gone.
 func (f *Flow) Done() <-chan struct{} { return f.done }

@@ -159,7 +159,7 @@ func (w *web) upgrade(rw http.ResponseWriter, r *http.Request, c *webConn) {
 		w.l.log.Info("WebSocket refused", "peer", c.remote.String(), "reason", err)
 		return
 	}
-	go c.run(ws, h.r) // ends when the connection is closed; counted in wg
+	go c.run(ws, h.r, r.Header.Get("Origin") != "") // ends when the connection is closed; counted in wg
 }
 
 // refused tells why a request for a WebSocket is not granted, for the log and

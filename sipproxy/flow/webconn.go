@@ -43,7 +43,7 @@ type webConn struct {
 
 // run is the reader of an upgraded connection, which the HTTP server has given
 // away.
-func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader) {
+func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader, browser bool) {
 	defer c.l.forget(c.conn)
 	defer c.close()
 	limits := c.l.limits
@@ -56,6 +56,7 @@ func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader) {
 	_ = c.raw.SetDeadline(time.Time{})
 	ws.SetReadLimit(int64(limits.MaxHead + limits.MaxBody))
 	f := c.flow(c)
+	f.browser = browser
 	c.ws, c.r, c.f = ws, r, f
 	c.startPing(f, c.silentFor, c.sendPing)
 	c.finish(f, c.read(f))
