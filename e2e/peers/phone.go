@@ -84,7 +84,7 @@ func (p *Phone) Connect(e *Edge) {
 	}
 	p.conn = conn
 	if p.web != "" {
-		ws, _, err := openWebSocket(conn, "https://pbx.example.com")
+		ws, _, err := openWebSocket(conn, "") // no browser: those have no SDES
 		if err != nil {
 			p.t.Fatal(err)
 		}
