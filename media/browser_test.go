@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +26,6 @@ type browser struct {
 	seq  uint16
 
 	checks, shakes, media *packetio.Buffer // what came, by protocol
-	once                  sync.Once
 	open, seal            *srtp.Context
 	suite                 Suite
 }

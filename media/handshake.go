@@ -364,9 +364,14 @@ func (w *worker) key(t *transport, a *association) error {
 	}
 	w.wait(t)
 	for _, st := range t.streams {
-		w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: a.from})
+		w.secured(st, a.from)
 	}
 	return nil
+}
+
+// secured tells a stream's owner that it has keys.
+func (w *worker) secured(st *stream, from netip.AddrPort) {
+	w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: from})
 }
 
 // reached latches the streams of a transport without ICE to where their
