@@ -67,10 +67,8 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	w.part(st)
 	changed := st.own.rx.set(rx, w.now)
 	st.own.tx.set(tx)
-	st.mux, st.inactive = p.RTCPMux, p.Inactive
-	st.figures.formats = slices.Clone(p.Formats)
-	st.heard = [2]int64{w.now, w.now}
-	w.table.declare(st, p.SSRCs)
+	st.mux = p.RTCPMux
+	w.describe(st, p)
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
 		w.table.settle(st) // before the hint changes, which it is found by
 		st.peers[kindRTP].hint = hints[kindRTP]
@@ -79,6 +77,17 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	st.peers[kindRTCP].hint = hints[kindRTCP]
 	w.aim(st)
 	return nil
+}
+
+// describe takes what SetSecure says of a stream, whatever its keys come by.
+func (w *worker) describe(st *stream, p SecureParams) {
+	st.inactive = p.Inactive
+	st.figures.formats = slices.Clone(p.Formats)
+	st.heard = [2]int64{w.now, w.now}
+	w.table.declare(st, p.SSRCs)
+	if p.CNAME != "" {
+		st.splice.announce(p.CNAME)
+	}
 }
 
 // canonical is how the sockets report an address: an IPv4 address is no

@@ -19,10 +19,7 @@ func (w *worker) join(st *stream, p SecureParams) error {
 		return ErrClosed
 	}
 	t := p.Transport.t
-	st.inactive = p.Inactive
-	st.figures.formats = slices.Clone(p.Formats)
-	st.heard = [2]int64{w.now, w.now}
-	w.table.declare(st, p.SSRCs)
+	w.describe(st, p)
 	if st.transport == t {
 		return nil
 	}

@@ -79,12 +79,19 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 	if kind == kindRTCP {
 		st.figures.readReports(p, Outward, w.now)
 	}
+	if st.splice.announced() {
+		if p = st.splice.all(p, kind, w.now, &st.figures); len(p) == 0 {
+			w.drop(st, DropSource)
+			return
+		}
+		ssrc = st.splice.ssrc
+	}
 	out, why, ok := tx.seal(st, p, kind, ssrc, &w.scratch.headers)
 	if !ok {
 		w.drop(st, why)
 		return
 	}
-	if kind == kindRTP { // whose header is as it was
+	if kind == kindRTP { // whose header is in clear
 		tx.last.reception.packet(p, w.now, &st.figures)
 	}
 	switch {
@@ -108,6 +115,7 @@ func (w *worker) deliver(l *lane, p []byte) {
 	} else {
 		st.figures.readReports(p, Inward, w.now)
 		p = withoutFeedback(p)
+		st.splice.told(p)
 	}
 	switch end := &st.plain[kind]; {
 	case len(p) == 0:

@@ -6,9 +6,14 @@ import "encoding/binary"
 const (
 	rtcpSR    = 200
 	rtcpRR    = 201
+	rtcpSDES  = 202
+	rtcpBYE   = 203
 	rtcpRTPFB = 205
 	rtcpPSFB  = 206
 )
+
+// sdesCNAME is the item of RTCP SDES that names a source (RFC 3550 section 6.5.1).
+const sdesCNAME = 1
 
 // keptReports is how many sender reports are remembered until they are
 // referred to: one comes every five seconds, its answer in a few.

@@ -32,6 +32,7 @@ type StreamAddrs struct {
 	Index  int
 	Secure []netip.AddrPort // for RTP, one for each public address; RTCP is one port above
 	Plain  netip.AddrPort   // for RTP; RTCP is one port above
+	SSRC   uint32           // that a description may announce as ours
 }
 
 // PlainParams is what the PBX said of a stream. A zero address means that it
@@ -51,8 +52,12 @@ type SecureParams struct {
 	// the search, and are where we send first.
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
-	Inactive       bool     // it may be silent
-	Formats        []Format // what may be sent, for the figures; the first counts most
+	// CNAME, if not empty, was announced with StreamAddrs.SSRC (RFC 5576
+	// section 6.1, at most 255 bytes): all that the PBX sends leaves as that one source. Without it the
+	// PBX's sources stay as they are.
+	CNAME    string
+	Inactive bool     // it may be silent
+	Formats  []Format // what may be sent, for the figures; the first counts most
 }
 
 // AddStream opens a stream and its plain ports.
@@ -69,7 +74,7 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 	if err != nil {
 		return StreamAddrs{}, err
 	}
-	st := &stream{session: s, index: len(s.streams)}
+	st := &stream{session: s, index: len(s.streams), splice: splice{ssrc: newSSRC(s.streams)}}
 	st.prot = [numKinds]*protection{&st.own, &st.own}
 	for kind := range pair {
 		st.plain[kind].sock = pair[kind]
@@ -80,7 +85,7 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 		return StreamAddrs{}, err
 	}
 	s.streams = append(s.streams, st)
-	return StreamAddrs{Index: st.index, Secure: s.engine.secureAddrs(s.worker), Plain: pair[kindRTP].Local}, nil
+	return StreamAddrs{Index: st.index, Secure: s.engine.secureAddrs(s.worker), Plain: pair[kindRTP].Local, SSRC: st.splice.ssrc}, nil
 }
 
 // SetPlain says where the PBX's end of a stream is. Errors wrap ErrClosed or
@@ -97,6 +102,9 @@ func (s *Session) SetPlain(index int, p PlainParams) error {
 // with a short grace for the phone's old one. Errors wrap ErrKey,
 // ErrTooManyKeys, ErrClosed or ErrStream, and leave the stream as it was.
 func (s *Session) SetSecure(index int, p SecureParams) error {
+	if len(p.CNAME) > 255 {
+		return fmt.Errorf("%w: its CNAME has %d bytes, more than 255", ErrStream, len(p.CNAME))
+	}
 	if p.Transport != nil {
 		return s.change(index, func(st *stream) error { return s.worker.join(st, p) })
 	}

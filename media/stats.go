@@ -22,8 +22,8 @@ type Drop uint8
 const (
 	DropMalformed  Drop = iota // not RTP or RTCP, cut short, or on the wrong socket
 	DropOversize               // longer than a slot
-	DropSTUN                   // no ICE here
-	DropDTLS                   // no DTLS-SRTP here
+	DropSTUN                   // no check of a call's phone that verifies (RFC 8445)
+	DropDTLS                   // of no handshake that runs
 	DropUnknown                // first byte of no protocol that belongs here (RFC 7983)
 	DropNoStream               // no stream's key verifies it
 	DropBudget                 // not tried: too many unknown packets at the time
@@ -38,13 +38,14 @@ const (
 	DropCrypto                 // could not be encrypted
 	DropFeedback               // secure side: nothing but feedback that plain RTP has no profile for
 	DropRepeated               // plain side: its sequence number was used, or is too old to tell
+	DropSource                 // plain side: a report of nothing but sources that we announce another for
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"malformed", "oversize", "stun", "dtls", "unknown_protocol", "no_stream", "budget", "auth_failed", "replayed",
 	"ssrc_limit", "plain_stranger", "not_ready", "not_latched", "nowhere_to_send", "send_failed", "encrypt_failed",
-	"feedback", "plain_repeated",
+	"feedback", "plain_repeated", "plain_source",
 }
 
 // String is the reason as metrics show it.

@@ -37,6 +37,7 @@ type stream struct {
 	fresh     bool     // may latch to an address not seen before
 	heard     [2]int64 // by Direction: when the last packet was accepted
 	figures   figures
+	splice    splice
 }
 
 // peer is the phone's end of one kind of packets.

@@ -37,6 +37,9 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 			secure.Formats = append(secure.Formats, media.Format{PayloadType: uint8(pt), Codec: f.Codec, ClockRate: uint32(f.ClockRate)})
 		}
 	}
+	if n.web {
+		secure.CNAME = n.cname()
+	}
 	for _, ssrc := range phone.SSRCs {
 		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
 	}

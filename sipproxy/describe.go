@@ -70,6 +70,9 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 			m.Port = a.Port()
 		}
 	}
+	if n.web {
+		m.SSRCs = []sdp.SSRC{{ID: s.addrs.SSRC, CNAME: n.cname()}}
+	}
 	if !isOffer { // an answer keeps the offer's profile and tag (RFC 3264 section 6, RFC 4568 section 5.1.2)
 		offered := &n.pending.session.Media[s.at[flow.Secure]]
 		m.Proto, m.RTCPMux = offered.Proto, offered.RTCPMux

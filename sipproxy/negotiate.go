@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -83,6 +84,9 @@ func newVoice(addr netip.Addr) voice {
 	_, _ = rand.Read(b[:])                                           // never fails (crypto/rand)
 	return voice{addr: addr, id: binary.BigEndian.Uint64(b[:]) >> 2} // section 5: fits a signed 64-bit number
 }
+
+// cname names our source towards a phone (RFC 7022 section 4.2: one for each session).
+func (n *negotiation) cname() string { return strconv.FormatUint(n.voices[flow.Secure].id, 36) }
 
 // mediaEvent ends a call whose phone has fallen silent.
 func (p *Proxy) mediaEvent(c *call, e media.Event) {

@@ -1,0 +1,169 @@
+package media
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"time"
+
+	"github.com/sallyport/sallyport/media/packet"
+)
+
+// splice makes one source of all that the PBX sends on a stream: the one that
+// our description announces by a=ssrc (RFC 5576). Each hold and transfer may
+// bring a PBX's SSRC, and a browser does not listen again to one that it has
+// heard before another. Sequence numbers and timestamps go on where they were.
+//
+// It belongs to the worker, but for ssrc, which never changes.
+type splice struct {
+	ssrc uint32 // ours
+	sdes []byte // our source's description, as RTCP carries it; nil: all passes as it comes
+
+	begun     bool
+	from      uint32 // the PBX's source now
+	newest    uint16 // sequence number, as it left
+	seqShift  uint16 // what is added to the PBX's
+	stamp     uint32 // timestamp of newest, as it left
+	tickShift uint32 // what is added to the PBX's
+	at        int64  // when newest left
+
+	packets, octets uint32 // of all that left (RFC 3550 section 6.4.1)
+}
+
+// newSSRC chooses one that none of a session's streams has.
+func newSSRC(taken []*stream) uint32 {
+	for {
+		var b [4]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		ssrc := binary.BigEndian.Uint32(b[:])
+		free := ssrc != 0
+		for _, st := range taken {
+			free = free && st.splice.ssrc != ssrc
+		}
+		if free {
+			return ssrc
+		}
+	}
+}
+
+// announced tells whether a description names our source.
+func (s *splice) announced() bool { return s.sdes != nil }
+
+// announce begins to splice: our source has this CNAME.
+func (s *splice) announce(cname string) {
+	s.sdes = binary.BigEndian.AppendUint32([]byte{0x81, rtcpSDES, 0, 0}, s.ssrc)
+	s.sdes = append(append(s.sdes, sdesCNAME, byte(len(cname))), cname...)
+	s.sdes = append(s.sdes, 0) // ends the chunk
+	for len(s.sdes)%4 != 0 {
+		s.sdes = append(s.sdes, 0)
+	}
+	binary.BigEndian.PutUint16(s.sdes[2:], uint16(len(s.sdes)/4-1))
+}
+
+// all makes a packet of the PBX one of our source, in place.
+func (s *splice) all(p []byte, kind uint8, now int64, f *figures) []byte {
+	if kind == kindRTCP {
+		return s.rtcp(p)
+	}
+	s.rtp(p, now, f)
+	return p
+}
+
+// rtp makes a packet of the PBX one of our source. A new source of the PBX goes
+// on with the next sequence number, and with the time that has passed; so does
+// one that begins again under its SSRC (RFC 3550 appendix A.1).
+func (s *splice) rtp(p []byte, now int64, f *figures) {
+	seq, stamp, ssrc := sequence(p), binary.BigEndian.Uint32(p[4:]), binary.BigEndian.Uint32(p[8:])
+	ahead := int16(seq + s.seqShift - s.newest)
+	switch {
+	case !s.begun:
+		s.begun, s.from, s.newest = true, ssrc, seq-1
+		ahead = 1
+	case ssrc != s.from || ahead > maxDropout || ahead < -maxMisorder:
+		rate := f.rateOf(p[1] & 0x7f)
+		if rate == 0 {
+			rate = 8000
+		}
+		passed := max(now-s.at, int64(10*time.Millisecond)) // a packet's time, or a batch's
+		s.from = ssrc
+		s.seqShift = s.newest + 1 - seq
+		s.tickShift = s.stamp + uint32(passed/1000*int64(rate)/1_000_000) - stamp
+		ahead = 1
+	}
+	seq, stamp = seq+s.seqShift, stamp+s.tickShift
+	if ahead > 0 {
+		s.newest, s.stamp, s.at = seq, stamp, now
+	}
+	setSequence(p, seq)
+	binary.BigEndian.PutUint32(p[4:], stamp)
+	binary.BigEndian.PutUint32(p[8:], s.ssrc)
+	n, _ := headerLen(p) // classify has checked it
+	s.packets++
+	s.octets += uint32(len(p) - n)
+}
+
+// rtcp makes a compound packet of the PBX one of our source, in place, and
+// returns what is left of it: a sender report of another source than the one
+// that speaks is none of ours, and no source of ours ends while its stream
+// lives. p is sound, and has room behind it.
+func (s *splice) rtcp(p []byte) []byte {
+	kept, described := 0, false
+	for at := 0; at < len(p); {
+		n := 4 + 4*int(binary.BigEndian.Uint16(p[at+2:]))
+		part := p[at : at+n]
+		at += n
+		if part[0]&0x20 != 0 { // padded, as only a last one may be
+			n -= int(part[n-1])
+			part = part[:n]
+			part[0] &^= 0x20
+			binary.BigEndian.PutUint16(part[2:], uint16(n/4-1))
+		}
+		switch part[1] {
+		case rtcpSDES:
+			described = true
+			continue
+		case rtcpBYE:
+			continue
+		case rtcpSR:
+			if n < 28 || !s.begun || binary.BigEndian.Uint32(part[4:]) != s.from {
+				continue
+			}
+			binary.BigEndian.PutUint32(part[16:], binary.BigEndian.Uint32(part[16:])+s.tickShift)
+			binary.BigEndian.PutUint32(part[20:], s.packets)
+			binary.BigEndian.PutUint32(part[24:], s.octets)
+		}
+		if n < 8 {
+			continue
+		}
+		binary.BigEndian.PutUint32(part[4:], s.ssrc)
+		kept += copy(p[kept:], part)
+	}
+	out := p[:kept]
+	if described && kept > 0 && kept+len(s.sdes) <= cap(p)-packet.TagRoom {
+		out = append(out, s.sdes...)
+	}
+	return out
+}
+
+// told makes a phone's reports on our source reports on the PBX's, in place. p
+// is sound.
+func (s *splice) told(p []byte) {
+	for len(p) > 0 {
+		n := 4 + 4*int(binary.BigEndian.Uint16(p[2:]))
+		part, blocks := p[:n], int(p[0]&0x1f)
+		p = p[n:]
+		at := 8
+		switch part[1] {
+		case rtcpSR:
+			at = 28
+		case rtcpRR:
+		default:
+			continue
+		}
+		for ; blocks > 0 && n >= at+24; blocks, at = blocks-1, at+24 {
+			if binary.BigEndian.Uint32(part[at:]) == s.ssrc {
+				binary.BigEndian.PutUint32(part[at:], s.from)
+				binary.BigEndian.PutUint16(part[at+10:], binary.BigEndian.Uint16(part[at+10:])-s.seqShift)
+			}
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package media
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+)
+
+// announce has a stream speak with one voice, as a description says.
+func (h *hot) announce(t testing.TB) {
+	t.Helper()
+	h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us", Formats: []Format{{PayloadType: 0, Codec: "PCMU", ClockRate: 8000}}})
+}
+
+// next is what the phone gets, opened.
+func (h *hot) next(t testing.TB) (p rtp.Packet) {
+	t.Helper()
+	b, _ := read(h.l.phone.conn, time.Second)
+	out, err := h.l.phone.open.DecryptRTP(nil, b, nil)
+	if err == nil {
+		err = p.Unmarshal(out)
+	}
+	if err != nil {
+		t.Fatalf("the phone opened %d bytes: %v", len(b), err)
+	}
+	return p
+}
+
+func timed(ssrc uint32, seq uint16, stamp uint32) []byte {
+	p := rtpPacket(ssrc, seq, "sound")
+	binary.BigEndian.PutUint32(p[4:], stamp)
+	return p
+}
+
+// Music on hold and whoever is held come by two SSRCs of the PBX, in turn, and
+// one of them begins again: the phone hears one source, which goes on.
+func TestOneSource(t *testing.T) {
+	h := newHot(t, AEADAES128GCM)
+	h.announce(t)
+	mine := h.st.splice.ssrc
+	if mine == 0 || mine == 5 || mine == 6 {
+		t.Fatalf("our SSRC is %d", mine)
+	}
+	var before uint32
+	for i, c := range []struct {
+		ssrc  uint32
+		seq   uint16
+		stamp uint32
+		at    time.Duration
+		want  uint16
+		ticks uint32 // since the one before
+	}{
+		{5, 65534, 4294967200, 0, 65534, 0},
+		{5, 65535, 64, 20 * time.Millisecond, 65535, 160},
+		{6, 100, 7000, 1020 * time.Millisecond, 0, 8000}, // the music
+		{6, 101, 7160, 1020 * time.Millisecond, 1, 160},
+		{6, 103, 7480, 1060 * time.Millisecond, 3, 320}, // a loss before us stays one
+		{6, 102, 7320, 1060 * time.Millisecond, 2, 1<<32 - 160},
+		{5, 7, 9, 1060 * time.Millisecond, 4, 160 + 80}, // back, in the same batch
+		{5, 8, 169, 1080 * time.Millisecond, 5, 160},
+		{5, 40008, 9999, 2080 * time.Millisecond, 6, 8000}, // it begins again
+	} {
+		h.w.now = int64(time.Hour + c.at)
+		h.fromPBX(timed(c.ssrc, c.seq, c.stamp))
+		p := h.next(t)
+		if p.SSRC != mine || p.SequenceNumber != c.want || i > 0 && p.Timestamp-before != c.ticks || string(p.Payload) != "sound" {
+			t.Errorf("packet %d: SSRC %d (ours is %d), number %d, %d ticks on; want number %d, %d ticks on",
+				i, p.SSRC, mine, p.SequenceNumber, p.Timestamp-before, c.want, c.ticks)
+		}
+		before = p.Timestamp
+	}
+}
+
+// Without an announcement the PBX's sources are as they are.
+func TestSourcesAsTheyCome(t *testing.T) {
+	h := newHot(t, AEADAES128GCM)
+	for _, ssrc := range []uint32{5, 6} {
+		h.fromPBX(timed(ssrc, 100, 7))
+		if p := h.next(t); p.SSRC != ssrc || p.SequenceNumber != 100 || p.Timestamp != 7 {
+			t.Errorf("SSRC %d left as %v", ssrc, p.Header)
+		}
+	}
+}
+
+// Reports tell of the source that the phone hears, and what it tells of that
+// one reaches the PBX as of its own.
+func TestReportsOfOneSource(t *testing.T) {
+	h := newHot(t, AEADAES128GCM)
+	h.announce(t)
+	mine := h.st.splice.ssrc
+	h.st.plain[kindRTCP].to = makeAddr(at(h.l.pbx))
+	h.w.now = int64(time.Hour)
+	for _, p := range [][]byte{timed(5, 10, 1000), timed(6, 1000, 50)} {
+		h.fromPBX(p)
+		h.next(t)
+	}
+	whole, err := rtcp.Marshal([]rtcp.Packet{
+		&rtcp.SenderReport{SSRC: 6, NTPTime: 1 << 40, RTPTime: 210, PacketCount: 1, OctetCount: 5, Reports: []rtcp.ReceptionReport{{SSRC: 77, FractionLost: 3}}},
+		&rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{Source: 6, Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: "asterisk@secret.example"}}}}},
+		&rtcp.Goodbye{Sources: []uint32{6}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fromPBX(whole)
+	b, _ := read(h.l.phone.conn, time.Second)
+	out, err := h.l.phone.open.DecryptRTCP(nil, b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := rtcp.Unmarshal(out)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("the phone got %v (%v)", all, err)
+	}
+	sr, _ := all[0].(*rtcp.SenderReport)
+	if sr == nil || sr.SSRC != mine || sr.RTPTime != 1000+80+160 || sr.PacketCount != 2 || sr.OctetCount != 10 || sr.NTPTime != 1<<40 ||
+		len(sr.Reports) != 1 || sr.Reports[0].SSRC != 77 || sr.Reports[0].FractionLost != 3 {
+		t.Errorf("the sender report is %+v", sr)
+	}
+	if sdes, _ := all[1].(*rtcp.SourceDescription); sdes == nil || sdes.Chunks[0].Source != mine || sdes.Chunks[0].Items[0].Text != "us" {
+		t.Errorf("the description is %v", all[1])
+	}
+	// Of a source that speaks no longer, and alone, nothing is left.
+	h.fromPBX(senderReport(5))
+	if n := h.st.counts.drops[DropSource]; n != 1 {
+		t.Errorf("%d dropped as another source's", n)
+	}
+
+	answer, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: h.l.phone.ssrc, Reports: []rtcp.ReceptionReport{
+		{SSRC: mine, LastSequenceNumber: 11, TotalLost: 4}, {SSRC: 99, LastSequenceNumber: 11}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := h.l.phone.seal.EncryptRTCP(nil, answer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fromPhone(sealed)
+	b, _ = read(h.l.pbx, time.Second)
+	var rr rtcp.ReceiverReport
+	if err := rr.Unmarshal(b); err != nil || rr.Reports[0].SSRC != 6 || rr.Reports[0].LastSequenceNumber != 1000 || rr.Reports[0].TotalLost != 4 ||
+		rr.Reports[1].SSRC != 99 || rr.Reports[1].LastSequenceNumber != 11 {
+		t.Errorf("the PBX got %v (%v)", rr, err)
+	}
+}
+
+func TestSpliceAllocatesNothing(t *testing.T) {
+	h := newHot(t, AESCM128HMACSHA180)
+	h.announce(t)
+	plain, report := rtpPacket(7, 1, string(make([]byte, 160))), senderReport(7)
+	h.fromPBX(plain)
+	h.fromPBX(report)
+	for name, next := range map[string]func(){
+		"RTP":  func() { plain[3]++; h.fromPBX(plain) },
+		"RTCP": func() { h.fromPBX(report) },
+	} {
+		if n := testing.AllocsPerRun(200, next); n != 0 {
+			t.Errorf("%s: %v allocations a packet", name, n)
+		}
+	}
+	if got := h.st.counts.dir[Outward]; got.RTP < 200 || got.RTCP < 200 {
+		t.Fatalf("relayed only %+v: drops %v", got, h.st.counts.drops)
+	}
+}
+
+// Whatever compound packet is sound stays so.
+func FuzzSplice(f *testing.F) {
+	f.Add(senderReport(7))
+	f.Add([]byte{0xa1, rtcpRR, 0, 2, 0, 0, 0, 7, 1, 2, 3, 4})
+	f.Add([]byte{0x80, rtcpRR, 0, 1, 0, 0, 0, 7, 0x81, rtcpSDES, 0, 2, 0, 0, 0, 7, 1, 1, 65, 0, 0x81, rtcpBYE, 0, 1, 0, 0, 0, 7})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if !soundRTCP(p) || len(p) > 1500 {
+			return
+		}
+		s := splice{ssrc: 0x01020304, begun: true, from: 7, tickShift: 5}
+		s.announce("us")
+		told := bytes.Clone(p)
+		s.told(told)
+		if !soundRTCP(told) || len(told) != len(p) {
+			t.Fatalf("told: %x became %x", p, told)
+		}
+		out := s.rtcp(append(make([]byte, 0, 2048), p...))
+		if len(out) > 0 && !soundRTCP(out) {
+			t.Fatalf("%x became %x", p, out)
+		}
+	})
+}
