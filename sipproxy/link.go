@@ -160,7 +160,9 @@ func (n *negotiation) linkLine(s *stream, m *sdp.Media, isOffer bool) {
 		m.Setup = "actpass" // also in later offers (RFC 8842 section 5.2)
 		ice = ice || n.web && !l.used
 		m.RTCPMux = n.web || l.used && l.mux
-		m.MID = strconv.Itoa(s.at[flow.Secure])
+		if n.web || n.shared(l) { // others need no names, and may stumble over them
+			m.MID = strconv.Itoa(s.at[flow.Secure])
+		}
 	} else {
 		offered := &n.pending.session.Media[s.at[flow.Secure]]
 		m.MID = offered.MID
@@ -213,6 +215,17 @@ func (n *negotiation) bundle(out *sdp.Session, isOffer bool) {
 	if tagged != nil {
 		out.Groups = []sdp.Group{{Semantics: "BUNDLE", MIDs: mids}}
 	}
+}
+
+// shared tells whether more than one line is on a transport.
+func (n *negotiation) shared(l *link) bool {
+	lines := 0
+	for _, s := range n.lines[flow.Secure] {
+		if s.next == l {
+			lines++
+		}
+	}
+	return lines > 1
 }
 
 // dropLinks closes what was offered and not agreed on.

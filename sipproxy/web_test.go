@@ -13,12 +13,17 @@ import (
 )
 
 // browser is a phone over secure WebSocket: each of its writes is one message.
-func (b *bench) browser() *phone {
+func (b *bench) browser() *phone { return b.web(nil) }
+
+// page is one in a browser, which names the page's origin.
+func (b *bench) page() *phone { return b.web(http.Header{"Origin": {"https://pbx.example.com"}}) }
+
+func (b *bench) web(header http.Header) *phone {
 	b.t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	b.t.Cleanup(transport.CloseIdleConnections)
 	ws, _, err := websocket.Dial(context.Background(), "wss://"+b.wss.String()+"/ws", &websocket.DialOptions{ //nolint:bodyclose // it is the WebSocket: closed with it
-		HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"sip"},
+		HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"sip"}, HTTPHeader: header,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -1,0 +1,143 @@
+package sipproxy
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const (
+	fingerprintLine = "a=fingerprint:sha-256 4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB:4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF\r\n"
+	// pageOffer is Chromium's for audio and video, shortened: of its codecs, one each.
+	pageOffer = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS local\r\n" +
+		"m=audio 9 UDP/TLS/RTP/SAVPF 111 0 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n" +
+		"a=ice-options:trickle\r\n" + fingerprintLine + "a=setup:actpass\r\na=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=sendrecv\r\n" +
+		"a=msid:local mic\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n" +
+		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:126 telephone-event/8000\r\na=ssrc:3735928559 cname:Z9t\r\na=ssrc:3735928559 msid:local mic\r\n" +
+		"m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n" +
+		"a=ice-options:trickle\r\n" + fingerprintLine + "a=setup:actpass\r\na=mid:1\r\na=sendrecv\r\na=msid:local camera\r\na=rtcp-mux\r\na=rtcp-rsize\r\n" +
+		"a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 goog-remb\r\na=rtcp-fb:96 ccm fir\r\na=rtcp-fb:96 nack pli\r\n"
+	plainVideo = "m=video 30002 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=sendrecv\r\n"
+)
+
+// masked replaces what differs from call to call.
+func masked(body string) string {
+	for _, r := range [][2]string{
+		{`o=.*`, `o=`}, {`m=(\w+) [1-9]\d*`, `m=$1 PORT`}, {`127\.0\.0\.1 \d+ typ`, `127.0.0.1 PORT typ`}, {`ice-ufrag:\S+`, `ice-ufrag:U`}, {`ice-pwd:\S+`, `ice-pwd:P`},
+		{`(sha-256) [0-9A-F:]{95}`, `$1 F`}, {`a=ssrc:\d+ cname:\w+`, `a=ssrc:N cname:C`}, {`inline:\S+`, `inline:K`}, {`\r\n`, "\n"},
+	} {
+		body = regexp.MustCompile(r[0]).ReplaceAllString(body, r[1])
+	}
+	return body
+}
+
+func compare(t *testing.T, who, got, want string) {
+	t.Helper()
+	if got = masked(got); got != want {
+		t.Errorf("%s got\n%s\nwant\n%s", who, got, want)
+	}
+}
+
+const (
+	head    = "v=0\no=\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
+	iceLine = "a=ice-ufrag:U\na=ice-pwd:P\na=candidate:1 1 UDP 2130706431 127.0.0.1 PORT typ host\na=end-of-candidates\na=fingerprint:sha-256 F\n"
+	pcmu    = "a=rtpmap:0 PCMU/8000\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\n"
+)
+
+// A page's offer reaches the PBX as plain RTP; the answer is bundled as the PBX
+// takes it.
+func TestPageOffers(t *testing.T) {
+	answered := head + "a=group:BUNDLE 0\na=ice-lite\nm=audio PORT UDP/TLS/RTP/SAVPF 0 101\n" + pcmu + iceLine +
+		"a=setup:active\na=mid:0\na=msid:pbx audio0\na=ssrc:N cname:C\na=ptime:20\na=sendrecv\na=rtcp-mux\n"
+	for name, c := range map[string]struct{ answer, want string }{
+		"audio": {plainSDP + "m=video 0 RTP/AVP 96\r\n", answered + "m=video 0 UDP/TLS/RTP/SAVPF 96\na=mid:1\na=inactive\n"},
+		"both": {plainSDP + plainVideo, strings.Replace(answered, "BUNDLE 0", "BUNDLE 0 1", 1) + "m=video PORT UDP/TLS/RTP/SAVPF 96\na=rtpmap:96 VP8/90000\n" +
+			"a=rtcp-fb:96 nack pli\na=rtcp-fb:96 ccm fir\n" + iceLine + "a=setup:active\na=mid:1\na=msid:pbx video1\na=ssrc:N cname:C\na=sendrecv\na=rtcp-mux\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.page()
+			b.registerBrowser(p, "abc.invalid")
+			p.send(asBrowser(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, pageOffer, contact), "abc.invalid"))
+			inv := b.atPBX("INVITE")
+			compare(t, "the PBX", inv.body, head+"m=audio PORT RTP/AVP 111 0 126\na=rtpmap:111 opus/48000/2\na=fmtp:111 minptime=10;useinbandfec=1\n"+
+				"a=rtpmap:0 PCMU/8000\na=rtpmap:126 telephone-event/8000\na=sendrecv\nm=video PORT RTP/AVP 96\na=rtpmap:96 VP8/90000\na=sendrecv\n")
+			b.fromPBX(reply(inv, 200, "pbx", c.answer, "Contact: <sip:602@127.0.0.1:5060>"))
+			compare(t, "the page", p.next("200").body, c.want)
+		})
+	}
+}
+
+// The PBX's offer reaches each kind of phone as one that it takes.
+func TestOfferByKindOfPhone(t *testing.T) {
+	crypto := "a=crypto:1 AEAD_AES_128_GCM inline:K\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:K\n"
+	web := iceLine + "a=setup:actpass\n"
+	named := "a=mid:0\na=msid:pbx audio0\na=ssrc:N cname:C\na=ptime:20\na=sendrecv\na=rtcp-mux\n"
+	for name, c := range map[string]struct {
+		phone func(*bench) *phone
+		more  string
+		want  string
+	}{
+		"page": {(*bench).page, "", head + "a=group:BUNDLE 0\na=ice-lite\nm=audio PORT UDP/TLS/RTP/SAVPF 0 101\n" + pcmu + web + named},
+		"page with video": {(*bench).page, plainVideo, head + "a=group:BUNDLE 0 1\na=ice-lite\nm=audio PORT UDP/TLS/RTP/SAVPF 0 101\n" + pcmu + web + named +
+			"m=video 0 UDP/TLS/RTP/SAVPF 96\na=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack pli\na=rtcp-fb:96 ccm fir\n" + web +
+			"a=mid:1\na=bundle-only\na=msid:pbx video1\na=ssrc:N cname:C\na=sendrecv\na=rtcp-mux\n"},
+		"another web phone": {(*bench).browser, "", head + "a=group:BUNDLE 0\na=ice-lite\nm=audio PORT RTP/SAVPF 0 101\n" + pcmu + web + crypto + named},
+		"desk phone": {(*bench).phone, "", head + "m=audio PORT RTP/SAVP 0 101\n" + pcmu +
+			"a=fingerprint:sha-256 F\na=setup:actpass\n" + crypto + "a=ptime:20\na=sendrecv\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := c.phone(b)
+			var token string
+			if name == "desk phone" {
+				token = b.register(p)
+			} else {
+				token, _ = b.registerBrowser(p, "abc.invalid")
+			}
+			b.fromPBX(b.inviteTo(token, "in1", plainSDP+c.more))
+			compare(t, "the phone", p.next("INVITE").body, c.want)
+		})
+	}
+}
+
+// A phone may answer our offer of both by either, in either role.
+func TestAnswerByEither(t *testing.T) {
+	dtls := strings.Replace(secureSDP, cryptoLine, fingerprintLine+"a=setup:SETUP\r\n", 1)
+	for name, answer := range map[string]string{
+		"crypto": strings.Replace(secureSDP, "a=crypto:1", "a=crypto:2", 1), "active": strings.Replace(dtls, "SETUP", "active", 1),
+		"passive": strings.Replace(dtls, "SETUP", "passive", 1), "of the session": strings.Replace(sdpHead+fingerprintLine+"a=setup:active\r\n"+
+			dtls[strings.Index(dtls, "m="):], fingerprintLine+"a=setup:SETUP\r\n", "", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.phone()
+			b.fromPBX(b.inviteTo(b.register(p), "in1", plainSDP))
+			p.send(reply(p.next("INVITE"), 200, "anna", answer, contact))
+			if got := mlines(b.atPBX("200").body); got != "m=audio PORT RTP/AVP 0 101" {
+				t.Errorf("the PBX is answered\n%s", got)
+			}
+		})
+	}
+}
+
+// What cannot become DTLS-SRTP is refused, with a Warning that says why.
+func TestDTLSOffersRefused(t *testing.T) {
+	line := "m=audio 40000 UDP/TLS/RTP/SAVP 0\r\n"
+	for name, c := range map[string]struct{ offer, warning string }{
+		"no fingerprint":       {line + "a=setup:actpass\r\n", "without a=fingerprint"},
+		"crypto under UDP/TLS": {line + cryptoLine, "without a=fingerprint"},
+		"holdconn":             {line + fingerprintLine + "a=setup:holdconn\r\n", "never connects"},
+		"neither":              {"m=audio 40000 RTP/SAVP 0\r\n", "without encryption"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.phone()
+			p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, sdpHead+c.offer, contact))
+			if m := p.next("488"); !strings.Contains(m.h.Get("Warning"), c.warning) {
+				t.Errorf("the Warning is %q, want %q in it", m.h.Get("Warning"), c.warning)
+			}
+			b.noCallLeft()
+		})
+	}
+}
