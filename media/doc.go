@@ -24,6 +24,23 @@
 // leg's packets go to the address that its own signalling connection comes
 // from, which cannot be another's.
 //
+// # Keys by DTLS
+//
+// A Transport is what streams share whose keys come by DTLS-SRTP, with ICE or
+// without. Its handshakes are the only goroutines beside the worker: one each
+// while it lasts, bounded in number, fed by the worker and heard by it. Keys
+// count when the certificate that they come from is the one that the phone's
+// description names. With ICE (of which we are the lite end), a path is one
+// that a check with a valid MESSAGE-INTEGRITY came by, and the phone nominates.
+// Without, the certificate tells whose handshake it is. The files: transport is
+// the drawing, ice and stun the paths, handshake and dtls the keys, membership
+// who is on a transport and for how long.
+//
+// # One source
+//
+// Where a description announces our SSRC, all that the PBX sends on a stream
+// leaves under it (splice): browsers need that, and SDES phones do without.
+//
 // # What it refuses
 //
 // On the secure side all that has no verified tag, or was seen before. On the
@@ -37,6 +54,8 @@
 // its methods may be called from any goroutine. Buffers belong to the worker;
 // nothing outlives its batch.
 //
-// RFCs: 3550, 3711, 4568, 5761 (telling RTCP from RTP), 6188, 7714, 7983
-// (telling RTP from DTLS and STUN).
+// RFCs: 3550, 3711, 4568, 5576 (announced sources), 5761 (telling RTCP from
+// RTP), 5763 and 5764 (DTLS-SRTP), 6188, 6347 (DTLS 1.2), 7675 (consent), 7714,
+// 7983 (telling RTP from DTLS and STUN), 8445 (ICE), 8489 (STUN), 8843 (bundled
+// streams).
 package media

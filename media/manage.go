@@ -161,6 +161,9 @@ func (w *worker) sessionStats(streams []*stream) SessionStats {
 				out.Drops[Drop(d).String()] = n
 			}
 		}
+		if rx := &st.prot[kindRTP].rx.now; rx.ctx != nil {
+			out.Keying, out.Suite = st.keying(), rx.key.Suite
+		}
 		for d := range out.Quality {
 			out.Quality[d] = st.quality(Direction(d))
 		}

@@ -229,7 +229,8 @@ func TestQualityOfACall(t *testing.T) {
 		t.Errorf("to the phone: %+v", to)
 	}
 	text := strings.Trim(fmt.Sprint(SessionStats{Streams: []StreamStats{{}, st, st}}.Attrs()), "[]")
-	for _, want := range []string{" loss_from_phone 10.0%", "loss_to_phone 19.9%", "round_trip_phone 30ms", "jitter_to_phone 10ms", " stream2_loss_from_phone 10.0%"} {
+	for _, want := range []string{" loss_from_phone 10.0%", "loss_to_phone 19.9%", "round_trip_phone 30ms", "jitter_to_phone 10ms", " stream2_loss_from_phone 10.0%",
+		"keyed_by SDES suite AEAD_AES_128_GCM"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the record: %s", want, text)
 		}

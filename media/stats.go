@@ -117,6 +117,8 @@ type SessionStats struct {
 // StreamStats is one stream's part.
 type StreamStats struct {
 	Inward, Outward Counts
+	Keying          string            // SDES, DTLS, or DTLS over ICE; empty: no keys yet
+	Suite           Suite             // zero: no keys yet
 	Quality         [2]Quality        // by Direction
 	Drops           map[string]uint64 // those above zero
 	LastHeard       time.Time         // the phone's last authenticated packet; zero: never
@@ -135,6 +137,12 @@ func (s SessionStats) Attrs() []any {
 		replay += st.Drops[DropReplay.String()]
 	}
 	attrs := []any{"rtp_from_phone", in, "rtp_to_phone", out}
+	for _, st := range s.Streams {
+		if st.Keying != "" {
+			attrs = append(attrs, "keyed_by", st.Keying, "suite", st.Suite)
+			break
+		}
+	}
 	if auth > 0 {
 		attrs = append(attrs, "auth_failed", auth)
 	}

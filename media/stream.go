@@ -82,6 +82,17 @@ type laneKey struct {
 // lane (RFC 3550 appendix A.1).
 func (l *lane) newer(seq uint16) bool { return int16(seq-l.highest) > 0 }
 
+// keying names where the stream's keys come from.
+func (st *stream) keying() string {
+	switch t := st.transport; {
+	case t == nil:
+		return "SDES"
+	case t.params.ICE:
+		return "DTLS over ICE"
+	}
+	return "DTLS"
+}
+
 // target returns where packets of a kind go to the phone, and by which
 // socket; nil while nothing is known of it.
 func (st *stream) target(kind uint8) *peer {

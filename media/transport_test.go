@@ -121,6 +121,10 @@ func TestKeysByDTLS(t *testing.T) {
 						t.Errorf("agreed on %s", c.suite)
 					}
 					c.talks()
+					want := map[bool]string{true: "DTLS over ICE", false: "DTLS"}[ice]
+					if st := c.s.Stats().Streams[0]; st.Keying != want || st.Suite != suite {
+						t.Errorf("the figures say %s by %s", st.Suite, st.Keying)
+					}
 				})
 			}
 		}

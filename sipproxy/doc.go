@@ -20,6 +20,11 @@
 // while it has SDP. It is known by Call-ID and the tags of each side, so that
 // a PBX which is itself a proxy can send the same dialog through us twice.
 //
+// Each kind of phone is offered what it takes: a browser's page UDP/TLS/RTP/SAVPF
+// with ICE, bundled; any other phone RTP/SAVP with both SDES and DTLS to choose
+// from, and a web phone that is no browser ICE with it. negotiate is the drawing
+// of offer and answer; sdes and link are the two ways to keys.
+//
 // # What it refuses
 //
 // Media that is not encrypted on the secure side (488 with a Warning), a
@@ -33,6 +38,7 @@
 // mutex at most, and tables' mutexes only inside it. Proxy.Run owns the one
 // goroutine that expires bindings and ends abandoned calls.
 //
-// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows),
-// 6026 (INVITE transactions), 7118 (WebSocket).
+// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows), 5763
+// and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 7118 (WebSocket), 8839 (ICE),
+// 8843 (BUNDLE).
 package sipproxy
