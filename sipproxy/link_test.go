@@ -141,3 +141,64 @@ func TestDTLSOffersRefused(t *testing.T) {
 		})
 	}
 }
+
+// A page that is called without an offer makes one, and the ACK answers it.
+func TestPageOffersLate(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	token, _ := b.registerBrowser(p, "abc.invalid")
+	b.fromPBX(b.inviteTo(token, "in1", ""))
+	p.send(reply(p.next("INVITE"), 200, "anna", pageOffer, "Contact: <sip:k2l9@abc.invalid;transport=ws;ob>"))
+	ok := b.atPBX("200")
+	if got := mlines(ok.body); got != "m=audio PORT RTP/AVP 111 0 126\nm=video PORT RTP/AVP 96" {
+		t.Errorf("the PBX is offered\n%s", got)
+	}
+	b.fromPBX(text(plainSDP+"m=video 0 RTP/AVP 96\r\n", "ACK "+strings.Trim(ok.h.Get("Contact"), "<>")+" SIP/2.0",
+		"Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKack", "Max-Forwards: 70", "From: "+ok.h.Get("From"), "To: "+ok.h.Get("To"), "Call-ID: in1", "CSeq: 102 ACK"))
+	if got := mlines(p.next("ACK").body); got != "m=audio PORT UDP/TLS/RTP/SAVPF 0 101\nm=video 0 UDP/TLS/RTP/SAVPF 96" {
+		t.Errorf("the page is answered\n%s", got)
+	}
+}
+
+// What rings with sound and then answers, as several phones perhaps, is one
+// answer to a page: it would take no second one with other keys or sources.
+func TestPageHearsOneAnswer(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	p.send(asBrowser(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, pageOffer, contact), "abc.invalid"))
+	inv := b.atPBX("INVITE")
+	noVideo := "m=video 0 RTP/AVP 96\r\n"
+	b.fromPBX(reply(inv, 183, "pbx", plainSDP+noVideo, "Contact: <sip:602@127.0.0.1:5060>"))
+	early := p.next("183")
+	b.fromPBX(reply(inv, 200, "pbx", strings.NewReplacer("30000", "31000", "o=root 1 1", "o=root 2 2").Replace(plainSDP)+noVideo, "Contact: <sip:602@127.0.0.1:5060>"))
+	if final := p.next("200"); final.body != early.body || early.body == "" {
+		t.Errorf("early\n%s\nfinally\n%s", early.body, final.body)
+	}
+}
+
+// New credentials of the page's are answered by new ones of ours, on the same
+// transport; the same ones are answered by the same.
+func TestPageRestartsICE(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	invite := func(cseq int, to, offer string) (answer string) {
+		p.send(asBrowser(p.request("INVITE", "sip:602@pbx.example.com", to, "c1", cseq, offer, contact), "abc.invalid"))
+		b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", plainSDP+"m=video 0 RTP/AVP 96\r\n", "Contact: <sip:602@127.0.0.1:5060>"))
+		answer = p.next("200").body
+		p.send(asBrowser(p.request("ACK", "sip:602@pbx.example.com:8443;transport=ws", to602+";tag=pbx", "c1", cseq, ""), "abc.invalid"))
+		b.atPBX("ACK")
+		return answer
+	}
+	line := func(body, name string) string { return regexp.MustCompile("a=" + name + ":.*").FindString(body) }
+	first := invite(1, to602, pageOffer)
+	same := invite(2, to602+";tag=pbx", pageOffer)
+	restarted := invite(3, to602+";tag=pbx", strings.NewReplacer("EsAw", "FtBx", "P2uYro0UCOQ4zxjKXaWCBui1", "Q3vZsp1VDPR5aykLYbXDCvj2").Replace(pageOffer))
+	for _, name := range []string{"ice-ufrag", "ice-pwd", "fingerprint", "ssrc", "setup", "candidate"} {
+		was, then, now := line(first, name), line(same, name), line(restarted, name)
+		if was == "" || then != was || (now != was) != strings.HasPrefix(name, "ice") {
+			t.Errorf("%s, %s after the same offer, %s after a restart", was, then, now)
+		}
+	}
+}
