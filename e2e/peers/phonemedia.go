@@ -21,6 +21,7 @@ import (
 type Media struct {
 	p         *Phone
 	engine    *engine // what it speaks through; see Through
+	DTLS      *DTLS   // what keys it; nil: its descriptions do
 	Stack     Stack   // what encrypts: Pion unless a test says otherwise
 	Suite     string
 	Key       []byte // what the phone signals
@@ -48,6 +49,7 @@ type Media struct {
 	sent    int // RTP packets, of send
 	heard   []int16
 	bad     int
+	early   int            // packets before there were keys
 	ssrcs   map[uint32]int // RTP packets by their source
 	reports [2]int         // RTCP packets, on the RTP port and on the next
 	stop    chan struct{}
@@ -144,16 +146,22 @@ func (m *Media) Offer() string {
 	if m.engine != nil {
 		return m.engine.offer(m)
 	}
+	if m.DTLS != nil {
+		return m.DTLS.offer()
+	}
 	return m.Describe(m.CryptoLine(1))
 }
 
 // PlainOffer describes the same without any encryption.
-func (m *Media) PlainOffer() string { return m.describe("RTP/AVP", "") }
+func (m *Media) PlainOffer() string { return m.describe("RTP/AVP", "", "") }
 
 // Accept describes the media as the answer to an offer: with the tag of the
 // crypto line of the suite.
 func (m *Media) Accept(offer string) string {
 	m.p.t.Helper()
+	if m.DTLS != nil {
+		return m.DTLS.accept(offer)
+	}
 	found := regexp.MustCompile(`a=crypto:(\d+) ` + m.Suite + ` `).FindStringSubmatch(offer)
 	if found == nil {
 		m.p.t.Fatalf("the offer has no %s:\n%s", m.Suite, offer)
@@ -167,7 +175,7 @@ func (m *Media) Accept(offer string) string {
 
 // Describe describes the media with crypto lines of the test's choice.
 func (m *Media) Describe(crypto ...string) string {
-	return m.describe("RTP/SAVP", strings.Join(crypto, "\r\n")+"\r\n")
+	return m.describe("RTP/SAVP", "", strings.Join(crypto, "\r\n")+"\r\n")
 }
 
 // CryptoLine is the phone's own line under a tag.
@@ -182,7 +190,9 @@ func (m *Media) CryptoLine(tag int) string {
 	return line
 }
 
-func (m *Media) describe(proto, crypto string) string {
+// describe writes a description with lines about its keys: above the m-line,
+// and in it.
+func (m *Media) describe(proto, above, keys string) string {
 	at := m.Addr()
 	host := "IP4 " + at.Addr().String()
 	if at.Addr().Is6() {
@@ -192,11 +202,11 @@ func (m *Media) describe(proto, crypto string) string {
 		host = "IP4 0.0.0.0"
 	}
 	if m.Mux {
-		crypto += "a=rtcp-mux\r\n"
+		keys += "a=rtcp-mux\r\n"
 	}
-	return fmt.Sprintf("v=0\r\no=- 1 %d IN %[2]s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\nm=audio %[3]d %[4]s 0 101\r\n"+
+	return fmt.Sprintf("v=0\r\no=- 1 %d IN %[2]s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\n%[7]sm=audio %[3]d %[4]s 0 101\r\n"+
 		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%[5]sa=%[6]s\r\n",
-		m.Session, host, at.Port(), proto, crypto, m.Direction)
+		m.Session, host, at.Port(), proto, keys, m.Direction, above)
 }
 
 // Start sends a tone to where a description says, and decodes what comes back
@@ -214,6 +224,10 @@ func (m *Media) Start(remote string, hz float64) {
 // goes on where it was.
 func (m *Media) Apply(remote string) {
 	m.p.t.Helper()
+	if m.DTLS != nil {
+		m.DTLS.apply(remote)
+		return
+	}
 	to, key, suite := readRemote(remote)
 	if suite != m.Suite {
 		m.p.t.Fatalf("the edge chose %q, want %s", suite, m.Suite)
@@ -227,19 +241,25 @@ func (m *Media) Apply(remote string) {
 	defer m.mu.Unlock()
 	m.to = to
 	m.header.SSRC, m.header.PayloadType = m.SSRC, m.Payload
-	for c, k := range map[*cipher]Key{
-		&m.seal: {Suite: suite, KeySalt: m.UseKey, MKI: m.MKI, Seals: true},
-		&m.open: {Suite: suite, KeySalt: key},
-	} {
-		if c.key == suite+string(k.KeySalt) {
+	err := m.keyLocked(stack, Key{Suite: suite, KeySalt: m.UseKey, MKI: m.MKI, Seals: true}, Key{Suite: suite, KeySalt: key})
+	if err != nil {
+		m.p.t.Fatal(err)
+	}
+}
+
+// keyLocked puts keys in force, the phone's and the edge's.
+func (m *Media) keyLocked(stack Stack, ours, edges Key) error {
+	for c, k := range map[*cipher]Key{&m.seal: ours, &m.open: edges} {
+		if c.key == k.Suite+string(k.KeySalt) {
 			continue
 		}
 		guard, err := stack(m.p, k)
 		if err != nil {
-			m.p.t.Fatal(err)
+			return err
 		}
-		*c = cipher{guard, suite + string(k.KeySalt)}
+		*c = cipher{guard, k.Suite + string(k.KeySalt)}
 	}
+	return nil
 }
 
 // readRemote reads address, key and suite of a description.
@@ -272,5 +292,8 @@ func (m *Media) Stop() {
 		close(m.stop)
 		m.conn.Close()
 		m.rtcp.Close()
+		if m.DTLS != nil && m.DTLS.current != nil {
+			m.DTLS.current.in.Close()
+		}
 	}
 }

@@ -51,6 +51,9 @@ func (m *Media) Move(h *Host) {
 	m.conn.Close()
 	m.rtcp.Close()
 	m.conn, m.rtcp = conn, rtcp
+	if m.DTLS != nil && m.DTLS.ICE != nil {
+		m.DTLS.ICE.moved()
+	}
 	go m.receive(conn)     // ends when Stop or Move closes the socket
 	go m.receiveRTCP(rtcp) // likewise
 }
@@ -101,7 +104,7 @@ func (m *Media) send() {
 		case <-tick.C:
 		}
 		m.mu.Lock()
-		if !m.silent {
+		if !m.silent && m.seal.guard != nil {
 			_, _ = m.conn.WriteToUDPAddrPort(m.packetLocked(), m.to)
 			m.sent++
 		}
@@ -143,17 +146,36 @@ func (m *Media) receive(conn *net.UDPConn) {
 		if err != nil {
 			return
 		}
-		if isRTCP(buf[:n]) {
-			m.takeRTCP(buf[:n], 0)
-		} else {
-			m.takeRTP(buf[:n])
+		switch p := buf[:n]; {
+		case m.DTLS != nil && n > 0 && p[0] < 64:
+			m.takeSetup(conn, p)
+		case isRTCP(p):
+			m.takeRTCP(p, 0)
+		default:
+			m.takeRTP(p)
 		}
+	}
+}
+
+// takeSetup takes what is no media: STUN and DTLS (RFC 7983).
+func (m *Media) takeSetup(conn *net.UDPConn, p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch ice := m.DTLS.ICE; {
+	case p[0] >= 20:
+		m.DTLS.takeLocked(p)
+	case ice != nil:
+		ice.takeLocked(conn, p)
 	}
 }
 
 func (m *Media) takeRTP(p []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.open.guard == nil { // the edge may have its keys first
+		m.early++
+		return
+	}
 	var h rtp.Header
 	plain, err := m.open.guard(p)
 	if err != nil {
@@ -184,6 +206,10 @@ func (m *Media) receiveRTCP(conn *net.UDPConn) {
 func (m *Media) takeRTCP(p []byte, port int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.open.guard == nil {
+		m.early++
+		return
+	}
 	if _, err := m.open.guard(p); err != nil {
 		m.bad++
 		return
