@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,84 @@ func (o *office) dtlsCall(phone *peers.Phone, number string, media *peers.Media,
 	d := o.call(phone, number, media, hz)
 	media.Keyed(10 * time.Second)
 	return d
+}
+
+// dtlsOut calls extension 610, and checks that both ends hear each other.
+func (o *office) dtlsOut(phone *peers.Phone, media *peers.Media, hz float64) {
+	o.t.Helper()
+	o.forget()
+	d := o.dtlsCall(phone, "610", media, hz)
+	o.bothHear(media, hz)
+	o.hangup(d, media)
+}
+
+// dtlsIn lets Asterisk call the phone from extension 610, with the same check.
+func (o *office) dtlsIn(phone *peers.Phone, media *peers.Media, hz float64) {
+	o.t.Helper()
+	o.forget()
+	o.pbx.Originate(phone.User, "610")
+	inv := phone.Expect("INVITE", 5*time.Second)
+	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
+	phone.Expect("ACK", 5*time.Second)
+	media.Start(inv.Body, hz)
+	media.Keyed(10 * time.Second)
+	o.bothHear(media, hz)
+	media.Stop()
+	o.pbx.Must("channel request hangup all")
+	phone.Answer(phone.Expect("BYE", 5*time.Second), 200, "OK", "")
+	o.idle()
+}
+
+// baresip keys by DTLS, calling and called, and hears and is heard. It offers
+// actpass, which leaves the choice to the edge; called, it is the one who
+// begins, and takes DTLS although it is offered SDES as well.
+func TestDtlsPhone(t *testing.T) {
+	o := newOffice(t)
+	for i, ways := range []struct {
+		name       string
+		mux        bool
+		handshakes int
+	}{{"two ports", false, 2}, {"rtcp-mux", true, 1}} { // RFC 5764 section 3
+		t.Run(ways.name, func(t *testing.T) {
+			user := fmt.Sprint(1001 + i)
+			phone := peers.StartBaresip(o.Phone(user), peers.BaresipConfig{
+				User: user, CAFile: o.edge.CAFile(), MediaEnc: "dtls_srtp", ToneHz: 700, AutoAnswer: true, Mux: ways.mux,
+			})
+			talk := func(begin func(), hz float64, handshakes int, end func()) {
+				t.Helper()
+				keyed := o.keyed()
+				begin()
+				phone.Event("CALL_ESTABLISHED", 10*time.Second)
+				phone.Hears(hz, 10*time.Second)
+				peers.Until(t, 5*time.Second, "each port's keys", func() bool { return o.keyed() >= keyed+handshakes })
+				end()
+				phone.Event("CALL_CLOSED", 5*time.Second)
+				o.idle()
+				if n := o.keyed() - keyed; n != handshakes {
+					t.Errorf("the call was keyed by %d handshakes, want %d", n, handshakes)
+				}
+			}
+			talk(func() { phone.Dial("602") }, 1004, ways.handshakes, phone.Hangup)
+			talk(func() { phone.Dial("600") }, 700, ways.handshakes, phone.Hangup)
+			o.forget()
+			talk(func() { phone.Dial("610") }, 1004, ways.handshakes, func() { o.pbxHeard(700); phone.Hangup() })
+			o.forget() // the edge offers rtcp-mux to browsers alone
+			talk(func() { o.pbx.Originate(user, "610") }, 1004, 2, func() {
+				o.pbxHeard(700)
+				o.pbx.Must("channel request hangup all")
+			})
+		})
+	}
+}
+
+// keyed counts the handshakes whose keys the edge has put in force.
+func (o *office) keyed() int {
+	o.t.Helper()
+	log, err := os.ReadFile(o.edge.Log)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return strings.Count(string(log), `"media keyed by DTLS"`)
 }
 
 // A phone in each role, with its fingerprint in either place and by each hash,
@@ -49,5 +129,80 @@ func TestDtlsRoles(t *testing.T) {
 			o.bothHear(media, 700)
 			o.hangup(d, media)
 		})
+	}
+}
+
+// The phone is called: the edge offers actpass beside its crypto lines, and the
+// phone chooses.
+func TestDtlsCalled(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	for _, setup := range []string{"active", "passive"} {
+		t.Run(setup, func(t *testing.T) {
+			media := phone.NewDTLS()
+			media.DTLS.Setup = setup
+			o.dtlsIn(phone, media, 700)
+		})
+	}
+}
+
+// Of the suites that a phone knows, GCM is taken if it is among them.
+func TestDtlsProfiles(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	for _, c := range []struct {
+		knows []string
+		want  string
+	}{
+		{[]string{suite, "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"}, "AEAD_AES_128_GCM"},
+		{[]string{suite}, suite},
+		{[]string{"AES_CM_128_HMAC_SHA1_32"}, "AES_CM_128_HMAC_SHA1_32"},
+		{[]string{"AEAD_AES_256_GCM"}, "AEAD_AES_256_GCM"},
+	} {
+		for _, setup := range []string{"active", "passive"} {
+			if setup == "passive" && len(c.knows) > 1 { // who is passive chooses (RFC 5764 section 4.1.1): the phone
+				continue
+			}
+			t.Run(c.want+" of "+strings.Join(c.knows, " ")+"/"+setup, func(t *testing.T) {
+				media := phone.NewDTLS()
+				media.Stack = peers.Libsrtp
+				media.DTLS.Setup, media.DTLS.Profiles = setup, c.knows
+				o.dtlsOut(phone, media, 700)
+				if media.Suite != c.want {
+					t.Errorf("agreed on %s, want %s", media.Suite, c.want)
+				}
+			})
+		}
+	}
+}
+
+// newIceOffice has a web phone, which the edge offers ICE.
+func newIceOffice(t *testing.T) (*office, *peers.Phone) {
+	t.Helper()
+	o := newWebOffice(t, "")
+	return o, o.webPhone("1001")
+}
+
+// A phone checks and nominates in either way, in each role, calling and called,
+// and then has its sound.
+func TestDtlsIceStun(t *testing.T) {
+	o, phone := newIceOffice(t)
+	for _, aggressive := range []bool{true, false} {
+		for _, setup := range []string{"active", "passive", "actpass"} {
+			name := map[bool]string{true: "aggressive", false: "regular"}[aggressive] + "/" + setup
+			t.Run(name, func(t *testing.T) {
+				media := func() *peers.Media {
+					m := phone.NewDTLS()
+					m.DTLS.Setup = setup
+					m.NewICE().Aggressive = aggressive
+					return m
+				}
+				out, in := media(), media()
+				o.dtlsOut(phone, out, 700)
+				out.DTLS.ICE.Checked()
+				o.dtlsIn(phone, in, 900)
+				in.DTLS.ICE.Checked()
+			})
+		}
 	}
 }

@@ -229,8 +229,7 @@ func (c *ICE) Silence(on bool) {
 	c.mute = on
 }
 
-// Nominated waits until the edge has answered a check that nominates the path,
-// and wants that it sees the phone where it is.
+// Nominated waits until the edge has answered a check that nominates the path.
 func (c *ICE) Nominated(timeout time.Duration) {
 	m := c.m
 	m.p.t.Helper()
@@ -239,11 +238,19 @@ func (c *ICE) Nominated(timeout time.Duration) {
 		defer m.mu.Unlock()
 		return c.nominated
 	})
+}
+
+// Checked wants that the path was nominated, that the edge sees the phone where
+// it is, that each answer verifies, and that the edge, as a lite agent, checked
+// nothing itself.
+func (c *ICE) Checked() {
+	m := c.m
+	m.p.t.Helper()
 	at := m.Addr()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c.mapped != at {
-		m.p.t.Errorf("the edge sees the phone at %s, it is at %s", c.mapped, at)
+	if !c.nominated || c.mapped != at {
+		m.p.t.Errorf("nominated: %v; the edge sees the phone at %s, it is at %s", c.nominated, c.mapped, at)
 	}
 	if c.bad > 0 || c.asked > 0 {
 		m.p.t.Errorf("%d of the edge's answers do not verify, and it sent %d checks; want none", c.bad, c.asked)
