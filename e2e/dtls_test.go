@@ -175,34 +175,3 @@ func TestDtlsProfiles(t *testing.T) {
 		}
 	}
 }
-
-// newIceOffice has a web phone, which the edge offers ICE.
-func newIceOffice(t *testing.T) (*office, *peers.Phone) {
-	t.Helper()
-	o := newWebOffice(t, "")
-	return o, o.webPhone("1001")
-}
-
-// A phone checks and nominates in either way, in each role, calling and called,
-// and then has its sound.
-func TestDtlsIceStun(t *testing.T) {
-	o, phone := newIceOffice(t)
-	for _, aggressive := range []bool{true, false} {
-		for _, setup := range []string{"active", "passive", "actpass"} {
-			name := map[bool]string{true: "aggressive", false: "regular"}[aggressive] + "/" + setup
-			t.Run(name, func(t *testing.T) {
-				media := func() *peers.Media {
-					m := phone.NewDTLS()
-					m.DTLS.Setup = setup
-					m.NewICE().Aggressive = aggressive
-					return m
-				}
-				out, in := media(), media()
-				o.dtlsOut(phone, out, 700)
-				out.DTLS.ICE.Checked()
-				o.dtlsIn(phone, in, 900)
-				in.DTLS.ICE.Checked()
-			})
-		}
-	}
-}

@@ -203,17 +203,31 @@ func (c *ICE) takeLocked(conn *net.UDPConn, p []byte) {
 // moved begins anew on another socket. Media.mu is held.
 func (c *ICE) moved() { c.valid, c.nominated, c.mapped = false, false, netip.AddrPort{} }
 
-// Ask sends a check that is signed as the test likes, beside the agent's own,
-// and returns where its answer will be, if there comes one.
+// Check is one that nominates, signed as the test likes.
+func (c *ICE) Check(sign Signature) []byte {
+	c.m.p.t.Helper()
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	return c.checkLocked(sign).Raw
+}
+
+func (c *ICE) checkLocked(sign Signature) *stun.Message {
+	c.m.p.t.Helper()
+	request, err := c.request(true, sign)
+	if err != nil {
+		c.m.p.t.Fatalf("make a check: %v", err)
+	}
+	return request
+}
+
+// Ask sends such a check, beside the agent's own, and returns where its answer
+// will be, if there comes one.
 func (c *ICE) Ask(sign Signature) <-chan *stun.Message {
 	m := c.m
 	m.p.t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	request, err := c.request(false, sign)
-	if err != nil {
-		m.p.t.Fatalf("make a check: %v", err)
-	}
+	request := c.checkLocked(sign)
 	answer := make(chan *stun.Message, 1)
 	c.pending[request.TransactionID] = &check{from: m.conn, answer: answer}
 	if _, err := m.conn.WriteToUDPAddrPort(request.Raw, m.to); err != nil {
