@@ -127,6 +127,7 @@ func (e *Engine) Stats() Stats {
 		w.do(func() {
 			total.add(&w.counts)
 			s.Streams += len(w.table.all)
+			s.Handshakes += len(w.dtls.open)
 			s.Sockets += len(w.secure) + numKinds*len(w.table.all)
 		})
 	}

@@ -101,12 +101,13 @@ func (c *counts) dropMap() map[string]uint64 {
 
 // Stats is what the engine has counted, and holds now.
 type Stats struct {
-	Sessions int // now
-	Streams  int // now
-	Sockets  int // now, of both sides
-	Inward   Counts
-	Outward  Counts
-	Drops    map[string]uint64
+	Sessions   int // now
+	Streams    int // now
+	Sockets    int // now, of both sides
+	Handshakes int // of DTLS now, with those that are done and not yet followed by media
+	Inward     Counts
+	Outward    Counts
+	Drops      map[string]uint64
 }
 
 // SessionStats is one session's part.

@@ -85,6 +85,7 @@ func SIP(snapshot func() sipproxy.Stats) Source {
 var (
 	mediaSessions = &Metric{Name: "media_sessions", Help: "Media sessions now.", Kind: Gauge}
 	mediaStreams  = &Metric{Name: "media_streams", Help: "Media streams now.", Kind: Gauge}
+	mediaShakes   = &Metric{Name: "media_handshakes", Help: "DTLS handshakes under way, or done and not yet followed by media.", Kind: Gauge}
 	mediaPackets  = &Metric{Name: "media_packets_total", Help: "Packets relayed: inward is from the phone to the PBX.", Labels: []string{"direction", "protocol"}}
 	mediaBytes    = &Metric{Name: "media_bytes_total", Help: "Bytes relayed, as plain RTP and RTCP.", Labels: []string{"direction"}}
 	mediaDrops    = &Metric{Name: "media_drops_total", Help: "Packets that went no further, by reason.", Labels: []string{"reason"}}
@@ -96,6 +97,7 @@ func Media(snapshot func() media.Stats) Source {
 		s := snapshot()
 		emit(Sample{Metric: mediaSessions, Value: float64(s.Sessions)})
 		emit(Sample{Metric: mediaStreams, Value: float64(s.Streams)})
+		emit(Sample{Metric: mediaShakes, Value: float64(s.Handshakes)})
 		for direction, c := range map[string]media.Counts{"inward": s.Inward, "outward": s.Outward} {
 			emit(Sample{mediaPackets, []string{direction, "rtp"}, float64(c.RTP)})
 			emit(Sample{mediaPackets, []string{direction, "rtcp"}, float64(c.RTCP)})

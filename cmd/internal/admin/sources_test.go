@@ -32,7 +32,7 @@ func TestSources(t *testing.T) {
 		}),
 		Media(func() media.Stats {
 			return media.Stats{
-				Sessions: 18, Streams: 19, Inward: media.Counts{RTP: 20, RTCP: 21, Bytes: 22}, Outward: media.Counts{RTP: 23},
+				Sessions: 18, Streams: 19, Handshakes: 28, Inward: media.Counts{RTP: 20, RTCP: 21, Bytes: 22}, Outward: media.Counts{RTP: 23},
 				Drops: map[string]uint64{"auth_failed": 24},
 			}
 		}),
@@ -55,7 +55,7 @@ func TestSources(t *testing.T) {
 		`calls_ended_total{reason="phone hung up"} 17`, `media_sessions 18`, `media_streams 19`,
 		`media_packets_total{direction="inward",protocol="rtp"} 20`, `media_packets_total{direction="inward",protocol="rtcp"} 21`,
 		`media_bytes_total{direction="inward"} 22`, `media_packets_total{direction="outward",protocol="rtp"} 23`,
-		`media_drops_total{reason="auth_failed"} 24`,
+		`media_drops_total{reason="auth_failed"} 24`, `media_handshakes 28`,
 		`certificate_reloads_total{result="taken"} 25`, `certificate_reloads_total{result="refused"} 26`,
 		`certificate_expiry_seconds{file="/x.pem",key="RSA 2048",name="pbx.example.com"} 27`,
 	} {
