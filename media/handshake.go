@@ -364,14 +364,19 @@ func (w *worker) key(t *transport, a *association) error {
 	}
 	w.wait(t)
 	for _, st := range t.streams {
-		w.secured(st, a.from)
+		w.secured(st, a.kind)
 	}
 	return nil
 }
 
-// secured tells a stream's owner that it has keys.
-func (w *worker) secured(st *stream, from netip.AddrPort) {
-	w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: from})
+// secured tells a stream's owner that it has keys, and of whom.
+func (w *worker) secured(st *stream, kind uint8) {
+	t := st.transport
+	remote := t.parts[kind].from
+	if path := t.best(); t.params.ICE && path != nil {
+		remote = path.addr
+	}
+	w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: remote})
 }
 
 // reached latches the streams of a transport without ICE to where their

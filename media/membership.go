@@ -37,7 +37,7 @@ func (w *worker) join(st *stream, p SecureParams) error {
 	for kind := range t.parts {
 		w.reachedStream(st, t, uint8(kind))
 		if t.uses(uint8(kind)) && t.parts[kind].prot.ready() { // the handshake was quicker than the description
-			w.secured(st, t.parts[kind].from)
+			w.secured(st, uint8(kind))
 		}
 	}
 	return nil

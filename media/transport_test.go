@@ -91,7 +91,9 @@ func (c *web) event(kind EventKind) Event {
 // talks proves each stream both ways.
 func (c *web) talks() {
 	c.t.Helper()
-	c.event(Secured)
+	if ev := c.event(Secured); ev.Remote != at(c.conn) {
+		c.t.Errorf("keys are told of %s, the phone is at %s", ev.Remote, at(c.conn))
+	}
 	for i := range c.pbx {
 		say := strings.Repeat(string(rune('a'+i)), 20)
 		c.says(byte(i), say)
