@@ -5,6 +5,7 @@
 # touched.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 export DEBIAN_FRONTEND=noninteractive
 apt_wait="-o DPkg::Lock::Timeout=300"
@@ -23,7 +24,7 @@ stamp() {
 	say "install $1"
 	local log="$cache/$1.log"
 	# In a shell of its own: in a condition, bash would ignore set -e.
-	if ! bash -euo pipefail -c "$(declare -f "$3" mirror); cache='$cache' apt_wait='$apt_wait'; $3 install" >"$log" 2>&1; then
+	if ! bash -euo pipefail -c "$(declare -f "$3" mirror); here='$here' cache='$cache' apt_wait='$apt_wait'; $3 install" >"$log" 2>&1; then
 		tail -n 25 "$log" >&2
 		die "could not install $1; the whole log is $log. Is the package mirror reachable?"
 	fi
@@ -97,9 +98,34 @@ forky() {
 	esac
 }
 
+# Chromium, and what pages make phones from: JsSIP and SIP.js as npm has them,
+# each in one file. npm checks their hashes, which are in the lock file.
+browser() {
+	local b="$cache/browser"
+	case $1 in
+	present)
+		[ -x /usr/bin/chromium ] && [ -s "$b/jssip.js" ] && [ -s "$b/sipjs.js" ] &&
+			cmp -s "$here/browser/package-lock.json" "$b/package-lock.json"
+		;;
+	install)
+		local list="chromium esbuild"
+		command -v npm >/dev/null || list+=" npm"
+		apt-get $apt_wait -q update
+		# shellcheck disable=SC2086 # a list of words
+		apt-get $apt_wait -q -y --no-install-recommends install $list
+		rm -rf "$b" && mkdir -p "$b"
+		cp "$here/browser/package.json" "$here/browser/package-lock.json" "$b"
+		(cd "$b" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier)
+		/usr/bin/esbuild "$b/node_modules/jssip/lib/JsSIP.js" --bundle --global-name=JsSIP --outfile="$b/jssip.js"
+		/usr/bin/esbuild "$b/node_modules/sip.js/lib/index.js" --bundle --global-name=SIP --outfile="$b/sipjs.js"
+		;;
+	esac
+}
+
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
 stamp packages 3 packages
 stamp asterisk16 1 asterisk
 stamp forky 2 forky
+stamp browser 1 browser

@@ -30,7 +30,8 @@ type Process struct {
 func (l *Lab) start(name string, cmd *exec.Cmd) *Process {
 	l.t.Helper()
 	p := &Process{Name: name, Log: filepath.Join(l.Dir, fmt.Sprintf("%02d-%s.log", len(l.logs), name)), t: l.t, cmd: cmd, exited: make(chan struct{})}
-	out, err := os.Create(p.Log)
+	// A browser's console is added to the same file.
+	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		l.t.Fatalf("create log of %s: %v", name, err)
 	}

@@ -1,0 +1,77 @@
+// What the web phones of all stacks have in common. The stack's adapter adds
+// start, call, answer, hangUp, hold, resume, dtmf and restartICE to phone.
+"use strict";
+
+// told is the test's: it gets what happens.
+const tell = (event, detail = "") => told(JSON.stringify({ event, detail: String(detail) }));
+
+const phone = {
+  server: "wss://pbx.example.com:8443/",
+  domain: "pbx.example.com",
+  pc: null, // of the newest call
+
+  // A filter for speech would take the tone for noise.
+  media: (video) => ({
+    audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+    video: video ? { width: 320, height: 240, frameRate: 15 } : false,
+  }),
+
+  // The device is the profile's: it is the same when the page is loaded again.
+  instance() {
+    if (!localStorage.instance) localStorage.instance = crypto.randomUUID();
+    return localStorage.instance;
+  },
+
+  async stats() {
+    return [...(await this.pc.getStats()).values()];
+  },
+};
+
+// Each stack makes its own connections; this sees them all.
+const Connection = RTCPeerConnection;
+window.RTCPeerConnection = class extends Connection {
+  constructor(...options) {
+    super(...options);
+    phone.pc = this;
+    this.addEventListener("track", ({ track }) => play(track));
+    this.addEventListener("connectionstatechange", () => tell("connection", this.connectionState));
+  }
+  setLocalDescription(d) {
+    console.log("local", d && d.type, d && d.sdp);
+    return super.setLocalDescription(d);
+  }
+  setRemoteDescription(d) {
+    console.log("remote", d.type, d.sdp);
+    return super.setRemoteDescription(d);
+  }
+};
+
+// The meter works at the rate of telephones, and holds a second of sound.
+const ear = new AudioContext({ sampleRate: 8000 });
+const meter = ear.createAnalyser();
+meter.fftSize = 8192;
+let source = null;
+
+function play(track) {
+  const stream = new MediaStream([track]);
+  if (track.kind === "video") {
+    document.getElementById("screen").srcObject = stream;
+    return;
+  }
+  // Chromium gives WebAudio nothing of a remote track that no element plays.
+  document.getElementById("speaker").srcObject = stream;
+  if (source) source.disconnect();
+  source = ear.createMediaStreamSource(stream);
+  source.connect(meter);
+}
+
+// The last second of sound, 16 bits a sample in base64, and when it ended.
+phone.sound = () => {
+  const level = new Float32Array(meter.fftSize);
+  meter.getFloatTimeDomainData(level);
+  const bytes = new DataView(new ArrayBuffer(2 * level.length));
+  level.forEach((v, i) => bytes.setInt16(2 * i, 32767 * Math.max(-1, Math.min(1, v)), true));
+  return { at: ear.currentTime, samples: btoa(String.fromCharCode(...new Uint8Array(bytes.buffer))) };
+};
+
+addEventListener("load", () => tell("loaded"));

@@ -1,0 +1,67 @@
+// The web phone on SIP.js.
+"use strict";
+{
+  let ua, session;
+
+  const follow = (s) => {
+    session = s;
+    s.stateChange.addListener((state) => {
+      if (state === "Established") tell("established");
+      if (state === "Terminated") tell("ended");
+    });
+  };
+  const change = (options) =>
+    new Promise((done, refuse) => {
+      session.sessionDescriptionHandlerOptionsReInvite = options;
+      session
+        .invite({
+          sessionDescriptionHandlerOptions: options,
+          requestDelegate: { onAccept: done, onReject: (r) => refuse(new Error(`${r.message.statusCode}`)) },
+        })
+        .catch(refuse);
+    });
+
+  phone.start = async (user, password) => {
+    ua = new SIP.UserAgent({
+      uri: SIP.UserAgent.makeURI(`sip:${user}@${phone.domain}`),
+      transportOptions: { server: phone.server },
+      authorizationUsername: user,
+      authorizationPassword: password,
+      instanceId: phone.instance(),
+      logLevel: "warn",
+      delegate: {
+        onDisconnect: (err) => tell("disconnected", err),
+        onInvite: (invitation) => {
+          follow(invitation);
+          tell("incoming", invitation.remoteIdentity.uri.user);
+        },
+      },
+    });
+    await ua.start();
+    const registerer = new SIP.Registerer(ua, { regId: 1 });
+    registerer.stateChange.addListener((state) => state === "Registered" && tell("registered"));
+    await registerer.register({ requestDelegate: { onReject: (r) => tell("refused", r.message.statusCode) } });
+  };
+  phone.call = (number, video) => {
+    const inviter = new SIP.Inviter(ua, SIP.UserAgent.makeURI(`sip:${number}@${phone.domain}`), {
+      earlyMedia: true,
+      sessionDescriptionHandlerOptions: { constraints: phone.media(video) },
+    });
+    follow(inviter);
+    return inviter.invite({
+      requestDelegate: {
+        onProgress: (r) => tell("progress", r.message.statusCode),
+        onReject: (r) => tell("rejected", r.message.statusCode),
+      },
+    });
+  };
+  phone.answer = (video) => session.accept({ sessionDescriptionHandlerOptions: { constraints: phone.media(video) } });
+  phone.hangUp = () => {
+    if (session.state === "Established") return session.bye();
+    return session instanceof SIP.Inviter ? session.cancel() : session.reject();
+  };
+  phone.hold = () => change({ hold: true });
+  phone.resume = () => change({ hold: false });
+  phone.restartICE = () => change({ offerOptions: { iceRestart: true } });
+  phone.dtmf = (digits) => session.sessionDescriptionHandler.sendDtmf(digits);
+}
