@@ -14,7 +14,7 @@ import (
 func (o *office) dtlsCall(phone *peers.Phone, number string, media *peers.Media, hz float64) *peers.Dialog {
 	o.t.Helper()
 	d := o.call(phone, number, media, hz)
-	media.Keyed(10 * time.Second)
+	media.Keyed(20 * time.Second) // as long as the edge waits
 	return d
 }
 

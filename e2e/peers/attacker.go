@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,7 @@ func (a *Attacker) Send(from, to netip.AddrPort, payload []byte) {
 }
 
 // Spray sends what next makes, some thousand times a second, until stop is
-// called; that returns how many were sent.
+// called or the test ends; that returns how many were sent.
 func (a *Attacker) Spray(next func(i int) (from, to netip.AddrPort, payload []byte)) (stop func() int) {
 	quit, done := make(chan struct{}), make(chan int)
 	go func() { // ends with stop, which waits
@@ -66,7 +67,9 @@ func (a *Attacker) Spray(next func(i int) (from, to netip.AddrPort, payload []by
 			}
 		}
 	}()
-	return func() int { close(quit); return <-done }
+	stop = sync.OnceValue(func() int { close(quit); return <-done })
+	a.lab.t.Cleanup(func() { stop() })
+	return stop
 }
 
 // Got stops the recording, and counts the UDP packets that the edge sent here.

@@ -168,7 +168,7 @@ func (d *DTLS) conn(a *association, active bool) (*dtls.Conn, error) {
 	}
 	options := []dtls.Option{
 		dtls.WithCertificates(d.Cert), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(known...),
-		dtls.WithFlightInterval(200 * time.Millisecond),
+		dtls.WithFlightInterval(200 * time.Millisecond), dtls.WithDisableRetransmitBackoff(true), // lost flights cost a test little time
 	}
 	if active {
 		list := make([]dtls.ClientOption, len(options))

@@ -242,6 +242,15 @@ func (m *Media) Counts() (packets, reports, bad int) {
 	return packets, m.reports[0] + m.reports[1], m.bad
 }
 
+// Came counts all packets of media that came, whether there was a key for them
+// or not.
+func (m *Media) Came() int {
+	packets, reports, bad := m.Counts()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return packets + reports + bad + m.early
+}
+
 // Reports are the RTCP packets that came on the RTP port, and on the next one.
 func (m *Media) Reports() (muxed, other int) {
 	m.mu.Lock()
