@@ -108,7 +108,7 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, flow.Origins{c.Domain}, b.proxy, nil, log)
+	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, flow.Site{Origins: flow.Origins{c.Domain}}, b.proxy, nil, log)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
+	"github.com/sallyport/sallyport/cmd/internal/phone"
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
@@ -78,8 +79,12 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		e.listeners = append(e.listeners, l)
 		bound = append(bound, l.Run)
 	}
+	site := flow.Site{Origins: p.origins}
+	if p.phone {
+		site.Pages = phone.New(p.sip.Domain)
+	}
 	for _, at := range p.web {
-		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(), p.limits, p.origins, e.proxy, admission(judge), log)
+		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(), p.limits, site, e.proxy, admission(judge), log)
 		if err != nil {
 			return nil, err
 		}

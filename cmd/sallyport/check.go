@@ -51,6 +51,9 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	row("phones", "SIP over %s on %s", p.tls.Profile, list(p.listen))
 	if len(p.web) > 0 {
 		row("browsers", "SIP over WSS on %s, from pages of %s", list(p.web), strings.Join(p.origins, ", "))
+		if p.phone {
+			row("", "the test phone at %s", p.phoneURL())
+		}
 	}
 	row("", "SRTP on UDP ports %d to %d, by %s", p.media.Port, int(p.media.Port)+2*p.media.Workers-1, list(p.sip.Suites))
 	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)

@@ -63,6 +63,7 @@ type sipConfig struct {
 
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
+	WSSPhone   bool         `toml:"wss_phone"`
 
 	// The rest are flow.Limits: a key for each, hence the length.
 	MaxHead             int           `toml:"max_head"`

@@ -253,6 +253,12 @@ func set(v reflect.Value, from any) error {
 			return fmt.Errorf("is %s, and must be a string; put it in quotes", shown(from))
 		}
 		v.SetString(s)
+	case v.Kind() == reflect.Bool:
+		b, ok := from.(bool)
+		if !ok {
+			return fmt.Errorf("is %s, and must be true or false; write it without quotes", shown(from))
+		}
+		v.SetBool(b)
 	case v.Kind() == reflect.Int:
 		n, ok := from.(int64)
 		if !ok {

@@ -24,6 +24,7 @@ address = "pbx.example.com:99999"
 tls_listen = "5061"
 max_head = "large"
 keepalive = 30
+wss_phone = "yes"
 
 [media]
 port = 10000.5
@@ -58,13 +59,14 @@ listen = "127.0.0.1:9060"
 		`f.toml:11: sip.tls_listen: is "5061", and must be a port, with or without an address; write it like ":5061" or "192.0.2.1:5061"`,
 		`f.toml:12: sip.max_head: is "large", and must be a whole number; write it without quotes`,
 		`f.toml:13: sip.keepalive: is 30, and must be a time; write it like "90s" or "5m"`,
-		`f.toml:16: media.port: is 10000.5, and must be a whole number; write it without quotes`,
-		`f.toml:17: media.plain_ports: is "29999-20000", and must be a range of ports; write it like "20000-29999"`,
-		`f.toml:21: policy.deny: is "2001:db8::/129", and must be an address or a network; write it like "192.0.2.0/24"`,
-		`f.toml:22: policy.new_connections_per_second: is "many", and must be a number; write it without quotes`,
-		`f.toml:24: medja: unknown section; did you mean media?`,
-		`f.toml:28: log.level: is a date, and must be a string; put it in quotes`,
-		`f.toml:30: admin: is a list, and must be a section; write [admin]`,
+		`f.toml:14: sip.wss_phone: is "yes", and must be true or false; write it without quotes`,
+		`f.toml:17: media.port: is 10000.5, and must be a whole number; write it without quotes`,
+		`f.toml:18: media.plain_ports: is "29999-20000", and must be a range of ports; write it like "20000-29999"`,
+		`f.toml:22: policy.deny: is "2001:db8::/129", and must be an address or a network; write it like "192.0.2.0/24"`,
+		`f.toml:23: policy.new_connections_per_second: is "many", and must be a number; write it without quotes`,
+		`f.toml:25: medja: unknown section; did you mean media?`,
+		`f.toml:29: log.level: is a date, and must be a string; put it in quotes`,
+		`f.toml:31: admin: is a list, and must be a section; write [admin]`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"runtime"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/internal/phone"
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
@@ -35,6 +37,7 @@ type plan struct {
 	drain  time.Duration
 
 	origins flow.Origins // of pages that may use web
+	phone   bool         // web serves the test phone
 
 	tls    tlsconf.Config
 	policy policy.Config
@@ -55,6 +58,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	}
 	p.listen = c.secureListen(d)
 	p.web, p.origins = c.webListen(d)
+	p.phone = c.SIP.WSSPhone
 	if a := c.Edge.PlainIP; a.IsValid() && !isLocal(a) {
 		d.add("edge.plain_ip", fmt.Sprintf("%s is no address of this machine; give one, or leave it out to have it found", a))
 	}
@@ -227,11 +231,17 @@ func (c Config) secureListen(d *document) []netip.AddrPort {
 func (c Config) webListen(d *document) ([]netip.AddrPort, flow.Origins) {
 	l := c.SIP.WSSListen.listenAddr
 	if l.Port == 0 {
+		if c.SIP.WSSPhone {
+			d.add("sip.wss_phone", "is a page of sip.wss_listen, which is not set; set it too, like \":443\"")
+		}
 		return nil, nil
 	}
 	origins := flow.Origins(c.SIP.WSSOrigins)
 	if len(origins) == 0 && c.Edge.Domain != "" {
 		origins = flow.Origins{c.Edge.Domain}
+	}
+	if c.SIP.WSSPhone {
+		origins = c.withOwnPage(origins)
 	}
 	var out []netip.AddrPort
 	if l.Addr.IsValid() {
@@ -248,6 +258,34 @@ func (c Config) webListen(d *document) ([]netip.AddrPort, flow.Origins) {
 		d.add("sip.wss_listen", fmt.Sprintf("port %d is that of sip.tls_listen; give another, like \":443\"", l.Port))
 	}
 	return out, origins
+}
+
+// withOwnPage lets the test phone in, by whichever of our names and addresses
+// its page was opened: at these the page is ours, under our own certificate.
+func (c Config) withOwnPage(origins flow.Origins) flow.Origins {
+	out := slices.Clone(origins)
+	own := []string{c.Edge.Domain}
+	for _, ip := range slices.Concat(c.Edge.PublicIP, c.listenIPs()) {
+		own = append(own, ip.String())
+	}
+	for _, host := range own {
+		if host != "" && !slices.Contains(out, host) {
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// phoneURL is where the test phone is opened.
+func (p plan) phoneURL() string {
+	u := url.URL{Scheme: "https", Host: p.sip.Domain, Path: phone.Path}
+	if a, err := netip.ParseAddr(p.sip.Domain); err == nil && a.Is6() {
+		u.Host = "[" + p.sip.Domain + "]"
+	}
+	if p.sip.WSSPort != 443 {
+		u.Host += fmt.Sprintf(":%d", p.sip.WSSPort)
+	}
+	return u.String()
 }
 
 // resolve looks the peer up, once: a PBX does not move, and a name that later

@@ -23,15 +23,21 @@ import (
 // unauthenticated here: a connection has one deadline for all that comes
 // before the upgrade.
 type web struct {
-	l       *Listener
-	origins Origins
-	server  *http.Server
-	handed  *handover
+	l      *Listener
+	site   Site
+	server *http.Server
+	handed *handover
+}
+
+// Site is what browsers find at a WebSocket listener beside SIP.
+type Site struct {
+	Origins Origins      // the pages that may open a WebSocket
+	Pages   http.Handler // has every path but / and /ws; nil: nothing is there. A connection brings it one request
 }
 
 // ListenWSS binds address for SIP over secure WebSocket (RFC 7118). Nothing is
-// accepted before Run. Browsers may come from pages of the origins alone.
-func ListenWSS(address netip.AddrPort, config *tls.Config, limits Limits, origins Origins, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
+// accepted before Run. Browsers may come from pages of the site's origins alone.
+func ListenWSS(address netip.AddrPort, config *tls.Config, limits Limits, site Site, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
 	ln, err := listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on sip.wss_listen %s: %w", address, err)
@@ -41,12 +47,12 @@ func ListenWSS(address netip.AddrPort, config *tls.Config, limits Limits, origin
 		config.NextProtos = append(slices.Clone(config.NextProtos), "http/1.1")
 	}
 	l := NewListener(ln, config, limits, to, admit, log)
-	l.web = newWeb(l, origins)
+	l.web = newWeb(l, site)
 	return l, nil
 }
 
-func newWeb(l *Listener, origins Origins) *web {
-	w := &web{l: l, origins: origins, handed: &handover{conns: make(chan net.Conn), ended: make(chan struct{}), addr: l.ln.Addr()}}
+func newWeb(l *Listener, site Site) *web {
+	w := &web{l: l, site: site, handed: &handover{conns: make(chan net.Conn), ended: make(chan struct{}), addr: l.ln.Addr()}}
 	w.server = &http.Server{
 		Handler:           w,
 		ReadHeaderTimeout: l.limits.HandshakeTimeout,
@@ -115,7 +121,8 @@ func (h *handover) Close() error {
 func (h *handover) Addr() net.Addr { return h.addr }
 
 // ServeHTTP answers one request. SIP is at / and at /ws, where the web phones
-// of other PBXs look for it.
+// of other PBXs look for it; the site's pages are elsewhere, and are bounded by
+// the same deadlines: theirs is that of the upgrade.
 func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webConnKey{}).(*webConn)
 	rw.Header().Set("Connection", "close") // a connection is for SIP; an upgrade overwrites it
@@ -123,7 +130,11 @@ func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	wanted := slices.ContainsFunc(r.Header.Values("Upgrade"), func(v string) bool { return strings.EqualFold(strings.TrimSpace(v), "websocket") })
 	switch {
 	case r.URL.Path != "/" && r.URL.Path != "/ws":
-		http.NotFound(rw, r)
+		if w.site.Pages == nil || wanted {
+			http.NotFound(rw, r)
+			return
+		}
+		w.site.Pages.ServeHTTP(rw, r)
 	case wanted:
 		w.upgrade(rw, r, c)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -169,7 +180,7 @@ func (w *web) refused(r *http.Request) (status int, why string) {
 	switch {
 	case len(origins) > 1:
 		return http.StatusBadRequest, "more than one Origin"
-	case len(origins) == 1 && !w.origins.allow(origins[0]):
+	case len(origins) == 1 && !w.site.Origins.allow(origins[0]):
 		return http.StatusForbidden, "the page's origin is not in sip.wss_origins"
 	case !offers(r.Header.Values("Sec-WebSocket-Protocol"), "sip"):
 		return http.StatusBadRequest, "the subprotocol \"sip\" is required (RFC 7118 section 4.1)"

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ var testOrigins = Origins{"pbx.example.com", "http://localhost:8000"}
 
 func serveWeb(t *testing.T, l Limits, h Handler, admit Admit) *Listener {
 	t.Helper()
-	ln, err := ListenWSS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), l, testOrigins, h, admit, quietLog)
+	ln, err := ListenWSS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), l, Site{Origins: testOrigins}, h, admit, quietLog)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,6 +359,67 @@ func TestWebHTTP(t *testing.T) {
 				t.Errorf("answered %s, want %d", res.Status, c.status)
 			}
 		})
+	}
+}
+
+// Pages are beside SIP, never in its place.
+func TestWebPages(t *testing.T) {
+	const large = 32 << 20 // more than sockets hold
+	limits := DefaultLimits()
+	limits.HandshakeTimeout = 2 * time.Second
+	pages := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = rw.Write(make([]byte, large))
+			return
+		}
+		fmt.Fprintf(rw, "page %s %s", r.Method, r.URL.Path)
+	})
+	h := newInbox()
+	ln, err := ListenWSS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), limits, Site{Origins: testOrigins, Pages: pages}, h, nil, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, ln.Run)
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		body    string
+	}{
+		"a page":            {"GET /phone HTTP/1.1\r\nHost: x\r\n\r\n", 200, "page GET /phone"},
+		"methods are its":   {"DELETE /phone HTTP/1.1\r\nHost: x\r\n\r\n", 200, "page DELETE /phone"},
+		"the health page":   {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 200, "sallyport is up"},
+		"SIP":               {upgrade, 101, ""},
+		"SIP at the root":   {strings.Replace(upgrade, "/ws", "/", 1), 101, ""},
+		"SIP without SIP":   {"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", 426, ""},
+		"upgrade of a page": {strings.Replace(upgrade, "/ws", "/phone", 1), 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := dial(t, ln)
+			send(t, conn, c.request)
+			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body := ""
+			if c.body != "" {
+				b, _ := io.ReadAll(res.Body)
+				body = string(b)
+			}
+			if res.StatusCode != c.status || !strings.HasPrefix(body, c.body) || (c.status != 101 && !res.Close) {
+				t.Errorf("answered %s %q, close %v", res.Status, body, res.Close)
+			}
+		})
+	}
+	until(t, "their connections to be closed", func() bool { return ln.Stats().Open == 0 })
+
+	never := dial(t, ln) // reads nothing of what it asks for
+	send(t, never, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(t, "it to be closed", func() bool { return ln.Stats().Open == 0 })
+	_ = never.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if n, err := io.Copy(io.Discard, never); n >= large || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it got %d bytes, %v", n, err)
 	}
 }
 
