@@ -129,10 +129,10 @@ func servePage(h *Host, c BrowserConfig) {
 // nobody is asked for permission, and it calls nobody by itself.
 var browserFlags = []string{
 	"--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-	"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+	"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-audio-output", "--autoplay-policy=no-user-gesture-required",
 	"--disable-features=WebRtcHideLocalIpsWithMdns,OptimizationHints,MediaRouter", "--host-resolver-rules=MAP pbx.example.com " + EdgeOutside,
 	"--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-	"--disable-default-apps", "--disable-extensions", "--disable-breakpad", "--disable-crash-reporter", "--enable-logging=stderr", "--log-level=1",
+	"--disable-default-apps", "--disable-extensions", "--disable-breakpad", "--disable-crash-reporter", "--enable-logging=stderr", "--log-level=2",
 }
 
 func (b *Browser) launch(e *Edge) {

@@ -1,8 +1,6 @@
 package peers
 
 import (
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -59,6 +57,12 @@ func (b *Browser) Dial(number string) {
 	b.Do("call", number)
 }
 
+// DialVideo calls a number with sound and a picture.
+func (b *Browser) DialVideo(number string) {
+	b.lab.t.Helper()
+	b.Do("call", number, true)
+}
+
 // Accept answers the call that rings.
 func (b *Browser) Accept() {
 	b.lab.t.Helper()
@@ -69,6 +73,38 @@ func (b *Browser) Accept() {
 func (b *Browser) Hangup() {
 	b.lab.t.Helper()
 	b.Do("hangUp")
+}
+
+// Hold holds the call, and returns when that is agreed.
+func (b *Browser) Hold() {
+	b.lab.t.Helper()
+	b.Do("hold")
+}
+
+// Resume ends Hold.
+func (b *Browser) Resume() {
+	b.lab.t.Helper()
+	b.Do("resume")
+}
+
+// Mute takes the microphone off the call, or puts it back: a browser sends
+// nothing then, not even silence.
+func (b *Browser) Mute(on bool) {
+	b.lab.t.Helper()
+	b.Do("mute", on)
+}
+
+// RestartICE begins ICE again in the call (RFC 8445 section 9), and returns
+// when that is agreed.
+func (b *Browser) RestartICE() {
+	b.lab.t.Helper()
+	b.Do("restartICE")
+}
+
+// Digits sends digits as telephone events (RFC 4733).
+func (b *Browser) Digits(digits string) {
+	b.lab.t.Helper()
+	b.Do("dtmf", digits)
 }
 
 // Event waits for an event that was not waited for before, and returns it;
@@ -87,6 +123,14 @@ func (b *Browser) Event(kind string, timeout time.Duration) BrowserEvent {
 	return found
 }
 
+// Quiet checks that an event did not happen that nobody waited for.
+func (b *Browser) Quiet(kind string) {
+	b.lab.t.Helper()
+	if e, happened := b.take(kind); happened {
+		b.lab.t.Fatalf("browser %s told %q (%s)", b.config.User, kind, e.Detail)
+	}
+}
+
 func (b *Browser) take(kind string) (BrowserEvent, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,44 +141,4 @@ func (b *Browser) take(kind string) (BrowserEvent, bool) {
 		}
 	}
 	return BrowserEvent{}, false
-}
-
-// Heard is what the page's user heard in the last second, and when that ended
-// by the page's own clock, in seconds of sound.
-func (b *Browser) Heard() (samples []int16, at float64) {
-	b.lab.t.Helper()
-	var sound struct {
-		At      float64
-		Samples string
-	}
-	if err := b.evaluate("sound", &sound); err != nil {
-		b.lab.t.Fatal(err)
-	}
-	raw, err := base64.StdEncoding.DecodeString(sound.Samples)
-	if err != nil {
-		b.lab.t.Fatalf("read what browser %s heard: %v", b.config.User, err)
-	}
-	samples = make([]int16, len(raw)/2)
-	for i := range samples {
-		samples[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
-	}
-	return samples, sound.At
-}
-
-// Hears waits until the page's user has heard, from now on, a second of a tone
-// of that frequency, within 1 %.
-func (b *Browser) Hears(hz float64, timeout time.Duration) {
-	b.lab.t.Helper()
-	var got, share float64
-	_, from := b.Heard()
-	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		samples, at := b.Heard()
-		if at-from < float64(len(samples))/Rate {
-			continue
-		}
-		if got, share = Tone(samples, Rate); Near(got, hz) && share > 0.8 {
-			return
-		}
-	}
-	b.lab.t.Fatalf("browser %s hears %.1f Hz (%.0f %% of the sound), want %.0f Hz", b.config.User, got, 100*share, hz)
 }

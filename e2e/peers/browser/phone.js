@@ -25,6 +25,20 @@ const phone = {
   async stats() {
     return [...(await this.pc.getStats()).values()];
   },
+
+  async mute(on) {
+    const [sender] = this.pc.getSenders();
+    if (on) this.microphone = sender.track;
+    await sender.replaceTrack(on ? null : this.microphone);
+  },
+
+  state() {
+    return this.pc.connectionState;
+  },
+
+  descriptions() {
+    return { local: this.pc.currentLocalDescription.sdp, remote: this.pc.currentRemoteDescription.sdp };
+  },
 };
 
 // Each stack makes its own connections; this sees them all.

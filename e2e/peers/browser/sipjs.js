@@ -29,6 +29,7 @@
       authorizationPassword: password,
       instanceId: phone.instance(),
       logLevel: "warn",
+      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] } },
       delegate: {
         onDisconnect: (err) => tell("disconnected", err),
         onInvite: (invitation) => {
