@@ -17,6 +17,7 @@ func demoCommand(c console, args []string) int {
 	flags := newFlags("demo")
 	listen := flags.String("listen", loopback.String(), "`IP` to serve phones on; one of this machine's on the LAN lets real phones in")
 	tlsPort := flags.Uint("tls-port", 0, "TLS `PORT`; 0: 5061, or a free one")
+	webPort := flags.Uint("web-port", 0, "TCP `PORT` for browsers and the test phone; 0: 8443, or a free one")
 	mediaPort := flags.Uint("media-port", 0, "first UDP `PORT` for media; 0: 10000, or a free one")
 	once := flags.Bool("once", false, "end after the test calls, with status 1 if one failed")
 	verbose := flags.Bool("v", false, "show the edge's log")
@@ -24,7 +25,7 @@ func demoCommand(c console, args []string) int {
 		return status
 	}
 	ip, err := netip.ParseAddr(*listen)
-	if err != nil || ip.IsUnspecified() || *tlsPort > 65535 || *mediaPort > 65535 {
+	if err != nil || ip.IsUnspecified() || *tlsPort > 65535 || *webPort > 65535 || *mediaPort > 65535 {
 		fmt.Fprintf(c.err, "sallyport demo: -listen must be one address of this machine, and ports at most 65535\n")
 		return exitUsage
 	}
@@ -35,7 +36,7 @@ func demoCommand(c console, args []string) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	err = demo.Run(ctx, demo.Options{
-		Listen: ip, TLSPort: uint16(*tlsPort), MediaPort: uint16(*mediaPort),
+		Listen: ip, TLSPort: uint16(*tlsPort), WebPort: uint16(*webPort), MediaPort: uint16(*mediaPort),
 		Once: *once, Out: c.out, Log: log,
 		StartEdge: func(ctx context.Context, spec demo.EdgeSpec) (*demo.Edge, error) {
 			return startDemoEdge(ctx, spec, log)
@@ -85,6 +86,8 @@ func demoConfig(spec demo.EdgeSpec) Config {
 	c.Edge.Drain = 0
 	c.PBX.Address = hostPort{Host: spec.PBX.Addr().String(), Port: spec.PBX.Port()}
 	c.SIP.TLSListen = listenAddr{Port: spec.TLSPort}
+	c.SIP.WSSListen = optionalAddr{listenAddr{Port: spec.WebPort}}
+	c.SIP.WSSPhone = true
 	c.SIP.PlainListen = listenAddr{Port: spec.Plain.Port()}
 	c.Media.Port = int(spec.MediaPort)
 	c.Media.Workers = 1

@@ -33,7 +33,7 @@ func spec(t *testing.T) demo.EdgeSpec {
 		return uint16(n)
 	}
 	return demo.EdgeSpec{
-		Domain: "edge.test", IP: loopback, TLSPort: port(), MediaPort: port(),
+		Domain: "edge.test", IP: loopback, TLSPort: port(), WebPort: port(), MediaPort: port(),
 		Plain: netip.AddrPortFrom(loopback, port()), PBX: netip.AddrPortFrom(loopback, 9), StateDir: t.TempDir(),
 	}
 }

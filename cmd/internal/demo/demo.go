@@ -17,6 +17,7 @@ import (
 const (
 	domain    = "demo.sallyport.test" // RFC 6761: never in the DNS
 	user      = "101"
+	webUser   = "102" // the test phone's
 	voice     = 700.0 // Hz, what the demo's phone says
 	talkTime  = 1500 * time.Millisecond
 	checkTime = 10 * time.Second
@@ -26,6 +27,7 @@ const (
 type Options struct {
 	Listen    netip.Addr // the edge's address; loopback, or one on the LAN to let phones in
 	TLSPort   uint16     // 0: 5061 if it is free
+	WebPort   uint16     // 0: 8443 if it is free
 	MediaPort uint16     // 0: 10000 if it is free
 	Once      bool       // end after the test calls
 
@@ -43,6 +45,7 @@ type EdgeSpec struct {
 	Domain    string
 	IP        netip.Addr // where phones come
 	TLSPort   uint16
+	WebPort   uint16 // of secure WebSocket, and of the test phone
 	MediaPort uint16
 	Plain     netip.AddrPort // where the PBX sends
 	PBX       netip.AddrPort
@@ -184,14 +187,19 @@ func (t *table) inside(in Inside) {
 
 // instruct tells how to point a phone here.
 func instruct(w io.Writer, spec EdgeSpec, edge *Edge) {
-	fmt.Fprintf(w, `Now yours. Set a phone to:
+	fmt.Fprintf(w, `Now yours. In a browser open
+
+  https://%s/phone#user=%s&call=%s
+
+accept the certificate, which is the edge's own, then Register (no password), Call, and
+hear yourself. Or set a phone to:
 
   server      %s, port %d      transport   TLS
   domain      %s
   user        any, password none      encryption  SRTP by SDES, mandatory
   CA file     %s
 
-and call %s for a tone, %s for an echo. `, spec.IP, spec.TLSPort, spec.Domain, edge.CAFile, ToneCall, Echo)
+and call %s for a tone, %s for an echo. `, netip.AddrPortFrom(spec.IP, spec.WebPort), webUser, Echo, spec.IP, spec.TLSPort, spec.Domain, edge.CAFile, ToneCall, Echo)
 	if spec.IP.IsLoopback() {
 		fmt.Fprint(w, "To let in a phone on the LAN, start with -listen and this\nmachine's address there. ")
 	}
@@ -201,16 +209,16 @@ and call %s for a tone, %s for an echo. `, spec.IP, spec.TLSPort, spec.Domain, e
 // choosePorts fills in the ports that are not fixed. Another program may take
 // one before the edge does, which then says so.
 func (s *EdgeSpec) choosePorts(o Options) error {
-	s.TLSPort, s.MediaPort = o.TLSPort, o.MediaPort
+	s.TLSPort, s.WebPort, s.MediaPort = o.TLSPort, o.WebPort, o.MediaPort
 	var err error
-	if s.TLSPort == 0 {
-		if s.TLSPort, err = firstFree(5061, func(port uint16) error {
-			l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(o.Listen, port)))
-			if err == nil {
-				l.Close()
-			}
-			return err
-		}); err != nil {
+	for _, tcp := range []struct {
+		port  *uint16
+		usual uint16
+	}{{&s.TLSPort, 5061}, {&s.WebPort, 8443}} {
+		if *tcp.port != 0 {
+			continue
+		}
+		if *tcp.port, err = firstFree(tcp.usual, func(port uint16) error { return tcpFree(o.Listen, port) }); err != nil {
 			return fmt.Errorf("find a port for TLS on %s: %w", o.Listen, err)
 		}
 	}
@@ -239,6 +247,14 @@ func firstFree(usual uint16, try func(uint16) error) (uint16, error) {
 		}
 	}
 	return 0, err
+}
+
+func tcpFree(ip netip.Addr, port uint16) error {
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
+	if err == nil {
+		l.Close()
+	}
+	return err
 }
 
 func udpFree(ip netip.Addr, first uint16, count int) error {

@@ -184,11 +184,11 @@ func (p *PBX) answerCall(callID string, m *message) *message {
 		p.calls[callID] = c
 		p.ear = c.ear
 	}
-	c.sendTo(offer.addr)
+	c.sendTo(offer)
 	r := withTag(answer(m, 200, "OK"), callID)
 	r.add("Contact", fmt.Sprintf("<sip:pbx@%s>", p.Addr()))
 	r.add("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE")
-	return r.withSDP(sdp(c.local(), "RTP/AVP", c.format, c.codec))
+	return r.withSDP(c.describe(offer))
 }
 
 // withTag completes the To of a response: a tag of the call, the same each time.

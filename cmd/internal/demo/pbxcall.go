@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -24,7 +26,29 @@ type pbxCall struct {
 
 func (c *pbxCall) local() netip.AddrPort { return c.sock.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-func (c *pbxCall) sendTo(addr netip.AddrPort) { c.remote.Store(&addr) }
+// sendTo sends where an offer asks to, or nowhere while it holds the call.
+func (c *pbxCall) sendTo(offer sdpMedia) {
+	if offer.wants == "sendonly" || offer.wants == "inactive" {
+		c.remote.Store(nil)
+		return
+	}
+	c.remote.Store(&offer.addr)
+}
+
+// describe answers an offer: one codec, and DTMF beside it, which an echo gives
+// back like all else.
+func (c *pbxCall) describe(offer sdpMedia) string {
+	formats, lines := c.format, []string{}
+	if c.codec != "" {
+		lines = append(lines, fmt.Sprintf("a=rtpmap:%s %s", c.format, c.codec))
+	}
+	if pt := offer.events(); pt != "" && pt != c.format {
+		formats += " " + pt
+		lines = append(lines, fmt.Sprintf("a=rtpmap:%s telephone-event/8000", pt), fmt.Sprintf("a=fmtp:%s 0-15", pt))
+	}
+	text := sdp(c.local(), "RTP/AVP", formats, "", lines...)
+	return strings.Replace(text, "a=sendrecv", "a="+mirrored[offer.wants], 1)
+}
 
 // close ends the call's goroutines; the PBX waits for them.
 func (c *pbxCall) close() {

@@ -90,12 +90,13 @@ type sdpMedia struct {
 	proto   string
 	formats []string // as in the m-line
 	rtpmaps map[string]string
+	wants   string // its direction: "sendrecv" unless it says otherwise
 	crypto  string // suite, as in the first a=crypto
 	key     string // after "inline:"
 }
 
 func parseSDP(body []byte) (sdpMedia, error) {
-	m := sdpMedia{rtpmaps: make(map[string]string)}
+	m := sdpMedia{rtpmaps: make(map[string]string), wants: "sendrecv"}
 	var ip netip.Addr
 	var port uint64
 	for line := range strings.Lines(string(body)) {
@@ -116,6 +117,8 @@ func parseSDP(body []byte) (sdpMedia, error) {
 			if pt, codec, ok := strings.Cut(line[len("a=rtpmap:"):], " "); ok {
 				m.rtpmaps[pt] = codec
 			}
+		case mirrored[strings.TrimPrefix(line, "a=")] != "":
+			m.wants = strings.TrimPrefix(line, "a=")
 		case strings.HasPrefix(line, "a=crypto:") && m.crypto == "":
 			f := strings.Fields(line)
 			if len(f) < 3 {
@@ -132,7 +135,20 @@ func parseSDP(body []byte) (sdpMedia, error) {
 	return m, nil
 }
 
-// sdp writes a session description with one audio stream.
+// mirrored is the direction that answers another (RFC 3264 section 6.1).
+var mirrored = map[string]string{"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+
+// events is the payload type of DTMF (RFC 4733) in an offer, if it has one.
+func (m sdpMedia) events() string {
+	for _, pt := range m.formats {
+		if strings.EqualFold(m.rtpmaps[pt], "telephone-event/8000") {
+			return pt
+		}
+	}
+	return ""
+}
+
+// sdp writes a session description with one audio stream, which is sendrecv.
 func sdp(at netip.AddrPort, proto string, format, codec string, more ...string) string {
 	version := "IP4"
 	if at.Addr().Is6() {
