@@ -89,6 +89,10 @@ func (c *pbxCall) play(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		if c.remote.Load() == nil { // held
+			f.pause()
+			continue
+		}
 		if packet, err := f.next().Marshal(); err == nil {
 			c.send(packet)
 		}

@@ -44,6 +44,9 @@ func (f *frames) next() *rtp.Packet {
 	return &f.packet
 }
 
+// pause lets the time of one packet pass: nothing of it is missed.
+func (f *frames) pause() { f.packet.Timestamp += frameSamples }
+
 // ear keeps the last second of PCMU it was given, in order of arrival. It is
 // safe for concurrent use.
 type ear struct {

@@ -524,7 +524,7 @@ const allow = "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, OPTIONS, INFO, NOTIFY";
 const supported = ["100rel", "outbound", "path"];
 
 class Failure extends Error {
-  constructor(status, reason) { super(status ? `${status} ${reason}` : reason); this.status = status; }
+  constructor(status, reason) { super(reason); this.status = status; } // 0: no answer of the far end's
 }
 
 // Call is one call. Its state: calling, ringing (there), incoming, active, ended.
@@ -670,18 +670,12 @@ class Call {
   // repeat sends again until it is stopped, as an end-to-end acknowledgement is
   // owed also over TCP (RFC 3261 section 13.3.1.4).
   repeat(name, send, gaveUp) {
-    let wait = T1, spent = 0, timer = 0;
-    const next = () => {
-      timer = this.env.setTimeout(() => {
-        spent += wait;
-        if (spent >= timeout) { this.repeats.delete(name); gaveUp(); return; }
-        send();
-        wait = Math.min(2 * wait, T2);
-        next();
-      }, wait);
-    };
-    next();
-    this.repeats.set(name, () => { this.env.clearTimeout(timer); this.repeats.delete(name); });
+    let timer = 0;
+    const next = (wait) => { timer = this.env.setTimeout(() => { send(); next(Math.min(2 * wait, T2)); }, wait); };
+    const stop = () => { this.env.clearTimeout(timer); this.env.clearTimeout(end); this.repeats.delete(name); };
+    const end = this.env.setTimeout(() => { stop(); gaveUp(); }, timeout);
+    this.repeats.set(name, stop);
+    next(T1);
   }
 
   stopRepeat(name) {
@@ -866,7 +860,7 @@ class Call {
       if (res.status === 481 || res.status === 408 && !res.local) { // the far end has no such call (RFC 5057 section 5)
         this.hangup(`${res.status} ${res.reason}`);
       }
-      if (!(res.status === 491 || res.local) || attempt === 4) throw new Failure(res.status, res.reason + warning(res));
+      if (!(res.status === 491 || res.local) || attempt === 4) throw new Failure(res.status, `${res.status} ${res.reason}${warning(res)}`);
       await this.pause(this.tx ? 2100 + attempt * 400 : attempt * 450); // who made the call waits longer (RFC 3261 section 14.1)
     }
   }
