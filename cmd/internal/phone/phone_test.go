@@ -1,7 +1,6 @@
 package phone
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -9,25 +8,14 @@ import (
 	"testing"
 )
 
-func ask(t *testing.T, h http.Handler, method, path string, header ...string) *http.Response {
-	t.Helper()
+func ask(h http.Handler, method, path string, header ...string) (status int, said http.Header, body string) {
 	r := httptest.NewRequest(method, path, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.Result()
-}
-
-func body(t *testing.T, res *http.Response) string {
-	t.Helper()
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return w.Code, w.Header(), w.Body.String()
 }
 
 func TestPages(t *testing.T) {
@@ -49,19 +37,18 @@ func TestPages(t *testing.T) {
 		"outside":        {"GET", "/phone/%2e%2e/%2e%2e/etc/passwd", 404, "text/plain; charset=utf-8", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := ask(t, h, c.method, c.path)
-			text := body(t, res)
-			if res.StatusCode != c.status || res.Header.Get("Content-Type") != c.kind || !strings.Contains(text, c.holds) {
-				t.Errorf("%s %s: %s, %s, %.80q", c.method, c.path, res.Status, res.Header.Get("Content-Type"), text)
+			status, header, text := ask(h, c.method, c.path)
+			if status != c.status || header.Get("Content-Type") != c.kind || !strings.Contains(text, c.holds) {
+				t.Errorf("%s %s: %d, %s, %.80q", c.method, c.path, status, header.Get("Content-Type"), text)
 			}
-			if c.status == 405 && res.Header.Get("Allow") != "GET, HEAD" {
-				t.Errorf("allowed is %q", res.Header.Get("Allow"))
+			if c.status == 405 && header.Get("Allow") != "GET, HEAD" {
+				t.Errorf("allowed is %q", header.Get("Allow"))
 			}
-			for header, want := range map[string]string{
+			for name, want := range map[string]string{
 				"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache", "Content-Security-Policy": policy,
 			} {
-				if got := res.Header.Get(header); got != want {
-					t.Errorf("%s is %q, want %q", header, got, want)
+				if got := header.Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
 				}
 			}
 		})
@@ -71,9 +58,8 @@ func TestPages(t *testing.T) {
 // A browser that has a file is told so, and gets it when it is another.
 func TestCaching(t *testing.T) {
 	h := New("pbx.example.com")
-	first := ask(t, h, "GET", "/phone")
-	first.Body.Close()
-	tag := first.Header.Get("ETag")
+	_, header, _ := ask(h, "GET", "/phone")
+	tag := header.Get("ETag")
 	if tag == "" {
 		t.Fatal("the page has no ETag")
 	}
@@ -81,10 +67,9 @@ func TestCaching(t *testing.T) {
 		h      http.Handler
 		status int
 	}{{h, 304}, {New("other.example.com"), 200}} {
-		res := ask(t, c.h, "GET", "/phone", "If-None-Match", tag)
-		res.Body.Close()
-		if res.StatusCode != c.status || res.Header.Get("Content-Security-Policy") != policy {
-			t.Errorf("answered %s, want %d", res.Status, c.status)
+		status, header, _ := ask(c.h, "GET", "/phone", "If-None-Match", tag)
+		if status != c.status || header.Get("Content-Security-Policy") != policy {
+			t.Errorf("answered %d, want %d", status, c.status)
 		}
 	}
 }
@@ -99,7 +84,7 @@ func TestNoInline(t *testing.T) {
 	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
 		t.Errorf("the policy is %s", policy)
 	}
-	page := body(t, ask(t, New(`"><script>alert(1)</script>`), "GET", "/phone"))
+	_, _, page := ask(New(`"><script>alert(1)</script>`), "GET", "/phone")
 	for _, inline := range []string{`<script>`, `<script[^>]*>[^<]`, `\son\w+=`, `\sstyle=`, `javascript:`, `(src|href)="(https?:)?//`} {
 		if found := regexp.MustCompile("(?i)" + inline).FindString(page); found != "" {
 			t.Errorf("the page has %q", found)
