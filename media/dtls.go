@@ -44,6 +44,8 @@ type association struct {
 	began     int64
 	alert     atomic.Uint32 // what the phone said in clear, unauthenticated: a hint for the log
 	mute      atomic.Bool   // says nothing more
+	near      bool          // the worker's, of one without ICE: a phone was expected from its host
+	proven    bool          // the worker's: its source has answered a HelloVerifyRequest
 	done      *secret       // the worker's: what came out; nil before
 }
 
@@ -231,7 +233,15 @@ func (a *association) expects(message byte) bool {
 	return message != helloRequest && message != serverHello && message != helloVerifyRequest
 }
 
-// isClientHello tells whether a datagram begins a handshake.
+// isClientHello tells whether a datagram begins a handshake: with the first
+// message of one, so that none is begun that cannot end.
 func isClientHello(p []byte) bool {
-	return len(p) > recordHeader+12 && p[0] == recordHandshake && p[1] == 0xfe && p[3] == 0 && p[4] == 0 && p[recordHeader] == clientHello
+	return len(p) > recordHeader+12 && p[0] == recordHandshake && p[1] == 0xfe && p[3] == 0 && p[4] == 0 &&
+		p[recordHeader] == clientHello && p[recordHeader+4] == 0 && p[recordHeader+5] == 0
+}
+
+// isServerHello tells whether a flight of ours is the one that only a source
+// gets that has shown its cookie.
+func isServerHello(p []byte) bool {
+	return len(p) > recordHeader && p[0] == recordHandshake && p[recordHeader] == serverHello
 }

@@ -17,9 +17,15 @@ const (
 	// maxHandshakes bounds those that run at a time on one worker.
 	maxHandshakes = 512
 	// maxStrangers bounds those of unknown hosts among them, and maxSameHost
-	// those of one host that a phone without ICE is expected at.
+	// those of one host that a phone without ICE is expected at, once they have
+	// shown that they are there (RFC 6347 section 4.2.1).
 	maxStrangers = 16
 	maxSameHost  = 8
+	// maxUnproven bounds those of either that have not: anybody can write any
+	// source into a ClientHello. It is how many it takes to displace an honest
+	// one within its round trip. maxAllUnproven bounds those of all hosts.
+	maxUnproven    = 64
+	maxAllUnproven = 256
 )
 
 // doorman keeps a worker's handshakes.
@@ -85,10 +91,8 @@ func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		return nil
 	}
 	host, near := w.waitsFor(from.Addr(), s.kind)
-	if !w.makeRoom(from.Addr(), near) {
-		return nil
-	}
-	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s})
+	w.makeRoom(from.Addr(), near)
+	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s, near: near})
 	if a != nil {
 		w.dtls.nameless[key] = a
 	}
@@ -106,17 +110,34 @@ func (w *worker) waitsFor(host netip.Addr, kind uint8) (*transport, bool) {
 	return w.dtls.waiting[len(w.dtls.waiting)-1], false
 }
 
-// makeRoom bounds the handshakes that anybody can begin. Those of unknown
-// hosts take each other's place, the oldest first.
-func (w *worker) makeRoom(host netip.Addr, near bool) bool {
-	count, limit := 0, maxStrangers
-	if near {
+// makeRoom bounds the handshakes that anybody can begin. Those of unknown hosts
+// take each other's place, and those of one known host do, the oldest first. Who
+// has shown to be there keeps its own against who has not.
+func (w *worker) makeRoom(host netip.Addr, near bool) {
+	unproven := func(a *association) bool { return !a.proven && a.near == near }
+	w.displace(maxAllUnproven-1, unproven)
+	w.displace(maxUnproven-1, func(a *association) bool { return unproven(a) && (!near || a.from.Addr() == host) })
+}
+
+// proves notes that a source has answered a HelloVerifyRequest.
+func (w *worker) proves(a *association) {
+	a.proven = true
+	limit := maxStrangers
+	if a.near {
 		limit = maxSameHost
 	}
+	w.displace(limit, func(o *association) bool {
+		return o.proven && o.near == a.near && (!a.near || o.from.Addr() == a.from.Addr())
+	})
+}
+
+// displace ends the oldest handshake of a class that is nobody's yet, if there
+// are more than a limit.
+func (w *worker) displace(limit int, class func(*association) bool) {
+	count := 0
 	var oldest *association
 	for _, a := range w.dtls.nameless {
-		_, known := w.waitsFor(a.from.Addr(), a.kind)
-		if near != known || near && a.from.Addr() != host || a.done != nil {
+		if a.transport != nil || !class(a) {
 			continue
 		}
 		count++
@@ -124,14 +145,9 @@ func (w *worker) makeRoom(host netip.Addr, near bool) bool {
 			oldest = a
 		}
 	}
-	if count < limit {
-		return true
+	if count > limit {
+		w.end(oldest)
 	}
-	if oldest == nil {
-		return false
-	}
-	w.end(oldest)
-	return true
 }
 
 // begin starts a handshake, unless too many run.
@@ -168,6 +184,9 @@ func (w *worker) giveUp(p *part) {
 func (w *worker) sendDTLS(a *association, p []byte) {
 	if _, ok := w.dtls.open[a]; !ok {
 		return
+	}
+	if !a.proven && isServerHello(p) {
+		w.proves(a)
 	}
 	to := peer{}
 	switch {

@@ -1,0 +1,139 @@
+package media
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// door is a worker that does not run, with a transport that waits for a phone
+// without ICE.
+type door struct {
+	*worker
+	t     *testing.T
+	phone netip.AddrPort
+}
+
+func newDoor(t *testing.T) *door {
+	t.Helper()
+	e, err := New(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := s.AddTransport(loopback, allSuite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{worker: e.workers[0], t: t, phone: netip.AddrPortFrom(loopback, 40000)}
+	if err := tr.Start(TransportParams{Role: Passive, Suites: allSuite, RTCPMux: true, Hint: d.phone}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.worker.finish()
+		d.dtls.running.Wait()
+	})
+	return d
+}
+
+func firstHello() []byte {
+	p := make([]byte, 100)
+	p[0], p[1], p[2], p[recordHeader-1] = recordHandshake, 0xfe, 0xfd, byte(len(p)-recordHeader)
+	p[recordHeader] = clientHello
+	return p
+}
+
+// knock begins a handshake, as one ClientHello would.
+func (d *door) knock(from netip.AddrPort) *association {
+	d.t.Helper()
+	hello := firstHello()
+	d.now++
+	a := d.nameless(d.secure[0], from, hello)
+	if a == nil {
+		d.t.Fatalf("%s may not begin a handshake", from)
+	}
+	return a
+}
+
+// answered is what follows the right cookie.
+func (d *door) answered(a *association) {
+	hello := make([]byte, 100)
+	hello[0], hello[recordHeader] = recordHandshake, serverHello
+	d.sendDTLS(a, hello)
+}
+
+func (d *door) has(a *association) bool {
+	_, ok := d.dtls.open[a]
+	return ok
+}
+
+// A flood of ClientHellos in the name of the phone's host displaces the phone's
+// handshake only if it is faster than its round trip, and never once the phone
+// has shown that it is there.
+func TestHellosBesideThePhone(t *testing.T) {
+	d := newDoor(t)
+	flood := func(n int) {
+		for i := range n {
+			d.knock(netip.AddrPortFrom(loopback, uint16(50000+i)))
+		}
+	}
+	honest := d.knock(d.phone)
+	flood(maxUnproven - 1)
+	if !d.has(honest) {
+		t.Fatal("the phone is displaced at once")
+	}
+	d.answered(honest)
+	flood(2000)
+	if !d.has(honest) {
+		t.Error("the phone is displaced by who is not there")
+	}
+	if n := len(d.dtls.open); n > maxUnproven+1 {
+		t.Errorf("%d handshakes are open", n)
+	}
+	slow := d.knock(netip.AddrPortFrom(loopback, 40002)) // the control: the bound holds
+	flood(maxUnproven)
+	if d.has(slow) {
+		t.Error("one that shows nothing is never displaced")
+	}
+}
+
+// Strangers bound each other, whether they are there or not, and whether they
+// end their handshakes or not; there is always room for a phone.
+func TestStrangersAtTheDoor(t *testing.T) {
+	d := newDoor(t)
+	stranger := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 40000)
+	}
+	for i := range 2 * maxHandshakes {
+		a := d.knock(stranger(i))
+		if i%2 == 0 {
+			d.answered(a)
+			d.shook(a, &secret{peer: []byte("stranger")}, nil)
+		}
+	}
+	if n := len(d.dtls.open); n > maxStrangers+maxUnproven {
+		t.Errorf("strangers have %d handshakes open", n)
+	}
+	honest := d.knock(d.phone)
+	d.answered(honest)
+	for i := range 2 * maxHandshakes {
+		d.answered(d.knock(stranger(i)))
+	}
+	if !d.has(honest) {
+		t.Error("the phone is displaced by strangers")
+	}
+}
+
+// The second ClientHello of a handshake that is forgotten begins none: it could
+// not end.
+func TestLateHello(t *testing.T) {
+	d := newDoor(t)
+	hello := firstHello()
+	hello[recordHeader+5] = 1 // message_seq
+	if d.nameless(d.secure[0], d.phone, hello) != nil || len(d.dtls.open) != 0 {
+		t.Error("a handshake is begun in its middle")
+	}
+	d.knock(d.phone) // the control
+}
