@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,12 +196,13 @@ type helloFlood struct {
 	o        *office
 	attacker *peers.Attacker
 	stop     func() int
+	sent     atomic.Int64
 	before   float64 // dropped
 	peak     struct{ handshakes, goroutines, memory float64 }
 }
 
-// floodHellos sprays the media ports with ClientHellos from where from says.
-func (o *office) floodHellos(from func(i int) netip.AddrPort) *helloFlood {
+// floodHellos sprays the media ports with ClientHellos from the hosts that from says.
+func (o *office) floodHellos(from func(own netip.Addr, i int) netip.Addr) *helloFlood {
 	o.t.Helper()
 	f := &helloFlood{o: o, attacker: peers.StartAttacker(o.Lab), before: o.edge.Metric(dropsDTLS)}
 	hello := f.attacker.ClientHellos()
@@ -209,37 +211,38 @@ func (o *office) floodHellos(from func(i int) netip.AddrPort) *helloFlood {
 		if i%2 == 1 {
 			time.Sleep(time.Millisecond) // some thousand a second
 		}
-		return from(i), netip.AddrPortFrom(edge, uint16(10000+i%4)), hello()
+		f.sent.Add(1)
+		return netip.AddrPortFrom(from(f.attacker.Addr, i), uint16(20000+i%40000)), netip.AddrPortFrom(edge, uint16(10000+i%4)), hello()
 	})
 	return f
 }
 
-// look reads what the flood costs the edge.
-func (f *helloFlood) look() {
+// goesOn waits for some hundred more of it, and reads what it costs the edge.
+func (f *helloFlood) goesOn() {
 	f.o.t.Helper()
-	f.peak.handshakes = max(f.peak.handshakes, f.o.edge.Metric("sallyport_media_handshakes"))
-	f.peak.goroutines = max(f.peak.goroutines, f.o.edge.Metric("go_goroutines"))
-	f.peak.memory = max(f.peak.memory, f.o.edge.Metric("process_resident_memory_bytes"))
+	for until := f.sent.Load() + 500; f.sent.Load() < until; time.Sleep(10 * time.Millisecond) {
+		f.peak.handshakes = max(f.peak.handshakes, f.o.edge.Metric("sallyport_media_handshakes"))
+		f.peak.goroutines = max(f.peak.goroutines, f.o.edge.Metric("go_goroutines"))
+		f.peak.memory = max(f.peak.memory, f.o.edge.Metric("process_resident_memory_bytes"))
+	}
 }
 
 // A stranger begins handshakes from its own address, from made-up ones, and
 // from beside each phone, before, in and after each phase of calls. Each call
 // comes about and keeps its sound, and what the edge holds is bounded.
 func TestClientHelloFlood(t *testing.T) {
-	for name, from := range map[string]func(phone netip.Addr, i int) netip.AddrPort{
-		"one stranger": func(_ netip.Addr, i int) netip.AddrPort {
-			return netip.AddrPortFrom(netip.MustParseAddr("203.0.113.99"), uint16(20000+i%40000))
+	for name, host := range map[string]func(own, phone netip.Addr, i int) netip.Addr{
+		"one stranger": func(own, _ netip.Addr, _ int) netip.Addr { return own },
+		"made-up hosts": func(_, _ netip.Addr, i int) netip.Addr {
+			return netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + i%100)})
 		},
-		"made-up hosts": func(_ netip.Addr, i int) netip.AddrPort {
-			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(100 + i%100)}), uint16(20000+i%40000))
-		},
-		"beside the phone": func(phone netip.Addr, i int) netip.AddrPort { return netip.AddrPortFrom(phone, uint16(20000+i%40000)) },
+		"beside the phone": func(_, phone netip.Addr, _ int) netip.Addr { return phone },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newWebOffice(t, "")
 			phone := o.webPhone("1001")
 			memory := o.edge.Metric("process_resident_memory_bytes")
-			flood := o.floodHellos(func(i int) netip.AddrPort { return from(phone.Host.Addr, i) })
+			flood := o.floodHellos(func(own netip.Addr, i int) netip.Addr { return host(own, phone.Host.Addr, i) })
 			for _, ice := range []bool{false, true} {
 				for _, setup := range []string{"active", "passive"} {
 					began := time.Now()
@@ -248,8 +251,20 @@ func TestClientHelloFlood(t *testing.T) {
 				}
 			}
 			sent := flood.stop()
+			dropped := o.edge.Metric(dropsDTLS) - flood.before
 			t.Logf("%d ClientHellos, %v of them dropped at once; at most %v handshakes and %v goroutines at a time, and %.1f MB more",
-				sent, o.edge.Metric(dropsDTLS)-flood.before, flood.peak.handshakes, flood.peak.goroutines, (flood.peak.memory-memory)/1e6)
+				sent, dropped, flood.peak.handshakes, flood.peak.goroutines, (flood.peak.memory-memory)/1e6)
+			if sent < 5000 || dropped < float64(sent)/2 || flood.peak.handshakes < 32 { // the control
+				t.Error("that was no flood, or the edge did not get it")
+			}
+			if flood.peak.handshakes > 200 || flood.peak.goroutines > 1000 || flood.peak.memory-memory > 64e6 {
+				t.Error("the edge holds too much of it")
+			}
+			if name == "beside the phone" { // strangers' are given up like a phone's
+				peers.Until(t, 40*time.Second, "the strangers' handshakes to be given up", func() bool {
+					return o.edge.Metric("sallyport_media_handshakes") == 0
+				})
+			}
 		})
 	}
 }
@@ -258,24 +273,33 @@ func TestClientHelloFlood(t *testing.T) {
 func (o *office) underFlood(phone *peers.Phone, setup string, ice bool, flood *helloFlood) {
 	o.t.Helper()
 	media := phone.NewDTLS()
-	media.DTLS.Setup = setup
+	media.DTLS.Setup, media.DTLS.Delay = setup, 20*time.Millisecond
 	if ice {
 		media.NewICE()
 	}
 	o.forget()
+	flood.goesOn()
 	o.pbx.Originate(phone.User, "610")
 	inv := phone.Expect("INVITE", 5*time.Second)
 	phone.Answer(inv, 180, "Ringing", "")
-	flood.look()
+	flood.goesOn()
 	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
 	phone.Expect("ACK", 5*time.Second)
 	media.Start(inv.Body, 700)
 	media.Keyed(20 * time.Second)
 	o.bothHear(media, 700)
-	flood.look()
+	flood.goesOn()
 	d := phone.DialogOf(inv)
 	o.change(d, media)
+	media.Forget()
 	o.bothHear(media, 700)
-	flood.look()
+	flood.goesOn()
 	o.hangup(d, media)
+
+	again := phone.NewDTLS()
+	again.DTLS.Setup, again.DTLS.Delay = setup, media.DTLS.Delay
+	if ice {
+		again.NewICE()
+	}
+	o.dtlsOut(phone, again, 900)
 }

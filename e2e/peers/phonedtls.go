@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type DTLS struct {
 	Cert     tls.Certificate // what it proves to have
 	Named    tls.Certificate // what its descriptions name; the same unless a test says otherwise
 	Lose     int             // handshake datagrams lost on the way, the first ones of each direction
+	Delay    time.Duration   // of each handshake datagram on its way: the network's, which is wide
 	ICE      *ICE            // nil: it does none
 
 	m       *Media
@@ -266,8 +268,9 @@ func (d *DTLS) loses(direction int) bool {
 
 // takeLocked takes a datagram that came.
 func (d *DTLS) takeLocked(p []byte) {
-	if d.current != nil && !d.loses(1) {
-		_, _ = d.current.in.Write(p, nil) // a full buffer loses it
+	if a := d.current; a != nil && !d.loses(1) {
+		p = slices.Clone(p)
+		time.AfterFunc(d.Delay, func() { _, _ = a.in.Write(p, nil) }) // a full buffer loses it
 	}
 }
 
@@ -282,10 +285,15 @@ func (a *association) WriteTo(p []byte, _ net.Addr) (int, error) {
 	m := a.d.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if a.d.loses(0) {
-		return len(p), nil
+	if !a.d.loses(0) {
+		late := slices.Clone(p)
+		time.AfterFunc(a.d.Delay, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			_, _ = m.conn.WriteToUDPAddrPort(late, m.to)
+		})
 	}
-	return m.conn.WriteToUDPAddrPort(p, m.to)
+	return len(p), nil
 }
 
 // Close ends the handshake.
