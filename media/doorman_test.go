@@ -9,11 +9,12 @@ import (
 // without ICE.
 type door struct {
 	*worker
-	t     *testing.T
+	t     testing.TB
 	phone netip.AddrPort
+	tr    *Transport
 }
 
-func newDoor(t *testing.T) *door {
+func newDoor(t testing.TB) *door {
 	t.Helper()
 	e, err := New(testConfig())
 	if err != nil {
@@ -27,7 +28,7 @@ func newDoor(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{worker: e.workers[0], t: t, phone: netip.AddrPortFrom(loopback, 40000)}
+	d := &door{worker: e.workers[0], t: t, tr: tr, phone: netip.AddrPortFrom(loopback, 40000)}
 	if err := tr.Start(TransportParams{Role: Passive, Suites: allSuite, RTCPMux: true, Hint: d.phone}); err != nil {
 		t.Fatal(err)
 	}
