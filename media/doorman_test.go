@@ -33,7 +33,7 @@ func newDoor(t testing.TB) *door {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		d.worker.finish()
+		d.finish()
 		d.dtls.running.Wait()
 	})
 	return d
