@@ -9,12 +9,12 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-var stacks = []string{peers.JsSIP, peers.SIPJS}
+var stacks = []string{peers.JsSIP, peers.SIPJS, peers.Own}
 
 // newPageOffice has an edge that takes browsers whose page is the tests'.
 func newPageOffice(t *testing.T, pbx peers.AsteriskConfig) *office {
 	t.Helper()
-	return newOfficeWith(t, pbx, peers.EdgeConfig{Extra: peers.WSS + fmt.Sprintf("wss_origins = [%q]\n", peers.PageOrigin)})
+	return newOfficeWith(t, pbx, peers.EdgeConfig{Extra: peers.WSS + fmt.Sprintf("wss_origins = [%q]\nwss_phone = true\n", peers.PageOrigin)})
 }
 
 // browser starts one that is registered and speaks a tone.

@@ -24,6 +24,7 @@ import (
 const (
 	JsSIP = "JsSIP"
 	SIPJS = "SIP.js"
+	Own   = "sallyport" // the edge's own page, if sip.wss_phone is on
 )
 
 // PageOrigin is where a browser's page comes from, unless its configuration
@@ -35,7 +36,7 @@ type BrowserConfig struct {
 	User       string
 	Stack      string  // JsSIP if empty
 	ToneHz     float64 // what its microphone hears
-	Page       string  // the origin of its page; PageOrigin if empty
+	Page       string  // the origin of its page; PageOrigin if empty, not that of Own
 	Distrust   bool    // it has no reason to trust the edge's certificate
 	NoRegister bool
 }
@@ -75,7 +76,11 @@ func StartBrowser(h *Host, e *Edge, c BrowserConfig) *Browser {
 		c.Page = PageOrigin
 	}
 	b := &Browser{lab: l, Host: h, config: c}
-	servePage(h, c)
+	if c.Stack == Own {
+		b.config.Page = "https://pbx.example.com:" + WSSPort + "/phone"
+	} else {
+		servePage(h, c)
+	}
 	b.launch(e)
 	b.open()
 	if !c.NoRegister {
@@ -102,7 +107,7 @@ func servePage(h *Host, c BrowserConfig) {
 		l.t.Fatalf("find %s: %v; run make peers", c.Stack, err)
 	}
 	mux := http.NewServeMux()
-	for path, file := range map[string]string{"/{$}": "page.html", "/phone.js": "phone.js", "/adapter.js": name} {
+	for path, file := range map[string]string{"/{$}": "page.html", "/common.js": "common.js", "/adapter.js": name} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			http.ServeFileFS(w, r, browserFiles, "browser/"+file)
 		})
@@ -203,8 +208,18 @@ func (b *Browser) open() {
 	b.must("Log.enable", nil, nil)
 	b.must("Page.enable", nil, nil)
 	b.must("Runtime.addBinding", map[string]any{"name": "told"}, nil)
-	b.must("Page.navigate", map[string]any{"url": b.config.Page + "/"}, nil)
+	if b.config.Stack == Own {
+		b.must("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": ownAdapter()}, nil)
+	}
+	b.must("Page.navigate", map[string]any{"url": b.config.Page}, nil)
 	b.Event("loaded", 10*time.Second)
+}
+
+// ownAdapter is what the edge's own page is driven by.
+func ownAdapter() string {
+	common, _ := browserFiles.ReadFile("browser/common.js") // is embedded
+	adapter, _ := browserFiles.ReadFile("browser/sallyport.js")
+	return string(common) + string(adapter)
 }
 
 // Reload loads the page again, as its user would; the phone that was in it is

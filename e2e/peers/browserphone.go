@@ -21,7 +21,7 @@ func (b *Browser) evaluate(function string, result any, args ...any) error {
 	if err != nil {
 		return err
 	}
-	expression := fmt.Sprintf("(async () => await phone.%s(...%s))()", function, list)
+	expression := fmt.Sprintf("(async () => await tested.%s(...%s))()", function, list)
 	if result == nil { // it may be what JSON cannot say
 		expression += ".then(() => null)"
 	}

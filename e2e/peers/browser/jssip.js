@@ -16,12 +16,12 @@
       if (!what(done)) refuse(new Error("not now"));
     });
 
-  phone.start = (user, password) => {
+  tested.start = (user, password) => {
     ua = new JsSIP.UA({
-      sockets: [new JsSIP.WebSocketInterface(phone.server)],
-      uri: `sip:${user}@${phone.domain}`,
+      sockets: [new JsSIP.WebSocketInterface(tested.server)],
+      uri: `sip:${user}@${tested.domain}`,
       password,
-      instance_id: phone.instance(),
+      instance_id: tested.instance(),
     });
     ua.on("registered", () => tell("registered"));
     ua.on("registrationFailed", ({ cause }) => tell("refused", cause));
@@ -32,13 +32,13 @@
     });
     ua.start();
   };
-  phone.call = (number, video) => {
-    ua.call(`sip:${number}@${phone.domain}`, { mediaConstraints: phone.media(video) });
+  tested.call = (number, video) => {
+    ua.call(`sip:${number}@${tested.domain}`, { mediaConstraints: tested.media(video) });
   };
-  phone.answer = (video) => session.answer({ mediaConstraints: phone.media(video) });
-  phone.hangUp = () => session.terminate();
-  phone.hold = () => change((done) => session.hold({}, done));
-  phone.resume = () => change((done) => session.unhold({}, done));
-  phone.restartICE = () => change((done) => session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done));
-  phone.dtmf = (digits) => session.sendDTMF(digits, { transportType: "RFC2833" });
+  tested.answer = (video) => session.answer({ mediaConstraints: tested.media(video) });
+  tested.hangUp = () => session.terminate();
+  tested.hold = () => change((done) => session.hold({}, done));
+  tested.resume = () => change((done) => session.unhold({}, done));
+  tested.restartICE = () => change((done) => session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done));
+  tested.dtmf = (digits) => session.sendDTMF(digits, { transportType: "RFC2833" });
 }

@@ -21,13 +21,13 @@
         .catch(refuse);
     });
 
-  phone.start = async (user, password) => {
+  tested.start = async (user, password) => {
     ua = new SIP.UserAgent({
-      uri: SIP.UserAgent.makeURI(`sip:${user}@${phone.domain}`),
-      transportOptions: { server: phone.server },
+      uri: SIP.UserAgent.makeURI(`sip:${user}@${tested.domain}`),
+      transportOptions: { server: tested.server },
       authorizationUsername: user,
       authorizationPassword: password,
-      instanceId: phone.instance(),
+      instanceId: tested.instance(),
       logLevel: "warn",
       sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] } },
       delegate: {
@@ -43,10 +43,10 @@
     registerer.stateChange.addListener((state) => state === "Registered" && tell("registered"));
     await registerer.register({ requestDelegate: { onReject: (r) => tell("refused", r.message.statusCode) } });
   };
-  phone.call = (number, video) => {
-    const inviter = new SIP.Inviter(ua, SIP.UserAgent.makeURI(`sip:${number}@${phone.domain}`), {
+  tested.call = (number, video) => {
+    const inviter = new SIP.Inviter(ua, SIP.UserAgent.makeURI(`sip:${number}@${tested.domain}`), {
       earlyMedia: true,
-      sessionDescriptionHandlerOptions: { constraints: phone.media(video) },
+      sessionDescriptionHandlerOptions: { constraints: tested.media(video) },
     });
     follow(inviter);
     return inviter.invite({
@@ -56,13 +56,13 @@
       },
     });
   };
-  phone.answer = (video) => session.accept({ sessionDescriptionHandlerOptions: { constraints: phone.media(video) } });
-  phone.hangUp = () => {
+  tested.answer = (video) => session.accept({ sessionDescriptionHandlerOptions: { constraints: tested.media(video) } });
+  tested.hangUp = () => {
     if (session.state === "Established") return session.bye();
     return session instanceof SIP.Inviter ? session.cancel() : session.reject();
   };
-  phone.hold = () => change({ hold: true });
-  phone.resume = () => change({ hold: false });
-  phone.restartICE = () => change({ offerOptions: { iceRestart: true } });
-  phone.dtmf = (digits) => session.sessionDescriptionHandler.sendDtmf(digits);
+  tested.hold = () => change({ hold: true });
+  tested.resume = () => change({ hold: false });
+  tested.restartICE = () => change({ offerOptions: { iceRestart: true } });
+  tested.dtmf = (digits) => session.sessionDescriptionHandler.sendDtmf(digits);
 }

@@ -1,14 +1,16 @@
 // What the web phones of all stacks have in common. The stack's adapter adds
-// start, call, answer, hangUp, hold, resume, dtmf and restartICE to phone.
+// start, call, answer, hangUp, hold, resume, dtmf and restartICE to tested.
 "use strict";
 
 // told is the test's: it gets what happens.
 const tell = (event, detail = "") => told(JSON.stringify({ event, detail: String(detail) }));
 
-const phone = {
+const tested = {
   server: "wss://pbx.example.com:8443/",
   domain: "pbx.example.com",
   pc: null, // of the newest call
+  played: {}, // by kind
+  complete: () => Boolean(tested.start),
 
   // A filter for speech would take the tone for noise.
   media: (video) => ({
@@ -46,7 +48,7 @@ const Connection = RTCPeerConnection;
 window.RTCPeerConnection = class extends Connection {
   constructor(...options) {
     super(...options);
-    phone.pc = this;
+    tested.pc = this;
     this.addEventListener("track", ({ track }) => play(track));
     this.addEventListener("connectionstatechange", () => tell("connection", this.connectionState));
   }
@@ -67,20 +69,18 @@ meter.fftSize = 8192;
 let source = null;
 
 function play(track) {
-  const stream = new MediaStream([track]);
-  if (track.kind === "video") {
-    document.getElementById("screen").srcObject = stream;
-    return;
-  }
   // Chromium gives WebAudio nothing of a remote track that no element plays.
-  document.getElementById("speaker").srcObject = stream;
+  const stream = new MediaStream([track]);
+  tested.played[track.kind] = document.createElement(track.kind);
+  Object.assign(tested.played[track.kind], { srcObject: stream, muted: true, autoplay: true });
+  if (track.kind === "video") return;
   if (source) source.disconnect();
   source = ear.createMediaStreamSource(stream);
   source.connect(meter);
 }
 
 // The last second of sound, 16 bits a sample in base64, and when it ended.
-phone.sound = () => {
+tested.sound = () => {
   const level = new Float32Array(meter.fftSize);
   meter.getFloatTimeDomainData(level);
   const bytes = new DataView(new ArrayBuffer(2 * level.length));
@@ -88,4 +88,9 @@ phone.sound = () => {
   return { at: ear.currentTime, samples: btoa(String.fromCharCode(...new Uint8Array(bytes.buffer))) };
 };
 
-addEventListener("load", () => tell("loaded"));
+addEventListener("load", () => {
+  // Chromium gives up what it loads when its network changes, as a new one still
+  // does: then its user would load again.
+  if (tested.complete()) tell("loaded");
+  else location.reload();
+});
