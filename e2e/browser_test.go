@@ -83,20 +83,21 @@ func TestBrowserControl(t *testing.T) {
 		turnedAway(t, peers.BrowserConfig{Distrust: true}, "net::ERR_CERT_AUTHORITY_INVALID", "handshake_failed")
 	})
 	b := o.browser("1002", peers.JsSIP, 700)
-	if hz, share, ok := b.Listen(700, 2*time.Second); ok || share > 0 {
+	if hz, share, ok := b.Listen(700, 1500*time.Millisecond); ok || share > 0 {
 		t.Fatalf("before any call, the browser hears %v Hz (%.0f %% of the sound)", hz, 100*share)
 	}
 	b.Dial("605")
 	b.Event("progress", 10*time.Second)
-	if hz, share, ok := b.Listen(700, 2*time.Second); ok || share > 0 { // of its own tone
+	if hz, share, ok := b.Listen(700, 1500*time.Millisecond); ok || share > 0 { // of its own tone
 		t.Fatalf("while it rings, the browser hears %v Hz (%.0f %% of the sound)", hz, 100*share)
 	}
 	o.quit(b)
 	o.dial(b, "602")
 	b.Hears(1004, 10*time.Second)
-	if hz, _, ok := b.Listen(700, 2*time.Second); ok || !peers.Near(hz, 1004) {
+	if hz, _, ok := b.Listen(700, 1500*time.Millisecond); ok || !peers.Near(hz, 1004) {
 		t.Fatalf("1004 Hz are taken for %v Hz", hz)
 	}
+	o.quit(b)
 }
 
 // A page calls the PBX: tones both ways.
@@ -104,8 +105,8 @@ func TestBrowserCallsPBX(t *testing.T) {
 	eachStack(t, func(o *office, b *peers.Browser) {
 		o.dial(b, "610")
 		b.Hears(1004, 10*time.Second)
-		o.quit(b)
 		o.pbxHeard(700)
+		o.quit(b)
 	})
 }
 
@@ -115,10 +116,10 @@ func TestPBXCallsBrowser(t *testing.T) {
 		o.pbx.Originate("1001", "610")
 		o.accept(b)
 		b.Hears(1004, 10*time.Second)
+		o.pbxHeard(700)
 		o.pbx.Must("channel request hangup all")
 		b.Event("ended", 5*time.Second)
 		o.idle()
-		o.pbxHeard(700)
 	})
 }
 

@@ -40,5 +40,5 @@
   tested.hold = () => change((done) => session.hold({}, done));
   tested.resume = () => change((done) => session.unhold({}, done));
   tested.restartICE = () => change((done) => session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done));
-  tested.dtmf = (digits) => session.sendDTMF(digits, { transportType: "RFC2833" });
+  tested.dtmf = (digits) => session.sendDTMF(digits, { transportType: "RFC2833", interToneGap: 70 });
 }
