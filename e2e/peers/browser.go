@@ -3,13 +3,10 @@ package peers
 import (
 	"crypto/sha256"
 	"crypto/x509"
-	"embed"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,10 +23,6 @@ const (
 	SIPJS = "SIP.js"
 	Own   = "sallyport" // the edge's own page, if sip.wss_phone is on
 )
-
-// PageOrigin is where a browser's page comes from, unless its configuration
-// says so: the edge must have it in sip.wss_origins.
-const PageOrigin = "http://localhost"
 
 // BrowserConfig is one browser.
 type BrowserConfig struct {
@@ -58,9 +51,6 @@ type Browser struct {
 // BrowserEvent is what the page told.
 type BrowserEvent struct{ Event, Detail string }
 
-//go:embed browser/*.html browser/*.js
-var browserFiles embed.FS
-
 // StartBrowser runs a browser on a host and opens its page; unless NoRegister,
 // it returns when the phone is registered.
 func StartBrowser(h *Host, e *Edge, c BrowserConfig) *Browser {
@@ -87,47 +77,6 @@ func StartBrowser(h *Host, e *Edge, c BrowserConfig) *Browser {
 		b.Register()
 	}
 	return b
-}
-
-// servePage is the web server of the page.
-func servePage(h *Host, c BrowserConfig) {
-	l := h.lab
-	l.t.Helper()
-	cache := os.Getenv("SALLYPORT_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		cache = filepath.Join(base, "sallyport")
-	}
-	name := strings.ToLower(strings.ReplaceAll(c.Stack, ".", "")) + ".js"
-	stack := filepath.Join(cache, "browser", name)
-	if _, err := os.Stat(stack); err != nil {
-		l.t.Fatalf("find %s: %v; run make peers", c.Stack, err)
-	}
-	mux := http.NewServeMux()
-	for path, file := range map[string]string{"/{$}": "page.html", "/common.js": "common.js", "/adapter.js": name} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			http.ServeFileFS(w, r, browserFiles, "browser/"+file)
-		})
-	}
-	mux.HandleFunc("/stack.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, stack) })
-	port := "80"
-	if host := strings.TrimPrefix(c.Page, "http://"); strings.Contains(host, ":") {
-		_, port, _ = net.SplitHostPort(host)
-	}
-	var ln net.Listener
-	err := h.Do(func() (err error) { ln, err = net.Listen("tcp", "127.0.0.1:"+port); return err })
-	if err != nil {
-		l.t.Fatalf("serve the page: %v", err)
-	}
-	server, done := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, make(chan struct{})
-	go func() { // ends when the server is closed; waited for below
-		defer close(done)
-		_ = server.Serve(ln)
-	}()
-	l.t.Cleanup(func() { _ = server.Close(); <-done })
 }
 
 // browserFlags make a browser that a test can drive: its microphone is a file,
@@ -215,13 +164,6 @@ func (b *Browser) open() {
 	b.Event("loaded", 10*time.Second)
 }
 
-// ownAdapter is what the edge's own page is driven by.
-func ownAdapter() string {
-	common, _ := browserFiles.ReadFile("browser/common.js") // is embedded
-	adapter, _ := browserFiles.ReadFile("browser/sallyport.js")
-	return string(common) + string(adapter)
-}
-
 // Reload loads the page again, as its user would; the phone that was in it is
 // gone.
 func (b *Browser) Reload() {
@@ -302,6 +244,9 @@ func (b *Browser) note(format string, args ...any) {
 // left.
 func (b *Browser) end() {
 	if b.Running() {
+		if b.lab.t.Failed() {
+			b.explain()
+		}
 		b.ending.Store(true)
 		_ = b.tools.call("", "Browser.close", struct{}{}, nil) // it may end before it answers
 		if _, err := b.Wait(5 * time.Second); err != nil {

@@ -34,6 +34,20 @@ func (b *Browser) Stats(kind string) []BrowserStats {
 	return found
 }
 
+// explain writes what the browser says of the newest call to its log.
+func (b *Browser) explain() {
+	var all []map[string]any
+	if err := b.evaluate("stats", &all); err != nil {
+		b.note("no reports: %v", err)
+	}
+	for _, s := range all {
+		switch s["type"] {
+		case "transport", "candidate-pair", "local-candidate", "remote-candidate", "inbound-rtp", "outbound-rtp":
+			b.note("report: %v", s)
+		}
+	}
+}
+
 // Transport is the one transport of the newest call.
 func (b *Browser) Transport() BrowserStats {
 	b.lab.t.Helper()

@@ -6,6 +6,7 @@
 const tell = (event, detail = "") => told(JSON.stringify({ event, detail: String(detail) }));
 
 const tested = {
+  // WSSPort and the domain of every test's edge.
   server: "wss://pbx.example.com:8443/",
   domain: "pbx.example.com",
   pc: null, // of the newest call
@@ -25,7 +26,7 @@ const tested = {
   },
 
   async stats() {
-    return [...(await this.pc.getStats()).values()];
+    return this.pc ? [...(await this.pc.getStats()).values()] : [];
   },
 
   async mute(on) {
