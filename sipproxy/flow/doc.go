@@ -29,6 +29,8 @@
 // A browser's connection is given to net/http after its TLS handshake, and to
 // the WebSocket library after its upgrade. What the library writes is queued,
 // as what a flow sends is. Deadlines, limits and the Origin are ours to check.
+// Before an upgrade the same HTTP server has the site's pages, one to a
+// connection.
 //
 // RFCs: 3261 (grammar in section 25), 3581, 4475, 5118, 5626 (keep-alive in
 // sections 4.4.1 and 5.4), 6454 (Origin), 6455 (WebSocket), 7118 (SIP over it).

@@ -8,6 +8,9 @@
 // word of SIP on the wire, noise where the audio should be; and as the control,
 // the same eyes and ears on the plain side, which read and hear everything.
 //
+// Then the edge stays, and with it the test phone's page, for a call from the
+// browser.
+//
 // What it refuses: nothing of its phone ever leaves in plain text, and it takes
 // no answer that is not SRTP. Its PBX is bound to loopback, since it lets anyone
 // register.

@@ -1181,10 +1181,12 @@ const gatherWithin = 1000; // ms; the edge is public, so host candidates do
 
 // Media is the audio of one call: a microphone, a connection, and what is heard.
 class Media {
-  static async open(on) {
+  // open asks for the microphone. Raw is sound as it is: what removes echo and
+  // noise takes a tone, or music, for either.
+  static async open(on, raw) {
     let mic, silent = false;
     try {
-      mic = await navigator.mediaDevices.getUserMedia({ audio: true });
+      mic = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: !raw, noiseSuppression: !raw, autoGainControl: !raw } });
     } catch (e) {
       if (e.name === "NotAllowedError") throw new Failure(0, "the browser was not allowed to use the microphone");
       if (e.name !== "NotFoundError") throw new Failure(0, `the microphone cannot be used: ${e.message}`);
@@ -1195,7 +1197,7 @@ class Media {
   }
 
   constructor(mic, context, on) {
-    Object.assign(this, { mic, context, on, muted: false, onHold: false, remote: new MediaStream(), before: null });
+    Object.assign(this, { mic, context, remote: new MediaStream() });
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", rtcpMuxPolicy: "require", iceServers: [] });
     this.track = mic.getAudioTracks()[0];
     this.sender = this.pc.addTrack(this.track, mic);
@@ -1243,14 +1245,13 @@ class Media {
     if (signalingState === "have-remote-offer") await this.pc.setRemoteDescription({ type: "rollback" });
   }
 
+  // hold stops what we send: some PBXs mix it with the music that they play.
   hold(on) {
-    this.onHold = on;
     for (const t of this.pc.getTransceivers()) t.direction = on ? "sendonly" : "sendrecv";
-    this.speak();
+    this.sender.replaceTrack(on ? null : this.track).catch(() => {}); // the call has ended
   }
 
-  mute(on) { this.muted = on; this.speak(); }
-  speak() { this.track.enabled = !this.muted && !this.onHold; }
+  mute(on) { this.track.enabled = !on; }
 
   dtmf(digits) {
     const sender = this.sender.dtmf;
@@ -1297,7 +1298,7 @@ function instance() {
 }
 
 const listeners = new Set();
-let lastEnd = "", lastStats = null, drawn = false;
+let lastEnd = "", lastStats = null, drawn = false, raw = false;
 
 const agent = new Agent({
   connect: (url) => {
@@ -1305,7 +1306,7 @@ const agent = new Agent({
     s.binaryType = "arraybuffer";
     return s;
   },
-  openMedia: (on) => Media.open(on),
+  openMedia: (on) => Media.open(on, raw),
   setTimeout: (f, ms) => setTimeout(f, ms),
   clearTimeout: (t) => clearTimeout(t),
   random: (n) => Array.from(crypto.getRandomValues(new Uint8Array(n)), (b) => b.toString(16).padStart(2, "0")).join(""),
@@ -1330,6 +1331,7 @@ const phone = {
   dtmf: (digits) => current().dtmf(digits),
   mute: (on) => current().mute(on),
   hold: (on) => current().hold(on),
+  raw: (on) => { raw = on; render(); }, // of the next call
   restartICE: () => current().restart(),
   stats: () => agent.call && agent.call.media ? agent.call.media.stats() : Promise.resolve(null),
   // listen calls f with the state after each change; what it returns ends that.
@@ -1373,6 +1375,7 @@ function render() {
   $("hangup").disabled = s.call === "none";
   for (const id of ["mute", "hold", "restart"]) $(id).disabled = s.call !== "active";
   for (const b of $("keys").children) b.disabled = s.call !== "active";
+  $("raw").checked = raw;
   $("mute").setAttribute("aria-pressed", String(s.muted));
   $("hold").setAttribute("aria-pressed", String(s.held));
   const ear = $("ear"), stream = phone.remoteStream;
@@ -1467,6 +1470,7 @@ $("answer").addEventListener("click", attempt(() => phone.answer()));
 $("hangup").addEventListener("click", attempt(() => phone.hangup()));
 $("mute").addEventListener("click", attempt(() => phone.mute(!phone.state.muted)));
 $("hold").addEventListener("click", attempt(() => phone.hold(!phone.state.held)));
+$("raw").addEventListener("change", () => phone.raw($("raw").checked));
 $("restart").addEventListener("click", attempt(() => phone.restartICE()));
 for (const key of "123456789*0#") {
   const b = document.createElement("button");
@@ -1482,10 +1486,11 @@ document.addEventListener("keydown", (e) => { // digits typed outside of a field
 addEventListener("online", () => { if (agent.link) agent.link.hasten(); });
 addEventListener("pagehide", () => phone.hangup());
 
-// A link may fill in what is no secret: /phone#user=101&call=600
+// A link may fill in what is no secret: /phone#user=101&call=600&raw
 const given = new URLSearchParams(location.hash.slice(1));
 $("user").value = given.get("user") || "";
 $("number").value = given.get("call") || "";
+raw = given.has("raw");
 $("domain").textContent = document.body.dataset.domain;
 if (!window.RTCPeerConnection || !navigator.mediaDevices) say("This browser has no WebRTC, or the page did not come by https.");
 render();
