@@ -263,8 +263,11 @@ func TestRunStaysUntilTold(t *testing.T) {
 		w.Close()
 		ended <- err
 	}()
-	lines := bufio.NewScanner(r)
+	lines, offered := bufio.NewScanner(r), false
 	for lines.Scan() {
+		if strings.Contains(lines.Text(), "https://") {
+			offered = strings.TrimSpace(lines.Text()) == fmt.Sprintf("https://127.0.0.1:%d/phone#user=102&call=600", s.spec.WebPort) && s.spec.WebPort != s.spec.TLSPort
+		}
 		if strings.Contains(lines.Text(), "Ctrl-C ends the demo") {
 			cancel()
 		}
@@ -272,6 +275,9 @@ func TestRunStaysUntilTold(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	if !offered {
+		t.Error("the test phone's page was not offered")
 	}
 }
 
@@ -396,6 +402,60 @@ func TestPBX(t *testing.T) {
 		}
 		if step.method == "REGISTER" && !strings.Contains(r.get("Contact"), "expires=") {
 			t.Errorf("%s: the answer names no binding: %q", step.name, buf[:n])
+		}
+	}
+}
+
+// A browser offers DTMF beside its codecs, and holds with a direction that its
+// answer must mirror (RFC 3264 section 6.1).
+func TestPBXHolds(t *testing.T) {
+	p, err := StartPBX(netip.AddrPortFrom(loopback, 0), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(p.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	media, err := net.ListenUDP("udp", &net.UDPAddr{IP: loopback.AsSlice()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer media.Close()
+	buf := make([]byte, 4096)
+	for i, step := range []struct{ wants, answers string }{
+		{"sendrecv", "sendrecv"}, {"sendonly", "recvonly"}, {"sendrecv", "sendrecv"}, {"inactive", "inactive"}, {"recvonly", "sendonly"},
+	} {
+		offer := sdp(media.LocalAddr().(*net.UDPAddr).AddrPort(), "RTP/AVP", "111 0 126", "", "a=rtpmap:111 opus/48000/2", "a=rtpmap:126 telephone-event/8000")
+		m := request("INVITE", "sip:602@example.com").add("Via", fmt.Sprintf("SIP/2.0/UDP x;branch=z9hG4bK%d", i)).
+			add("From", "<sip:102@example.com>;tag=1").add("To", "<sip:602@example.com>").add("Call-ID", "hold").
+			add("CSeq", fmt.Sprintf("%d INVITE", i+1)).add("Contact", "<sip:102@127.0.0.1:9>").
+			withSDP(strings.Replace(offer, "a=sendrecv", "a="+step.wants, 1))
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Write(m.bytes()); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{" RTP/AVP 0 126\r\n", "a=rtpmap:126 telephone-event/8000\r\n", "a=" + step.answers + "\r\n"} {
+			if !strings.Contains(string(buf[:n]), line) {
+				t.Errorf("%s is answered %q, want %q", step.wants, buf[:n], line)
+			}
+		}
+		held := step.answers == "recvonly" || step.answers == "inactive"
+		for end := time.Now().Add(10 * time.Second); ; {
+			_ = media.SetReadDeadline(time.Now().Add(200 * time.Millisecond)) // ten packets' time
+			_, err := media.Read(buf)
+			if (err != nil) == held {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: held is %v, and it sends %v", step.wants, held, err == nil)
+			}
 		}
 	}
 }
