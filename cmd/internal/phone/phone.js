@@ -285,7 +285,7 @@ class Credentials {
 
 // ---- 4 link ---------------------------------------------------------------
 
-const pingEvery = 25e3, pongWithin = 10e3; // RFC 5626 section 4.4.1
+const openWithin = 8e3, pingEvery = 25e3, pongWithin = 10e3; // RFC 5626 section 4.4.1
 
 // Link keeps a WebSocket open until it is closed: it pings, and comes back with
 // growing pauses.
@@ -296,8 +296,10 @@ class Link {
     this.env.clearTimeout(this.timer);
     this.state = "connecting";
     const s = this.socket = this.env.connect(this.url);
+    this.timer = this.env.setTimeout(() => this.lost(), openWithin); // TCP would wait longer, and longer each time
     s.onopen = () => {
       if (s !== this.socket) return;
+      this.env.clearTimeout(this.timer);
       this.state = "open";
       this.failures = 0;
       this.ping();

@@ -196,6 +196,9 @@ func TestBackoff(t *testing.T) {
 			break
 		}
 	}
+	b.wait(31e3)
+	b.wait(8e3) // one that neither opens nor fails
+	b.is("bench.sockets[bench.sockets.length - 1].closed", "true")
 	before := count()
 	b.js("agent.link.hasten()")
 	if count() != before+1 {
