@@ -175,3 +175,38 @@ func TestDtlsProfiles(t *testing.T) {
 		}
 	}
 }
+
+// A re-INVITE that names another certificate begins another handshake (RFC 8842
+// section 4); one that names the same does not.
+func TestDtlsNewCertificate(t *testing.T) {
+	o := newWebOffice(t, "")
+	phone := o.webPhone("1001")
+	for _, ice := range []bool{false, true} {
+		for _, setup := range []string{"active", "passive"} {
+			t.Run(fmt.Sprintf("%s, ICE %v", setup, ice), func(t *testing.T) {
+				media := phone.NewDTLS()
+				media.DTLS.Setup = setup
+				if ice {
+					media.NewICE()
+				}
+				d := o.dtlsCall(phone, "600", media, 700)
+				media.Hears(700, 10*time.Second)
+				keyed, key := o.keyed(), media.RemoteKey()
+				o.change(d, media)
+				media.Keyed(20 * time.Second)
+				o.speaks(media, 900)
+				if o.keyed() != keyed || media.RemoteKey() != key {
+					t.Error("the same certificate was asked for again")
+				}
+				media.DTLS.NewCertificate()
+				o.change(d, media)
+				media.Keyed(20 * time.Second)
+				o.speaks(media, 1100)
+				if o.keyed() != keyed+1 || media.RemoteKey() == key {
+					t.Errorf("%d handshakes with another certificate, want one, and other keys", o.keyed()-keyed)
+				}
+				o.hangUp(d, media)
+			})
+		}
+	}
+}

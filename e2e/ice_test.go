@@ -96,6 +96,42 @@ func TestIceMoves(t *testing.T) {
 	})
 }
 
+// A phone that restarts ICE gets other credentials, and keeps its keys and its
+// sound, also if it does so because it has moved (RFC 8445 section 9).
+func TestIceRestart(t *testing.T) {
+	o, phone := newIceOffice(t)
+	mobile := o.Phone("mobile")
+	media := phone.NewDTLS()
+	ice := media.NewICE()
+	d := o.dtlsCall(phone, "600", media, 700)
+	media.Hears(700, 10*time.Second)
+	keyed := o.keyed()
+	for i, move := range []bool{false, true} {
+		before := ice.Remote()
+		ice.Restart()
+		if move {
+			media.Move(mobile)
+		}
+		o.change(d, media)
+		if ice.Remote() == before {
+			t.Error("the edge answered a restart with the same credentials")
+		}
+		ice.Nominated(5 * time.Second)
+		ice.Checked()
+		o.speaks(media, float64(900+200*i))
+	}
+	o.change(d, media) // the control
+	before := ice.Remote()
+	o.change(d, media)
+	if ice.Remote() != before {
+		t.Error("the edge restarts where the phone does not")
+	}
+	if n := o.keyed() - keyed; n != 0 {
+		t.Errorf("%d handshakes, want none: the keys do not depend on the path", n)
+	}
+	o.hangUp(d, media)
+}
+
 // A phone that stops to check wants no more of it, whatever it still sends (RFC
 // 7675 section 5.1): the call ends, and both ends are told why.
 func TestIceConsentExpires(t *testing.T) {

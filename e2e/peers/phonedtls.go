@@ -46,9 +46,16 @@ func (p *Phone) NewDTLS() *Media {
 	p.t.Helper()
 	m := p.NewMedia(profileNames[0])
 	m.Mux = true
-	cert := p.MediaCertificate(false)
-	m.DTLS = &DTLS{m: m, Proto: "UDP/TLS/RTP/SAVPF", Setup: "actpass", Hash: "sha-256", Profiles: profileNames, Cert: cert, Named: cert}
+	m.DTLS = &DTLS{m: m, Proto: "UDP/TLS/RTP/SAVPF", Setup: "actpass", Hash: "sha-256", Profiles: profileNames}
+	m.DTLS.NewCertificate()
 	return m
+}
+
+// NewCertificate makes another one, for the next description and handshake.
+func (d *DTLS) NewCertificate() {
+	d.m.p.t.Helper()
+	d.Cert = d.m.p.MediaCertificate(false)
+	d.Named = d.Cert
 }
 
 // profileNames are the suites that DTLS has a name for and phones know, best

@@ -236,6 +236,20 @@ func (c *ICE) Ask(sign Signature) <-chan *stun.Message {
 	return answer
 }
 
+// Restart makes new credentials for the next description (RFC 8445 section 9).
+func (c *ICE) Restart() {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.Ufrag, c.Pwd = Random(4), Random(12)
+}
+
+// Remote is the edge's user fragment.
+func (c *ICE) Remote() string {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	return c.remote[0]
+}
+
 // Silence stops the checks, or lets them go on.
 func (c *ICE) Silence(on bool) {
 	c.m.mu.Lock()
