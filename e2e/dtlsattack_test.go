@@ -63,6 +63,7 @@ func TestBadFingerprint(t *testing.T) {
 				if reason := bye.Get("Reason"); !strings.Contains(reason, cause) {
 					t.Errorf("the phone is told %q, want %q", reason, cause)
 				}
+				peers.Until(t, 5*time.Second, "the phone to speak", func() bool { return media.Sent() > 10 })
 				phone.Answer(bye, 200, "OK", "")
 				media.Stop()
 				o.idle()
