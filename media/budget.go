@@ -25,9 +25,18 @@ const (
 	budgetBuckets = 1024
 )
 
+// Handshakes that anybody can begin cost some 100 µs each: these limits are a
+// fifth of a processor's time, for those of hosts that a phone is expected at,
+// and a twentieth for those of all others.
+const (
+	nearHellosPerTick = 200
+	farHellosPerTick  = 50
+)
+
 // budget counts what is left of a tick. It belongs to the worker.
 type budget struct {
 	near, far int
+	hellos    [2]int // of all hosts, and of those that a phone is expected at
 	hosts     [budgetBuckets]uint16
 	ports     [budgetBuckets]uint16
 	ends      int64
@@ -35,7 +44,9 @@ type budget struct {
 }
 
 func newBudget() budget {
-	return budget{near: nearPerTick, far: farPerTick, seed: [2]uint64{rand.Uint64() | 1, rand.Uint64() | 1}}
+	b := budget{seed: [2]uint64{rand.Uint64() | 1, rand.Uint64() | 1}}
+	b.refill(0)
+	return b
 }
 
 // refill begins a new tick if the last one is over.
@@ -45,8 +56,19 @@ func (b *budget) refill(now int64) {
 	}
 	b.ends = now + int64(trialTick)
 	b.near, b.far = nearPerTick, farPerTick
+	b.hellos = [2]int{farHellosPerTick, nearHellosPerTick}
 	clear(b.hosts[:])
 	clear(b.ports[:])
+}
+
+// knock tells whether one more handshake may be begun.
+func (b *budget) knock(near bool) bool {
+	pot := &b.hellos[0]
+	if near {
+		pot = &b.hellos[1]
+	}
+	*pot--
+	return *pot >= 0
 }
 
 // purse is the part of the budget that one source address may spend.

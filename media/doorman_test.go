@@ -51,6 +51,7 @@ func (d *door) knock(from netip.AddrPort) *association {
 	d.t.Helper()
 	hello := firstHello()
 	d.now++
+	d.budget.refill(d.budget.ends)
 	a := d.nameless(d.secure[0], from, hello)
 	if a == nil {
 		d.t.Fatalf("%s may not begin a handshake", from)
@@ -137,4 +138,28 @@ func TestLateHello(t *testing.T) {
 		t.Error("a handshake is begun in its middle")
 	}
 	d.knock(d.phone) // the control
+}
+
+// What handshakes cost is bounded, for strangers first.
+func TestHelloBudget(t *testing.T) {
+	d := newDoor(t)
+	begun := func(host netip.Addr, knocks int) (n int) {
+		for i := range knocks {
+			if d.nameless(d.secure[0], netip.AddrPortFrom(host, uint16(50000+i)), firstHello()) != nil {
+				n++
+			}
+		}
+		return n
+	}
+	d.budget.refill(d.budget.ends)
+	if n := begun(netip.MustParseAddr("198.51.100.1"), 1000); n != farHellosPerTick {
+		t.Errorf("strangers begin %d handshakes in a tick, want %d", n, farHellosPerTick)
+	}
+	if n := begun(loopback, 1000); n != nearHellosPerTick {
+		t.Errorf("a phone's host begins %d handshakes in a tick, want %d", n, nearHellosPerTick)
+	}
+	d.budget.refill(d.budget.ends)
+	if n := begun(loopback, 1); n != 1 {
+		t.Error("the next tick has none")
+	}
 }

@@ -91,6 +91,9 @@ func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		return nil
 	}
 	host, near := w.waitsFor(from.Addr(), s.kind)
+	if !w.budget.knock(near) {
+		return nil
+	}
 	w.makeRoom(from.Addr(), near)
 	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s, near: near})
 	if a != nil {
