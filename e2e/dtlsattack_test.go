@@ -92,6 +92,30 @@ func TestBadFingerprint(t *testing.T) {
 	}
 }
 
+// A stranger begins handshakes with the phone's own address and port, while the
+// phone rings. They are not in the way of the phone's.
+func TestHelloInThePhonesName(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	attacker := peers.StartAttacker(o.Lab)
+	hello := attacker.ClientHellos()
+	media := phone.NewDTLS()
+	media.Listen()
+	o.pbx.Originate("1001", "610")
+	inv := phone.Expect("INVITE", 5*time.Second)
+	phone.Answer(inv, 180, "Ringing", "")
+	for range 5 {
+		attacker.Send(media.Addr(), netip.AddrPortFrom(netip.MustParseAddr(peers.EdgeOutside), 10000), hello())
+	}
+	peers.Until(t, 5*time.Second, "the stranger's handshakes", func() bool { return o.edge.Metric("sallyport_media_handshakes") > 0 })
+	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
+	phone.Expect("ACK", 5*time.Second)
+	media.Start(inv.Body, 700)
+	media.Keyed(20 * time.Second)
+	o.bothHear(media, 700)
+	o.hangup(phone.DialogOf(inv), media)
+}
+
 // garbage is what looks like DTLS and is none that a phone would send in a
 // call: each with the name of what it tries.
 func garbage(hello func() []byte) map[string][][]byte {

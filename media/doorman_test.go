@@ -39,8 +39,10 @@ func newDoor(t testing.TB) *door {
 	return d
 }
 
-func firstHello() []byte {
+// firstHello is a ClientHello with a random of one byte.
+func firstHello(random byte) []byte {
 	p := make([]byte, 100)
+	p[recordHeader+12+2+31] = random
 	p[0], p[1], p[2], p[recordHeader-1] = recordHandshake, 0xfe, 0xfd, byte(len(p)-recordHeader)
 	p[recordHeader] = clientHello
 	return p
@@ -49,7 +51,7 @@ func firstHello() []byte {
 // knock begins a handshake, as one ClientHello would.
 func (d *door) knock(from netip.AddrPort) *association {
 	d.t.Helper()
-	hello := firstHello()
+	hello := firstHello(1)
 	d.now++
 	d.budget.refill(d.budget.ends)
 	a := d.nameless(d.secure[0], from, hello)
@@ -132,7 +134,7 @@ func TestStrangersAtTheDoor(t *testing.T) {
 // not end.
 func TestLateHello(t *testing.T) {
 	d := newDoor(t)
-	hello := firstHello()
+	hello := firstHello(1)
 	hello[recordHeader+5] = 1 // message_seq
 	if d.nameless(d.secure[0], d.phone, hello) != nil || len(d.dtls.open) != 0 {
 		t.Error("a handshake is begun in its middle")
@@ -140,12 +142,40 @@ func TestLateHello(t *testing.T) {
 	d.knock(d.phone) // the control
 }
 
+// A handshake that somebody began with the phone's own address and port is not
+// in the way of the phone's, before it nor after it.
+func TestHelloInThePhonesName(t *testing.T) {
+	d := newDoor(t)
+	reaches := func(p []byte) *association { return d.nameless(d.secure[0], d.phone, p) }
+	before := d.knock(d.phone)
+	honest := reaches(firstHello(8))
+	after := reaches(firstHello(16))
+	if honest == nil || honest == before || after == nil || after == honest {
+		t.Fatal("the phone's handshake is another's")
+	}
+	second := firstHello(8)
+	second[recordHeader+5] = 1 // message_seq: it has the cookie
+	if reaches(second) != honest {
+		t.Error("the phone's second ClientHello does not reach its handshake")
+	}
+	more := make([]byte, 100)
+	more[0], more[1], more[2], more[recordHeader-1], more[recordHeader] = recordHandshake, 0xfe, 0xfd, byte(100-recordHeader), 11
+	if reaches(more) != nil {
+		t.Error("a certificate reaches a handshake that has shown no cookie")
+	}
+	d.answered(honest)
+	reaches(firstHello(24))
+	if reaches(more) != honest {
+		t.Error("the phone's certificate does not reach its handshake")
+	}
+}
+
 // What handshakes cost is bounded, for strangers first.
 func TestHelloBudget(t *testing.T) {
 	d := newDoor(t)
 	begun := func(host netip.Addr, knocks int) (n int) {
 		for i := range knocks {
-			if d.nameless(d.secure[0], netip.AddrPortFrom(host, uint16(50000+i)), firstHello()) != nil {
+			if d.nameless(d.secure[0], netip.AddrPortFrom(host, uint16(50000+i)), firstHello(1)) != nil {
 				n++
 			}
 		}

@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ type association struct {
 	began     int64
 	alert     atomic.Uint32 // what the phone said in clear, unauthenticated: a hint for the log
 	mute      atomic.Bool   // says nothing more
+	hello     uint64        // of one without ICE that a phone began: see helloOf
 	near      bool          // the worker's, of one without ICE: a phone was expected from its host
 	proven    bool          // the worker's: its source has answered a HelloVerifyRequest
 	done      *secret       // the worker's: what came out; nil before
@@ -236,8 +238,19 @@ func (a *association) expects(message byte) bool {
 // isClientHello tells whether a datagram begins a handshake: with the first
 // message of one, so that none is begun that cannot end.
 func isClientHello(p []byte) bool {
-	return len(p) > recordHeader+12 && p[0] == recordHandshake && p[1] == 0xfe && p[3] == 0 && p[4] == 0 &&
-		p[recordHeader] == clientHello && p[recordHeader+4] == 0 && p[recordHeader+5] == 0
+	return helloOf(p) != 0 && p[recordHeader+4] == 0 && p[recordHeader+5] == 0
+}
+
+// helloOf tells a handshake's ClientHellos, which have one random (RFC 6347
+// section 4.2.1), from those of others: by the end of it, as some begin it with
+// the time. It is 0 for what is no ClientHello, or not the first part of one.
+func helloOf(p []byte) uint64 {
+	const offset, end = recordHeader + 6, recordHeader + 12 + 2 + 32 // of a message's header, its version and random
+	if len(p) < end || p[0] != recordHandshake || p[1] != 0xfe || p[3] != 0 || p[4] != 0 || p[recordHeader] != clientHello ||
+		p[offset] != 0 || p[offset+1] != 0 || p[offset+2] != 0 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(p[end-8:]) | 1
 }
 
 // isServerHello tells whether a flight of ours is the one that only a source

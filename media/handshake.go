@@ -32,8 +32,8 @@ const (
 type doorman struct {
 	running  sync.WaitGroup // of their goroutines
 	open     map[*association]struct{}
-	nameless map[doorKey]*association // without ICE, by where they come from
-	waiting  []*transport             // without ICE, or not known to have it, which the phone may begin with
+	nameless map[doorKey][]*association // without ICE, by where they come from
+	waiting  []*transport               // without ICE, or not known to have it, which the phone may begin with
 }
 
 // doorKey is what a datagram without ICE is found by.
@@ -43,7 +43,7 @@ type doorKey struct {
 }
 
 func newDoorman() doorman {
-	return doorman{open: make(map[*association]struct{}), nameless: make(map[doorKey]*association)}
+	return doorman{open: make(map[*association]struct{}), nameless: make(map[doorKey][]*association)}
 }
 
 // fromDTLS takes a datagram of the secure side that may belong to a handshake.
@@ -81,10 +81,11 @@ func (w *worker) expected(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 }
 
 // nameless finds the handshake of a phone without ICE by its source, or lets
-// it begin one. Whose it is, its certificate will say.
+// it begin one. Whose it is, its certificate will say. One source may have
+// several: what somebody else began in the phone's name is not in its way.
 func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *association {
 	key := doorKey{from, s.kind}
-	if a := w.dtls.nameless[key]; a != nil {
+	if a := addressee(w.dtls.nameless[key], p); a != nil {
 		return a
 	}
 	if len(w.dtls.waiting) == 0 || !isClientHello(p) {
@@ -95,11 +96,27 @@ func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		return nil
 	}
 	w.makeRoom(from.Addr(), near)
-	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s, near: near})
+	a := w.begin(&association{kind: s.kind, role: Passive, cert: host.cert, suites: host.params.Suites, from: from, sock: s, near: near, hello: helloOf(p)})
 	if a != nil {
-		w.dtls.nameless[key] = a
+		insert(w.dtls.nameless, key, a)
 	}
 	return a
+}
+
+// addressee is the one of a source's handshakes that a datagram is for: of a
+// ClientHello the one with its random, of all else the newest whose source has
+// answered a HelloVerifyRequest, or that we began.
+func addressee(list []*association, p []byte) *association {
+	hello := helloOf(p)
+	for _, a := range slices.Backward(list) {
+		if a.role == Active || hello == 0 && a.proven || hello != 0 && a.hello == hello {
+			return a
+		}
+	}
+	if len(list) > 0 && hello == 0 && len(p) > recordHeader && p[0] == recordHandshake && p[recordHeader] == clientHello {
+		return list[len(list)-1] // a later part of a long one
+	}
+	return nil
 }
 
 // waitsFor finds a transport that a handshake from a host may be for, and
@@ -139,7 +156,7 @@ func (w *worker) proves(a *association) {
 func (w *worker) displace(limit int, class func(*association) bool) {
 	count := 0
 	var oldest *association
-	for _, a := range w.dtls.nameless {
+	for a := range w.dtls.open {
 		if a.transport != nil || !class(a) {
 			continue
 		}
@@ -170,9 +187,7 @@ func (w *worker) begin(a *association) *association {
 func (w *worker) end(a *association) {
 	a.stop()
 	delete(w.dtls.open, a)
-	if w.dtls.nameless[doorKey{a.from, a.kind}] == a {
-		delete(w.dtls.nameless, doorKey{a.from, a.kind})
-	}
+	remove(w.dtls.nameless, doorKey{a.from, a.kind}, a)
 }
 
 // giveUp ends a part's handshake, if it has one.
@@ -233,8 +248,8 @@ func (w *worker) start(t *transport, p TransportParams) {
 	}
 	w.wait(t)
 	w.greet(t)
-	for _, a := range w.dtls.nameless {
-		if a.done != nil {
+	for a := range w.dtls.open {
+		if a.transport == nil && a.done != nil {
 			w.settle(a)
 		}
 	}
@@ -274,7 +289,7 @@ func (w *worker) greet(t *transport) {
 			}
 		}
 		if part.dtls = w.begin(a); part.dtls != nil && !t.params.ICE {
-			w.dtls.nameless[doorKey{a.from, a.kind}] = a
+			insert(w.dtls.nameless, doorKey{a.from, a.kind}, a)
 		}
 	}
 }

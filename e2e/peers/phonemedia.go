@@ -36,6 +36,7 @@ type Media struct {
 	SSRC      uint32
 	Payload   uint8 // the type of its packets: 0 is PCMU
 
+	listens sync.Once
 	mu      sync.Mutex // guards what follows
 	conn    *net.UDPConn
 	rtcp    *net.UDPConn
@@ -215,9 +216,16 @@ func (m *Media) Start(remote string, hz float64) {
 	m.p.t.Helper()
 	m.Apply(remote)
 	m.Speak(hz)
-	go m.send()              // ends with Stop
-	go m.receive(m.conn)     // ends when Stop closes the socket
-	go m.receiveRTCP(m.rtcp) // likewise
+	go m.send() // ends with Stop
+	m.Listen()
+}
+
+// Listen takes what comes to the phone's ports from now on. Start does it too.
+func (m *Media) Listen() {
+	m.listens.Do(func() {
+		go m.receive(m.conn)     // ends when Stop closes the socket
+		go m.receiveRTCP(m.rtcp) // likewise
+	})
 }
 
 // Apply takes the address and keys of a description into use. A key that stays
