@@ -245,11 +245,13 @@ func (o *office) floodHellos(from func(own netip.Addr, i int) netip.Addr) *hello
 // goesOn waits for some hundred more of it, and reads what it costs the edge.
 func (f *helloFlood) goesOn() {
 	f.o.t.Helper()
-	for until := f.sent.Load() + 500; f.sent.Load() < until; time.Sleep(10 * time.Millisecond) {
+	until := f.sent.Load() + 500
+	peers.Until(f.o.t, 30*time.Second, "more of the flood", func() bool {
 		f.peak.handshakes = max(f.peak.handshakes, f.o.edge.Metric("sallyport_media_handshakes"))
 		f.peak.goroutines = max(f.peak.goroutines, f.o.edge.Metric("go_goroutines"))
 		f.peak.memory = max(f.peak.memory, f.o.edge.Metric("process_resident_memory_bytes"))
-	}
+		return f.sent.Load() >= until
+	})
 }
 
 // A stranger begins handshakes from its own address, from made-up ones, and

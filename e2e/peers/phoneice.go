@@ -37,7 +37,7 @@ type ICE struct {
 type check struct {
 	nominates bool
 	from      *net.UDPConn
-	answer    chan *stun.Message // of Check; else nil
+	answer    chan *stun.Message // of Ask; else nil
 }
 
 const (
