@@ -84,8 +84,8 @@ func (b *Batch) Source(i int) netip.AddrPort { return b.names[i].addrPort() }
 // Truncated tells whether slot i was longer than its slot.
 func (b *Batch) Truncated(i int) bool { return b.in[i].hdr.Flags&unix.MSG_TRUNC != 0 }
 
-// Fill puts a packet into slot i as if it had been received: for tests and
-// benchmarks of what comes after. p is borrowed until it returns.
+// Fill puts a packet into slot i as if it had been received: what came by a
+// stream, and in tests. p is borrowed until it returns.
 func (b *Batch) Fill(i int, p []byte, from netip.AddrPort) {
 	n := copy(b.slab[i*SlotSize:(i+1)*SlotSize-TagRoom], p)
 	b.in[i].len = uint32(n)

@@ -1,5 +1,6 @@
-// Package packet moves UDP packets between sockets and buffers in batches,
-// without allocating. It knows addresses and bytes, not what they mean.
+// Package packet moves UDP packets between sockets and buffers in batches, and
+// bytes of TCP connections, without allocating. It knows addresses and bytes,
+// not what they mean.
 //
 // A Batch is a set of slots, each with room for one datagram and for the tag
 // that encryption adds. Packets are received into slots, changed in place by

@@ -70,11 +70,13 @@ func (p *Poller) open(tick time.Duration) (err error) {
 }
 
 // Add watches a socket. What waits in it already is told once.
-func (p *Poller) Add(fd int) error {
+func (p *Poller) Add(fd int) error { return p.addEdges(fd, unix.EPOLLIN) }
+
+func (p *Poller) addEdges(fd int, events uint32) error {
 	for fd >= len(p.noted) {
 		p.noted = append(p.noted, make([]bool, len(p.noted)+64)...)
 	}
-	return p.add(fd, unix.EPOLLIN|unix.EPOLLET)
+	return p.add(fd, events|unix.EPOLLET)
 }
 
 func (p *Poller) add(fd int, events uint32) error {
