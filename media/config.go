@@ -17,17 +17,22 @@ type Config struct {
 	PublicIPs  []netip.Addr  // the same as phones see them, behind 1:1 NAT; empty: as bound
 	PlainIP    netip.Addr    // what the plain sockets bind to
 	Port       uint16        // worker i has RTP on Port+2i and RTCP on the next; 0: any
+	TCP        bool          // phones that do ICE may come by TCP, too (RFC 6544)
+	TCPPort    uint16        // for all workers; 0: as Port
 	PlainPorts PortRange     // pairs for the streams; First even
 	Workers    int           // 0: one for each CPU
 	Silence    time.Duration // without a packet from phone or PBX until the call is given up; 0: never
 	DSCP       int           // of what is sent: 46 is expedited forwarding (RFC 3246)
 
 	Guard func(fd int) error // called for each plain socket before it is bound; nil: nothing
+	// Admit is asked before a TCP connection is read. A nil error admits it;
+	// release is called when it has ended. nil: all are admitted.
+	Admit func(netip.Addr) (release func(), err error)
 }
 
 // Defaults returns a Config that lacks only its addresses.
 func Defaults() Config {
-	return Config{Port: 10000, PlainPorts: PortRange{20000, 29999}, Silence: time.Minute, DSCP: 46}
+	return Config{Port: 10000, TCP: true, PlainPorts: PortRange{20000, 29999}, Silence: time.Minute, DSCP: 46}
 }
 
 // Validate reports all faults at once.
@@ -60,6 +65,23 @@ func (c Config) workers() int {
 		return runtime.NumCPU()
 	}
 	return c.Workers
+}
+
+func (c Config) tcpPort() uint16 {
+	if c.TCPPort == 0 {
+		return c.Port
+	}
+	return c.TCPPort
+}
+
+// TCPListen is where connections are accepted; nil: nowhere.
+func (c Config) TCPListen() (list []netip.AddrPort) {
+	for _, ip := range c.SecureIPs {
+		if c.TCP {
+			list = append(list, netip.AddrPortFrom(ip, c.tcpPort()))
+		}
+	}
+	return list
 }
 
 // public returns the address that phones know a secure address by.

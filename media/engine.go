@@ -13,6 +13,7 @@ type Engine struct {
 	config  Config
 	workers []*worker
 	ports   *ports
+	lobby   *lobby
 	events  *events
 	certs   certificates
 
@@ -29,15 +30,25 @@ func New(c Config) (*Engine, error) {
 	for i := range c.workers() {
 		w, err := newWorker(c, i, e.events)
 		if err != nil {
-			for _, w := range e.workers {
-				w.close()
-			}
+			e.giveUp()
 			return nil, err
 		}
 		e.workers = append(e.workers, w)
 		e.load[w] = 0
 	}
+	var err error
+	if e.lobby, err = newLobby(c, e.workers); err != nil {
+		e.giveUp()
+		return nil, err
+	}
 	return e, nil
+}
+
+// giveUp closes the sockets of workers that never ran.
+func (e *Engine) giveUp() {
+	for _, w := range e.workers {
+		w.close()
+	}
 }
 
 // Run relays until ctx ends, or a worker can't go on. It is called once; all
@@ -56,7 +67,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	wg.Go(e.events.deliver) // ends by stop below
+	e.lobby.serve()
 	<-ctx.Done()
+	e.lobby.close() // before the workers, which it waits for
 	for _, w := range e.workers {
 		w.stop()
 	}
@@ -122,7 +135,7 @@ func (e *Engine) secureAddrs(w *worker) []netip.AddrPort {
 // Stats returns a snapshot of all workers.
 func (e *Engine) Stats() Stats {
 	var total counts
-	var s Stats
+	s := Stats{TCP: e.lobby.stats()}
 	for _, w := range e.workers {
 		w.do(func() {
 			total.add(&w.counts)

@@ -21,6 +21,7 @@ type Event struct {
 	Kind   EventKind
 	Stream int
 	Remote netip.AddrPort // of Latched and Secured
+	TCP    bool           // Remote is the far end of a connection (RFC 6544)
 	Cause  string         // of Failed, for an operator
 }
 

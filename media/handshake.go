@@ -51,7 +51,7 @@ func newDoorman() doorman {
 // source began.
 func (w *worker) fromDTLS(s *secureSocket, from netip.AddrPort, p []byte) {
 	a := w.expected(s, from, p)
-	if a == nil {
+	if a == nil && s.conn == nil { // what comes by TCP does ICE
 		a = w.nameless(s, from, p)
 	}
 	if a == nil || !a.admissible(p) || !a.feed(p) {
@@ -65,7 +65,7 @@ func (w *worker) fromDTLS(s *secureSocket, from netip.AddrPort, p []byte) {
 func (w *worker) expected(s *secureSocket, from netip.AddrPort, p []byte) *association {
 	var best *transport
 	var heard int64
-	for _, t := range w.table.byPath[from] {
+	for _, t := range w.table.byPath[s.origin(from)] {
 		if path := t.path(from, s); path != nil && (best == nil || path.checked > heard) {
 			best, heard = t, path.checked
 		}
@@ -236,6 +236,9 @@ func (w *worker) start(t *transport, p TransportParams) {
 	t.said, t.params = true, p
 	t.parts[kindRTP].hint, t.parts[kindRTCP].hint = p.Hint, p.RTCPHint
 	w.bind(t)
+	if !p.ICE {
+		w.hangUpAll(t)
+	}
 	if again {
 		return
 	}
@@ -409,11 +412,11 @@ func (w *worker) key(t *transport, a *association) error {
 // secured tells a stream's owner that it has keys, and of whom.
 func (w *worker) secured(st *stream, kind uint8) {
 	t := st.transport
-	remote := t.parts[kind].from
+	ev := Event{Kind: Secured, Stream: st.index, Remote: t.parts[kind].from}
 	if path := t.best(); t.params.ICE && path != nil {
-		remote = path.addr
+		ev.Remote, ev.TCP = path.addr, path.sock.conn != nil
 	}
-	w.events.put(st.session, Event{Kind: Secured, Stream: st.index, Remote: remote})
+	w.events.put(st.session, ev)
 }
 
 // reached latches the streams of a transport without ICE to where their
@@ -432,7 +435,7 @@ func (w *worker) reachedStream(st *stream, t *transport, kind uint8) {
 	}
 	st.peers[kind].latched = from
 	st.peers[kind].reach(from, w.socketFor(from.Addr(), kind))
-	insert(w.table.byAddr, from, st)
+	insert(w.table.byAddr, origin{AddrPort: from}, st)
 }
 
 // spoken ends a handshake whose keys were heard: the phone has them too, and

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 // path is where valid checks of a transport came from: the source, and our
-// socket.
+// socket, which for TCP is the connection itself.
 type path struct {
 	addr      netip.AddrPort
 	sock      *secureSocket
@@ -40,11 +41,19 @@ func newCredentials(worker int) Credentials {
 	return Credentials{Ufrag: workerTag(worker) + text(b[2:8]), Pwd: text(b[8:])}
 }
 
-// workerTag is a worker's number as two characters that a user fragment may
-// have (RFC 8839 section 5.4).
-func workerTag(n int) string {
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	return string([]byte{digits[n>>6&63], digits[n&63]})
+// tagDigits are what a user fragment may be made of (RFC 8839 section 5.4).
+const tagDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+// workerTag is a worker's number as two characters of a user fragment.
+func workerTag(n int) string { return string([]byte{tagDigits[n>>6&63], tagDigits[n&63]}) }
+
+// workerOf reads the number of the worker that made a user fragment.
+func workerOf(ufrag []byte) (int, bool) {
+	if len(ufrag) < 2 {
+		return 0, false
+	}
+	high, low := strings.IndexByte(tagDigits, ufrag[0]), strings.IndexByte(tagDigits, ufrag[1])
+	return high<<6 | low, high >= 0 && low >= 0
 }
 
 // admit takes a transport in.
@@ -70,6 +79,7 @@ func (w *worker) dismiss(t *transport) {
 		w.leave(t, t.paths[0])
 	}
 	delete(w.table.transports, t)
+	w.hangUpAll(t)
 	w.wait(t)
 }
 
@@ -122,17 +132,21 @@ func (t *transport) prefers(p *path, now int64) bool {
 func (w *worker) discover(t *transport, from netip.AddrPort, s *secureSocket) *path {
 	if len(t.paths) >= maxPaths {
 		oldest := t.oldest()
-		if oldest == nil {
+		switch {
+		case oldest == nil:
 			return nil
+		case oldest.sock.conn != nil:
+			w.hangUp(oldest.sock)
+		default:
+			w.leave(t, oldest)
 		}
-		w.leave(t, oldest)
 	}
 	p := &path{addr: from, sock: s}
 	t.paths = append(t.paths, p)
 	for _, st := range t.streams {
-		insert(w.table.byAddr, from, st)
+		insert(w.table.byAddr, p.origin(), st)
 	}
-	insert(w.table.byPath, from, t)
+	insert(w.table.byPath, p.origin(), t)
 	return p
 }
 
@@ -148,17 +162,19 @@ func (t *transport) oldest() (oldest *path) {
 // leave forgets a path.
 func (w *worker) leave(t *transport, p *path) {
 	t.paths = slices.DeleteFunc(t.paths, func(o *path) bool { return o == p })
+	t.parted = max(t.parted, p.checked)
 	if t.chosen == p {
 		t.chosen = nil
 		w.point(t, nil)
 	}
-	if t.hasPath(p.addr) {
+	at := p.origin()
+	if t.hasPath(at) {
 		return
 	}
-	remove(w.table.byPath, p.addr, t)
+	remove(w.table.byPath, at, t)
 	for _, st := range t.streams {
-		if !st.comesFrom(p.addr) {
-			remove(w.table.byAddr, p.addr, st)
+		if !st.comesFrom(at) {
+			remove(w.table.byAddr, at, st)
 		}
 	}
 }
@@ -185,7 +201,7 @@ func (w *worker) pointStream(st *stream, p *path) {
 	}
 	peer.latched = p.addr
 	peer.reach(p.addr, p.sock)
-	w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: p.addr})
+	w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: p.addr, TCP: p.sock.conn != nil})
 }
 
 // retireCredentials forgets all but the newest.
@@ -205,9 +221,11 @@ func (t *transport) path(from netip.AddrPort, s *secureSocket) *path {
 	return nil
 }
 
-func (t *transport) hasPath(from netip.AddrPort) bool {
-	return slices.ContainsFunc(t.paths, func(p *path) bool { return p.addr == from })
+func (t *transport) hasPath(from origin) bool {
+	return slices.ContainsFunc(t.paths, func(p *path) bool { return p.origin() == from })
 }
+
+func (p *path) origin() origin { return p.sock.origin(p.addr) }
 
 // best is where to send DTLS: the chosen path, else the one checked last.
 func (t *transport) best() *path {
@@ -226,6 +244,9 @@ func (t *transport) best() *path {
 // consents tells whether the phone still wants what we send.
 func (t *transport) consents(now int64) bool {
 	last := t.began
+	if t.parted != 0 {
+		last = max(last, t.parted)
+	}
 	for _, p := range t.paths {
 		last = max(last, p.checked)
 	}

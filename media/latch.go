@@ -29,7 +29,7 @@ func (w *worker) fromSRTP(s *secureSocket, from netip.AddrPort, p []byte) {
 		w.drop(nil, DropMalformed)
 		return
 	}
-	key := laneKey{from, ssrc, kind}
+	key := laneKey{s.origin(from), ssrc, kind}
 	if l := w.table.lanes[key]; l != nil {
 		w.known(l, s, p)
 		return
@@ -97,10 +97,10 @@ func (w *worker) heard(l *lane, s *secureSocket, seq uint16) {
 		}
 		l.highest = seq
 	}
-	if st.peers[l.key.kind].latched != l.key.from {
+	if st.peers[l.key.kind].latched != l.key.from.AddrPort {
 		w.follow(l, s)
 	}
-	if st.fresh && l.key.kind == kindRTP && w.asHinted(st, l.key.from) {
+	if st.fresh && l.key.kind == kindRTP && w.asHinted(st, l.key.from.AddrPort) {
 		w.table.settle(st)
 	}
 }
@@ -134,13 +134,19 @@ type trial struct {
 // lane's stream, and why what was wrong.
 func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why Drop) {
 	t := &w.table
-	x := trial{sock: s, key: key, p: p, purse: w.budget.purse(key.from), not: not, blame: not, why: why}
+	x := trial{sock: s, key: key, p: p, purse: w.budget.purse(key.from.AddrPort), not: not, blame: not, why: why}
 	if x.purse.empty() {
 		w.drop(not, DropBudget)
 		return
 	}
 	t.turn++
 	x.purse.open()
+	if key.from.conn != 0 { // of its own transport's streams, or of none
+		if !w.tryEach(&x, t.byAddr[key.from], true) {
+			w.drop(x.blame, x.why)
+		}
+		return
+	}
 	if w.tryEach(&x, t.bySSRC[key.ssrc], true) ||
 		w.tryEach(&x, t.byHost[key.from.Addr()], true) ||
 		w.tryEach(&x, t.byAddr[key.from], true) {
@@ -194,7 +200,7 @@ func (w *worker) try(st *stream, x *trial) bool {
 // stream's, unless it comes from where this one's phone is expected.
 func (x *trial) accuse(st *stream, why Drop) {
 	hint, none := st.peers[kindRTP].hint, x.blame == nil
-	if why == DropReplay && x.why != DropReplay || none && hint.Addr() == x.key.from.Addr() || hint == x.key.from && x.why == DropAuth {
+	if why == DropReplay && x.why != DropReplay || none && hint.Addr() == x.key.from.Addr() || hint == x.key.from.AddrPort && x.why == DropAuth {
 		x.blame, x.why = st, why
 	}
 }
@@ -230,8 +236,8 @@ func (w *worker) latch(st *stream, x *trial) *lane {
 // follow sends to where a lane's packets come from, from now on. RTCP follows
 // RTP, and does not lead it to another host. With ICE, the phone nominates.
 func (w *worker) follow(l *lane, s *secureSocket) {
-	st, at := l.stream, l.key.from
-	if st.transport != nil && st.transport.params.ICE {
+	st, at := l.stream, l.key.from.AddrPort
+	if st.transport != nil && st.transport.params.ICE || l.key.from.conn != 0 {
 		return
 	}
 	rtp := &st.peers[kindRTP]

@@ -29,7 +29,7 @@ func (w *worker) join(st *stream, p SecureParams) error {
 	t.streams = append(t.streams, st)
 	w.bind(t)
 	for _, path := range t.paths {
-		insert(w.table.byAddr, path.addr, st)
+		insert(w.table.byAddr, path.origin(), st)
 	}
 	if t.chosen != nil {
 		w.pointStream(st, t.chosen)
@@ -54,10 +54,10 @@ func (w *worker) part(st *stream) {
 	st.prot = [numKinds]*protection{&st.own, &st.own}
 	w.table.retire(st, func(*lane) bool { return false })
 	for _, path := range t.paths {
-		remove(w.table.byAddr, path.addr, st)
+		remove(w.table.byAddr, path.origin(), st)
 	}
 	for kind := range t.parts {
-		remove(w.table.byAddr, t.parts[kind].from, st)
+		remove(w.table.byAddr, origin{AddrPort: t.parts[kind].from}, st)
 		st.peers[kind].latched = netip.AddrPort{}
 		st.peers[kind].reach(netip.AddrPort{}, nil)
 	}
@@ -80,6 +80,7 @@ func (w *worker) bind(t *transport) {
 // sweepTransports ends what has had its time.
 func (w *worker) sweepTransports() {
 	for t := range w.table.transports {
+		w.hangUpIdle(t)
 		switch {
 		case !t.said:
 		case !t.complete():

@@ -19,6 +19,10 @@ func (w *worker) relay(ready []int) {
 			w.flush()
 			slot = 0
 		}
+		if e.secure != nil && e.secure.conn != nil {
+			slot += w.fromConnection(e.secure, slot)
+			continue
+		}
 		limit := plainBurst
 		if e.secure != nil {
 			limit = slots - slot
@@ -44,6 +48,7 @@ func (w *worker) flush() {
 	for _, s := range w.secure {
 		w.counts.drops[DropSend] += s.flush()
 	}
+	w.flushConnections()
 }
 
 // fromPBX takes a packet of the plain side to the phone. It is believed for
@@ -96,7 +101,7 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 	}
 	switch {
 	case !to.sock.queue(out, &to.to):
-		w.drop(st, DropSend)
+		w.drop(st, to.sock.full())
 	default:
 		w.relayed(st, Outward, kind, len(p))
 	}

@@ -31,6 +31,7 @@ type Session struct {
 type StreamAddrs struct {
 	Index  int
 	Secure []netip.AddrPort // for RTP, one for each public address; RTCP is one port above
+	TCP    []netip.AddrPort // likewise, for connections that begin with ICE (RFC 6544); nil: not offered
 	Plain  netip.AddrPort   // for RTP; RTCP is one port above
 	SSRC   uint32           // that a description may announce as ours
 }
@@ -85,7 +86,10 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 		return StreamAddrs{}, err
 	}
 	s.streams = append(s.streams, st)
-	return StreamAddrs{Index: st.index, Secure: s.engine.secureAddrs(s.worker), Plain: pair[kindRTP].Local, SSRC: st.splice.ssrc}, nil
+	return StreamAddrs{
+		Index: st.index, Secure: s.engine.secureAddrs(s.worker), TCP: s.engine.lobby.addrs(s.engine.config),
+		Plain: pair[kindRTP].Local, SSRC: st.splice.ssrc,
+	}, nil
 }
 
 // SetPlain says where the PBX's end of a stream is. Errors wrap ErrClosed or

@@ -39,13 +39,14 @@ const (
 	DropFeedback               // secure side: nothing but feedback that plain RTP has no profile for
 	DropRepeated               // plain side: its sequence number was used, or is too old to tell
 	DropSource                 // plain side: a report of nothing but sources that we announce another for
+	DropSlow                   // a TCP connection takes nothing, and as much waits as may
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"malformed", "oversize", "stun", "dtls", "unknown_protocol", "no_stream", "budget", "auth_failed", "replayed",
 	"ssrc_limit", "plain_stranger", "not_ready", "not_latched", "nowhere_to_send", "send_failed", "encrypt_failed",
-	"feedback", "plain_repeated", "plain_source",
+	"feedback", "plain_repeated", "plain_source", "tcp_slow",
 }
 
 // String is the reason as metrics show it.
@@ -105,6 +106,7 @@ type Stats struct {
 	Streams    int // now
 	Sockets    int // now, of both sides
 	Handshakes int // of DTLS now, with those that are done and not yet followed by media
+	TCP        TCPStats
 	Inward     Counts
 	Outward    Counts
 	Drops      map[string]uint64

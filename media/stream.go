@@ -73,7 +73,7 @@ type lane struct {
 
 // laneKey is what a packet of the secure side is found by.
 type laneKey struct {
-	from netip.AddrPort
+	from origin
 	ssrc uint32
 	kind uint8
 }
@@ -87,6 +87,8 @@ func (st *stream) keying() string {
 	switch t := st.transport; {
 	case t == nil:
 		return "SDES"
+	case t.params.ICE && t.chosen != nil && t.chosen.sock.conn != nil:
+		return "DTLS over ICE-TCP"
 	case t.params.ICE:
 		return "DTLS over ICE"
 	}
@@ -111,14 +113,14 @@ func (st *stream) sends(ssrc uint32) bool {
 }
 
 // comesFrom tells whether packets of the stream are expected from an address.
-func (st *stream) comesFrom(at netip.AddrPort) bool {
+func (st *stream) comesFrom(at origin) bool {
 	for _, l := range st.lanes {
 		if l.key.from == at {
 			return true
 		}
 	}
 	t := st.transport
-	return t != nil && (t.hasPath(at) || t.parts[kindRTP].from == at || t.parts[kindRTCP].from == at)
+	return t != nil && (t.hasPath(at) || at.conn == 0 && (t.parts[kindRTP].from == at.AddrPort || t.parts[kindRTCP].from == at.AddrPort))
 }
 
 // lane finds the stream's lane of an SSRC, or nil.

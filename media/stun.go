@@ -27,7 +27,7 @@ func (w *worker) fromSTUN(s *secureSocket, from netip.AddrPort, p []byte) {
 	m := &w.scratch.request
 	m.Raw = append(m.Raw[:0], p...)
 	a, ok := w.authentic(m)
-	if !ok || s.kind != kindRTP { // ICE is for rtcp-mux alone
+	if !ok || s.kind != kindRTP || s.conn != nil && s.conn.transport != a.transport { // ICE is for rtcp-mux alone
 		w.drop(nil, DropSTUN)
 		return
 	}
@@ -53,15 +53,7 @@ func (w *worker) authentic(m *stun.Message) (agent, bool) {
 	if m.Contains(stun.AttrFingerprint) && stun.Fingerprint.Check(m) != nil {
 		return agent{}, false
 	}
-	name, err := m.Get(stun.AttrUsername)
-	if err != nil {
-		return agent{}, false
-	}
-	ours, _, ok := bytes.Cut(name, []byte{':'}) // ours first (RFC 8445 section 7.2.2)
-	if !ok {
-		return agent{}, false
-	}
-	a, ok := w.table.agents[string(ours)]
+	a, ok := w.named(m)
 	if !ok || stun.NewShortTermIntegrity(a.creds.Pwd).Check(m) != nil {
 		return agent{}, false
 	}
@@ -72,6 +64,27 @@ func (w *worker) authentic(m *stun.Message) (agent, bool) {
 		}
 	}
 	return a, m.Contains(stun.AttrUsername)
+}
+
+// named finds the agent that a check's user name is of.
+func (w *worker) named(m *stun.Message) (agent, bool) {
+	ours, ok := localUfrag(m)
+	if !ok {
+		return agent{}, false
+	}
+	a, ok := w.table.agents[string(ours)]
+	return a, ok
+}
+
+// localUfrag is our part of a check's user name, the first (RFC 8445 section
+// 7.2.2).
+func localUfrag(m *stun.Message) ([]byte, bool) {
+	name, err := m.Get(stun.AttrUsername)
+	if err != nil {
+		return nil, false
+	}
+	ours, _, ok := bytes.Cut(name, []byte{':'})
+	return ours, ok
 }
 
 // understood tells whether all attributes are known that must be.
@@ -113,6 +126,6 @@ func (w *worker) reply(s *secureSocket, to netip.AddrPort, p []byte, a agent, ki
 	var peer peer
 	peer.reach(to, s)
 	if !s.queue(append(p[:0], m.Raw...), &peer.to) {
-		w.drop(nil, DropSend)
+		w.drop(nil, s.full())
 	}
 }

@@ -9,23 +9,23 @@ import (
 // worker. Packets read it; only control and a verified tag write to it.
 type table struct {
 	lanes      map[laneKey]*lane
-	bySSRC     map[uint32][]*stream         // that have, or declared, it
-	byAddr     map[netip.AddrPort][]*stream // with a lane from there
-	byHost     map[netip.Addr][]*stream     // fresh, with their hint there
-	fresh      []*stream                    // that may latch to an address not seen before
+	bySSRC     map[uint32][]*stream     // that have, or declared, it
+	byAddr     map[origin][]*stream     // with a lane from there
+	byHost     map[netip.Addr][]*stream // fresh, with their hint there
+	fresh      []*stream                // that may latch to an address not seen before
 	all        map[*stream]struct{}
 	transports map[*transport]struct{}
-	agents     map[string]agent                // by our user fragment
-	byPath     map[netip.AddrPort][]*transport // with a valid check from there
-	turn       int                             // where a search begins, so that each stream is tried in time
+	agents     map[string]agent        // by our user fragment
+	byPath     map[origin][]*transport // with a valid check from there
+	turn       int                     // where a search begins, so that each stream is tried in time
 }
 
 func newTable() table {
 	return table{
 		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
-		byAddr: make(map[netip.AddrPort][]*stream), byHost: make(map[netip.Addr][]*stream),
+		byAddr: make(map[origin][]*stream), byHost: make(map[netip.Addr][]*stream),
 		all: make(map[*stream]struct{}), transports: make(map[*transport]struct{}),
-		agents: make(map[string]agent), byPath: make(map[netip.AddrPort][]*transport),
+		agents: make(map[string]agent), byPath: make(map[origin][]*transport),
 	}
 }
 
@@ -87,9 +87,21 @@ func (t *table) unplace(l *lane) {
 		delete(t.lanes, l.key)
 	}
 	from := l.key.from
-	l.key.from = netip.AddrPort{} // it is nowhere until it is placed again
+	l.key.from = origin{} // it is nowhere until it is placed again
 	if !l.stream.comesFrom(from) {
 		remove(t.byAddr, from, l.stream)
+	}
+}
+
+// unplaceAll forgets where a transport's lanes were that came from an origin
+// which is no more.
+func (t *table) unplaceAll(tr *transport, from origin) {
+	for _, st := range tr.streams {
+		for _, l := range st.lanes {
+			if l.key.from == from {
+				t.unplace(l)
+			}
+		}
 	}
 }
 

@@ -126,6 +126,8 @@ type transport struct {
 	began   int64           // when they came
 	creds   []Credentials   // ours, the newest last; those before it until the phone has nominated under it
 	paths   []*path         // where valid checks came from
+	conns   []*secureSocket // that began with a check of its phone
+	parted  int64           // when the last valid check came by a path that is gone; 0: none is
 	chosen  *path           // of paths: what the phone nominated
 	cause   string          // what went wrong last
 	told    int64           // when failure was told last; 0: never

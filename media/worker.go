@@ -22,6 +22,7 @@ type worker struct {
 	batch   *packet.Batch
 	secure  []*secureSocket // RTP and RTCP of each secure address
 	byFD    []*endpoint     // by descriptor
+	dirty   []*secureSocket // connections with something to flush
 	table   table
 	budget  budget
 	dtls    doorman
@@ -30,6 +31,8 @@ type worker struct {
 	now     int64     // nanoseconds, read once a batch
 	began   time.Time // what now counts from
 	load    workload
+
+	numbered uint64 // the connections there were
 
 	index   int
 	silence time.Duration
@@ -114,11 +117,15 @@ func (w *worker) listen(ip netip.Addr, first uint16, n, dscp int) error {
 }
 
 func (w *worker) watch(fd int, e *endpoint) error {
+	w.know(fd, e)
+	return w.poll.Add(fd)
+}
+
+func (w *worker) know(fd int, e *endpoint) {
 	for fd >= len(w.byFD) {
 		w.byFD = append(w.byFD, make([]*endpoint, len(w.byFD)+64)...)
 	}
 	w.byFD[fd] = e
-	return w.poll.Add(fd)
 }
 
 func (w *worker) unwatch(s packet.Socket) {
