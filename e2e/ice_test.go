@@ -98,7 +98,7 @@ func TestIceMoves(t *testing.T) {
 
 // A phone that restarts ICE gets other credentials, and keeps its keys and its
 // sound, also if it does so because it has moved (RFC 8445 section 9).
-func TestIceRestart(t *testing.T) {
+func TestIceRestartOfPhone(t *testing.T) {
 	o, phone := newIceOffice(t)
 	mobile := o.Phone("mobile")
 	media := phone.NewDTLS()
