@@ -10,8 +10,9 @@
       if (state === "Terminated") tell("ended");
     });
   };
-  const change = (options) =>
+  const change = (what) =>
     new Promise((done, refuse) => {
+      const options = { constraints: tested.media(), ...what }; // or it opens the microphone anew
       session.sessionDescriptionHandlerOptionsReInvite = options;
       session
         .invite({
