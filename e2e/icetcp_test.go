@@ -8,7 +8,6 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-
 // A browser in a network that lets no UDP through calls by ICE-TCP (RFC 6544):
 // tones both ways.
 func TestIceTcpOnly(t *testing.T) {

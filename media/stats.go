@@ -142,7 +142,7 @@ func (s SessionStats) Attrs() []any {
 	attrs := []any{"rtp_from_phone", in, "rtp_to_phone", out}
 	for _, st := range s.Streams {
 		if st.Keying != "" {
-			attrs = append(attrs, "keyed_by", st.Keying, "suite", st.Suite)
+			attrs = append(attrs, "keyed_by", st.Keying, "suite", st.Suite.String())
 			break
 		}
 	}
