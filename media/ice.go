@@ -20,6 +20,10 @@ const (
 	// consent is for how long media is sent to a phone that checks no more
 	// (RFC 7675 section 5.1).
 	consent = 30 * time.Second
+	// renewal is how long after the first nomination a check must come to be
+	// one that renews consent. Those that find the path are over by then, and
+	// who renews does so each 5 s (RFC 7675 section 5.1).
+	renewal = 10 * time.Second
 )
 
 // path is where valid checks of a transport came from: the source, and our
@@ -109,12 +113,19 @@ func (w *worker) checked(a agent, s *secureSocket, from netip.AddrPort, priority
 		}
 	}
 	p.checked, p.priority = w.now, priority
+	newest := a.creds == t.creds[len(t.creds)-1]
+	restarts := newest && len(t.creds) > 1
+	if t.settled != 0 && !restarts && w.now-t.settled >= int64(renewal) {
+		t.renews = true
+	}
 	if !nominates {
 		return
 	}
 	p.nominated = w.now
-	newest := a.creds == t.creds[len(t.creds)-1]
-	if t.chosen != p && (newest && len(t.creds) > 1 || t.prefers(p, w.now)) {
+	if t.settled == 0 || restarts {
+		t.settled = max(w.now, 1)
+	}
+	if t.chosen != p && (restarts || t.prefers(p, w.now)) {
 		w.choose(t, p)
 	}
 	if newest {
@@ -241,8 +252,14 @@ func (t *transport) best() *path {
 	return best
 }
 
-// consents tells whether the phone still wants what we send.
+// consents tells whether the phone still wants what we send. One that has never
+// renewed its consent does not know RFC 7675: it keeps its path alive by
+// indications (RFC 8445 section 11), which anybody could send, and nothing can
+// be read from their absence.
 func (t *transport) consents(now int64) bool {
+	if !t.renews {
+		return true
+	}
 	last := t.began
 	if t.parted != 0 {
 		last = max(last, t.parted)

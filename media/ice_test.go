@@ -179,6 +179,8 @@ func TestConsent(t *testing.T) {
 	}
 	c.talks()
 	w := c.s.worker
+	w.do(func() { c.tr.t.settled -= int64(renewal) })
+	c.nominate(c.tr.Credentials())
 	w.do(func() {
 		for _, p := range c.tr.t.paths {
 			p.checked -= int64(consent)
@@ -196,6 +198,29 @@ func TestConsent(t *testing.T) {
 	c.nominate(c.tr.Credentials()) // it is back
 	write(t, c.pbx[0], c.plain[0].Plain, rtpPacket(1, 2, "wanted again"))
 	c.hears("wanted again")
+}
+
+// A phone that keeps its path by indications, as RFC 8445 has it, checks no more
+// once it has one, nor does it after a restart. It has not gone.
+func TestNoConsentWithoutRFC7675(t *testing.T) {
+	p := newPaths(t)
+	p.t.parts[kindRTP].peer = p.c.cert.tls.Certificate[0] // as after the handshake
+	lives := func(want bool, why string) {
+		t.Helper()
+		p.w.now += int64(consent)
+		p.w.sweepTransports()
+		if got := p.t.told == 0 && p.chosen().IsValid(); got != want {
+			t.Errorf("%s: the path lives: %v (%s)", why, got, p.t.cause)
+		}
+	}
+	p.check(addr(1, 1000), 100, true)
+	lives(true, "a phone that checks until it has a path")
+	p.c.tr.RestartICE()
+	p.check(addr(1, 1000), 100, false)
+	p.check(addr(1, 1000), 100, true)
+	lives(true, "and again after a restart")
+	p.check(addr(1, 1000), 100, false)
+	lives(false, "a phone that has renewed its consent once")
 }
 
 // What does not come about says what it waited for.

@@ -129,6 +129,8 @@ type transport struct {
 	conns   []*secureSocket // that began with a check of its phone
 	parted  int64           // when the last valid check came by a path that is gone; 0: none is
 	chosen  *path           // of paths: what the phone nominated
+	settled int64           // when it nominated first, under its newest credentials; 0: never
+	renews  bool            // it goes on to check when it is settled, as RFC 7675 has it
 	cause   string          // what went wrong last
 	told    int64           // when failure was told last; 0: never
 }
