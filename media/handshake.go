@@ -277,7 +277,7 @@ func (w *worker) greet(t *transport) {
 	}
 	for kind := range t.parts {
 		part := &t.parts[kind]
-		if !t.uses(uint8(kind)) || part.dtls != nil || part.peer != nil && names(t.params.Fingerprints, part.peer) {
+		if !t.uses(uint8(kind)) || part.dtls != nil || t.keyed(uint8(kind)) {
 			continue
 		}
 		a := &association{transport: t, kind: uint8(kind), role: Active, cert: t.cert, suites: t.params.Suites}
@@ -451,13 +451,18 @@ func (w *worker) spoken(st *stream, kind uint8) {
 	}
 }
 
-// complete tells whether all parts that are used have keys under the
-// certificate named last.
+// complete tells whether all parts that are used are keyed.
 func (t *transport) complete() bool {
 	for kind := range t.parts {
-		if t.uses(uint8(kind)) && (t.parts[kind].peer == nil || !names(t.params.Fingerprints, t.parts[kind].peer)) {
+		if t.uses(uint8(kind)) && !t.keyed(uint8(kind)) {
 			return false
 		}
 	}
 	return true
+}
+
+// keyed tells whether a part has keys under the certificate named last.
+func (t *transport) keyed(kind uint8) bool {
+	peer := t.parts[kind].peer
+	return peer != nil && names(t.params.Fingerprints, peer)
 }

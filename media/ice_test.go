@@ -223,6 +223,24 @@ func TestNoConsentWithoutRFC7675(t *testing.T) {
 	lives(false, "a phone that has renewed its consent once")
 }
 
+// Some phones do without RTCP, and never begin its handshake where it has one of
+// its own. Their call goes on.
+func TestNoHandshakeForRTCP(t *testing.T) {
+	p := newPaths(t)
+	p.t.said = false
+	p.w.start(p.t, TransportParams{Role: Passive, Fingerprints: []Fingerprint{p.c.cert.fingerprint}, Suites: allSuite})
+	p.t.parts[kindRTP].peer = p.c.cert.tls.Certificate[0]
+	p.w.now += int64(setupLimit)
+	p.w.sweepTransports()
+	if p.t.told != 0 {
+		t.Errorf("a call with keys for RTP is told to have failed: %s", p.t.missing())
+	}
+	p.t.parts[kindRTP].peer = nil // the control
+	if p.w.sweepTransports(); p.t.told == 0 {
+		t.Error("one without is not")
+	}
+}
+
 // What does not come about says what it waited for.
 func TestMissing(t *testing.T) {
 	for _, k := range []struct {

@@ -83,7 +83,7 @@ func (w *worker) sweepTransports() {
 		w.hangUpIdle(t)
 		switch {
 		case !t.said:
-		case !t.complete():
+		case !t.keyed(kindRTP): // without RTCP of its own a call goes on
 			if w.now-t.began >= int64(setupLimit) {
 				w.fail(t)
 			}
