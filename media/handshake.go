@@ -74,7 +74,7 @@ func (w *worker) expected(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		return nil
 	}
 	part := &best.parts[kindRTP]
-	if part.dtls == nil && (!best.said || best.params.Role == Passive && !part.prot.ready()) && isClientHello(p) {
+	if part.dtls == nil && (!best.said || best.params.Role == Passive && !best.keyed(kindRTP)) && isClientHello(p) {
 		part.dtls = w.begin(&association{transport: best, role: Passive, cert: best.cert, suites: best.params.Suites, from: from, sock: s})
 	}
 	return part.dtls
@@ -356,7 +356,7 @@ func (w *worker) settle(a *association) {
 func (w *worker) claims(a *association) (best *transport) {
 	rank := 0
 	for _, t := range w.dtls.waiting {
-		if !t.said || !t.uses(a.kind) || t.parts[a.kind].prot.ready() || !names(t.params.Fingerprints, a.done.peer) {
+		if !t.said || !t.uses(a.kind) || t.keyed(a.kind) || !names(t.params.Fingerprints, a.done.peer) {
 			continue
 		}
 		r := 1

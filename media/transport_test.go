@@ -263,28 +263,37 @@ func TestCertificateTellsWhoseHandshake(t *testing.T) {
 // Another certificate in a later description begins a new handshake; the sound
 // goes on under the keys before until it is done.
 func TestAnotherCertificate(t *testing.T) {
-	c := newWeb(t, runEngine(t, testConfig()), 1)
-	c.start(Active, true, AEADAES128GCM)
-	c.nominate(c.tr.Credentials())
-	if err := c.handshake(Passive, allSuite, c.tr.Fingerprint()); err != nil {
-		t.Fatal(err)
-	}
-	c.talks()
-	before := c.cert
-	cert, err := newCertificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.cert = cert
-	c.start(Active, true, AEADAES128GCM)
-	c.says(0, "meanwhile")
-	wants(t, c.pbx[0], "meanwhile")
-	if err := c.handshake(Passive, allSuite, c.tr.Fingerprint()); err != nil {
-		t.Fatal(err)
-	}
-	c.talks()
-	if before.fingerprint == cert.fingerprint {
-		t.Error("the control failed: one certificate")
+	e := runEngine(t, testConfig())
+	for _, ice := range []bool{true, false} {
+		for _, role := range []Role{Active, Passive} {
+			t.Run(map[bool]string{true: "ICE", false: "no ICE"}[ice]+"/"+map[Role]string{Active: "we begin", Passive: "the phone begins"}[role], func(t *testing.T) {
+				c := newWeb(t, e, 1)
+				c.start(role, ice, AEADAES128GCM)
+				if ice {
+					c.nominate(c.tr.Credentials())
+				}
+				if err := c.handshake(other(role), allSuite, c.tr.Fingerprint()); err != nil {
+					t.Fatal(err)
+				}
+				c.talks()
+				before := c.cert
+				cert, err := newCertificate(time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.cert = cert
+				c.start(role, ice, AEADAES128GCM)
+				c.says(0, "meanwhile")
+				wants(t, c.pbx[0], "meanwhile")
+				if err := c.handshake(other(role), allSuite, c.tr.Fingerprint()); err != nil {
+					t.Fatal(err)
+				}
+				c.talks()
+				if before.fingerprint == cert.fingerprint {
+					t.Error("the control failed: one certificate")
+				}
+			})
+		}
 	}
 }
 
