@@ -225,9 +225,13 @@ func (w *worker) start(t *transport, p TransportParams) {
 	if _, ok := w.table.transports[t]; !ok {
 		return
 	}
-	again := t.said && slices.Equal(t.params.Fingerprints, p.Fingerprints) && t.params.Role == p.Role && t.params.RTCPMux == p.RTCPMux
+	again := t.said && slices.Equal(t.params.Fingerprints, p.Fingerprints) && t.params.Role == p.Role &&
+		t.params.RTCPMux == p.RTCPMux && t.params.ICE == p.ICE && (p.ICE || p.Role == Passive || t.params.Hint == p.Hint && t.params.RTCPHint == p.RTCPHint)
+	if !again || !t.keyed(kindRTP) { // a phone may begin with the last of several answers
+		t.began = w.now
+	}
 	if !again {
-		t.cause, t.told, t.began = "", 0, w.now
+		t.cause, t.told = "", 0
 		if t.said { // the phone has another certificate: its keys will be others
 			w.giveUp(&t.parts[kindRTP])
 			w.giveUp(&t.parts[kindRTCP])

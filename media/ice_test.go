@@ -241,6 +241,28 @@ func TestNoHandshakeForRTCP(t *testing.T) {
 	}
 }
 
+// Who does not listen while it rings begins when the call is answered: its time
+// runs from then, and what it is then told of itself counts.
+func TestAnswerAfterLongRinging(t *testing.T) {
+	p := newPaths(t)
+	params := TransportParams{Role: Passive, Fingerprints: []Fingerprint{p.c.cert.fingerprint}, Suites: allSuite, ICE: true}
+	p.t.said = false
+	p.w.start(p.t, params)
+	p.w.now += int64(setupLimit)
+	p.w.start(p.t, params)
+	if p.w.sweepTransports(); p.t.told != 0 {
+		t.Error("it is told to have failed before it could begin")
+	}
+	params.ICE = false
+	if p.w.start(p.t, params); len(p.w.dtls.waiting) != 1 {
+		t.Error("it may not begin without ICE, as it says in the end")
+	}
+	p.w.now += int64(setupLimit)
+	if p.w.sweepTransports(); p.t.told == 0 {
+		t.Error("it has for ever")
+	}
+}
+
 // What does not come about says what it waited for.
 func TestMissing(t *testing.T) {
 	for _, k := range []struct {
