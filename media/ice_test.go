@@ -72,6 +72,41 @@ func TestChecks(t *testing.T) {
 	c.event(Latched)
 }
 
+// A check that somebody saw and sends again from his own address is answered,
+// and moves nothing.
+func TestCopiedCheck(t *testing.T) {
+	c := newWeb(t, runEngine(t, testConfig()), 1)
+	c.start(Active, true, AEADAES128GCM)
+	us, thief := c.tr.Credentials(), newBrowser(t, c.to)
+	check := c.check(us, useCandidate)
+	chosen := func() (at netip.AddrPort) {
+		c.s.worker.do(func() { at = c.tr.t.chosen.addr })
+		return at
+	}
+	for range 2 { // the phone may repeat it
+		write(t, c.conn, c.to, check.Raw)
+		if c.answer() == nil || chosen() != at(c.conn) {
+			t.Fatal("the phone's check does not count")
+		}
+	}
+	write(t, thief.conn, c.to, check.Raw)
+	thief.answer()
+	if got := chosen(); got != at(c.conn) {
+		t.Errorf("media go to %s, the phone is at %s", got, at(c.conn))
+	}
+	var tried transactions
+	for range 2 * maxTransactions {
+		tried.first(stun.NewTransactionID(), addr(1, 1))
+	}
+	if n := len(tried.from); n != maxTransactions || len(tried.order) != n {
+		t.Errorf("%d checks are remembered", n)
+	}
+	thief.nominate(us) // the control: a check of its own counts
+	if got := chosen(); got != at(thief.conn) {
+		t.Errorf("media go to %s after a new check", got)
+	}
+}
+
 // paths is a worker that does not run, with a transport, whose checks a test
 // hands in itself.
 type paths struct {

@@ -39,8 +39,44 @@ func (w *worker) fromSTUN(s *secureSocket, from netip.AddrPort, p []byte) {
 		w.reply(s, from, p, a, bindingError, stun.CodeUnknownAttribute, unknown(m))
 	default:
 		w.reply(s, from, p, a, bindingSuccess, &stun.XORMappedAddress{IP: from.Addr().AsSlice(), Port: int(from.Port())})
-		w.checked(a, s, from, priority(m), m.Contains(stun.AttrUseCandidate))
+		if a.transport.tried.first(m.TransactionID, from) {
+			w.checked(a, s, from, priority(m), m.Contains(stun.AttrUseCandidate))
+		}
 	}
+}
+
+// transactions remembers the last checks of a phone, and where each came from.
+// One that comes again from elsewhere is a copy: whoever saw it on its way could
+// have sent that, and its source would be where all media go. A full agent
+// would check back, which a lite one does not (RFC 8445 section 7.3).
+type transactions struct {
+	from  map[[stun.TransactionIDSize]byte]netip.AddrPort
+	order [][stun.TransactionIDSize]byte // a ring, once it is full
+	next  int
+}
+
+// maxTransactions is half an hour of RFC 7675, whose checks come each 4 s at
+// the most often; one under credentials of before a restart is none any more.
+const maxTransactions = 512
+
+// first tells whether a check comes for the first time, or again from where it
+// first came.
+func (t *transactions) first(id [stun.TransactionIDSize]byte, from netip.AddrPort) bool {
+	if was, ok := t.from[id]; ok {
+		return was == from
+	}
+	if t.from == nil {
+		t.from = make(map[[stun.TransactionIDSize]byte]netip.AddrPort)
+	}
+	if len(t.order) < maxTransactions {
+		t.order = append(t.order, id)
+	} else {
+		delete(t.from, t.order[t.next])
+		t.order[t.next] = id
+		t.next = (t.next + 1) % maxTransactions
+	}
+	t.from[id] = from
+	return true
 }
 
 // authentic reads a binding request, and finds the agent that it is for. What

@@ -133,6 +133,7 @@ type transport struct {
 	renews  bool            // it goes on to check when it is settled, as RFC 7675 has it
 	cause   string          // what went wrong last
 	told    int64           // when failure was told last; 0: never
+	tried   transactions
 }
 
 // part is the transport of RTP, and with rtcp-mux of RTCP, or that of RTCP
