@@ -73,6 +73,9 @@ func (w *worker) admit(t *transport) error {
 
 // dismiss lets a transport go. It may be called again.
 func (w *worker) dismiss(t *transport) {
+	for len(t.streams) > 0 {
+		w.part(t.streams[0])
+	}
 	for kind := range t.parts {
 		w.giveUp(&t.parts[kind])
 	}

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -201,6 +202,35 @@ func TestManyPaths(t *testing.T) {
 	p.c.s.Close()
 	if len(p.w.table.byPath)+len(p.w.table.agents)+len(p.w.table.transports) != 0 {
 		t.Error("a closed session left something in the table")
+	}
+}
+
+// A transport that is closed makes room for another, and nothing is told of it
+// any longer.
+func TestCloseTransport(t *testing.T) {
+	p := newPaths(t)
+	for range 2 * maxStreams {
+		tr, err := p.c.s.AddTransport(loopback, allSuite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.Close()
+	}
+	p.check(addr(1, 1000), 100, true)
+	st := p.t.streams[0]
+	p.c.tr.Close()
+	if st.transport != nil || st.prot[kindRTP].ready() || st.target(kindRTP) != nil {
+		t.Error("its stream has not left it")
+	}
+	p.w.now += int64(setupLimit)
+	if p.w.sweepTransports(); p.t.told != 0 {
+		t.Error("it is told to have failed")
+	}
+	if n := len(p.w.table.byPath) + len(p.w.table.byAddr) + len(p.w.table.agents); n != 0 {
+		t.Errorf("it left %d entries in the table", n)
+	}
+	if err := p.c.s.SetSecure(0, SecureParams{Transport: p.c.tr}); !errors.Is(err, ErrClosed) {
+		t.Errorf("a stream joins it: %v", err)
 	}
 }
 

@@ -19,6 +19,9 @@ func (w *worker) join(st *stream, p SecureParams) error {
 		return ErrClosed
 	}
 	t := p.Transport.t
+	if _, ok := w.table.transports[t]; !ok {
+		return ErrClosed
+	}
 	w.describe(st, p)
 	if st.transport == t {
 		return nil

@@ -106,12 +106,15 @@ func (t *Transport) Start(p TransportParams) error {
 	return nil
 }
 
-// Close lets a transport go that no stream is on. All go with their session.
+// Close lets a transport go. Streams that are on it have no keys from then on.
+// All go with their session.
 func (t *Transport) Close() {
-	t.session.mu.Lock()
-	defer t.session.mu.Unlock()
-	if !t.session.closed {
-		t.session.worker.do(func() { t.session.worker.dismiss(t.t) })
+	s := t.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.transports = slices.DeleteFunc(s.transports, func(o *transport) bool { return o == t.t })
+		s.worker.do(func() { s.worker.dismiss(t.t) })
 	}
 }
 

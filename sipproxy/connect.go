@@ -23,6 +23,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 		return refuseMedia(301, "the PBX names no IP address for its %s", s.kind)
 	}
 	secure := media.SecureParams{Inactive: maySilence(phone, pbx)}
+	before := s.link
 	var r *refusal
 	if s.byCrypto(answerer, answer) {
 		r = n.connectCrypto(s, answerer, phone, &secure)
@@ -51,6 +52,9 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 		s.link = nil
 	}
 	n.dropLinks(s)
+	if before != s.link {
+		n.release(before)
+	}
 	if err := n.session.SetPlain(s.addrs.Index, media.PlainParams{RTP: pbx.RTPAddr(), RTCP: pbx.RTCPAddr()}); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
@@ -63,8 +67,12 @@ func (n *negotiation) rest(s *stream) *refusal {
 	if s.relayed || s.proto == "" {
 		return nil
 	}
+	n.retireLink(s)
 	s.secure.Inactive = true
-	err := n.session.SetSecure(s.addrs.Index, s.secure)
+	var err error
+	if s.secure.Transport != nil || s.secure.Rx.Suite != 0 {
+		err = n.session.SetSecure(s.addrs.Index, s.secure)
+	}
 	if err == nil {
 		err = n.session.SetPlain(s.addrs.Index, media.PlainParams{})
 	}

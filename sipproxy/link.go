@@ -232,7 +232,12 @@ func (n *negotiation) shared(l *link) bool {
 func (n *negotiation) dropLinks(s *stream) {
 	l := s.next
 	s.next = s.link
-	if l == nil || l.used {
+	n.release(l)
+}
+
+// release closes a transport that no line has any longer.
+func (n *negotiation) release(l *link) {
+	if l == nil {
 		return
 	}
 	for _, lines := range n.lines {
@@ -243,4 +248,18 @@ func (n *negotiation) dropLinks(s *stream) {
 		}
 	}
 	l.transport.Close()
+}
+
+// retireLink closes the transport of a line that was turned off, unless another
+// is on it. The phone has done so too, and no longer checks it; what it offers
+// on this line again is new (RFC 8842 section 5.1, RFC 8839 section 4.4.1.2).
+func (n *negotiation) retireLink(s *stream) {
+	l := s.link
+	for _, o := range n.lines[flow.Secure] {
+		if o.relayed && o.link == l {
+			return
+		}
+	}
+	s.link, s.next, s.secure.Transport = nil, nil, nil
+	n.release(l)
 }

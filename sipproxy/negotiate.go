@@ -163,9 +163,7 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 	if err := n.open(); err != nil {
 		return body{}, refuse(503, "Service Unavailable", "no media session: %v", err)
 	}
-	if n.pending != nil && !n.pending.answered {
-		n.rollback()
-	}
+	n.rollback()
 	o := &offer{from: from, session: in, lines: [2]int{len(n.lines[0]), len(n.lines[1])}}
 	n.pending = o
 	// Some phones leave out a line that they no longer want, against RFC 3264
@@ -332,14 +330,15 @@ func (n *negotiation) open() error {
 	return err
 }
 
-// rollback forgets an offer that was refused or never answered.
+// rollback forgets an offer that was refused or never answered, and of one that
+// was what its answer did not take.
 func (n *negotiation) rollback() {
+	for _, s := range n.lines[flow.Secure] {
+		n.dropLinks(s)
+	}
 	o := n.pending
 	if o == nil || o.answered {
 		return
-	}
-	for _, s := range n.lines[flow.Secure] {
-		n.dropLinks(s)
 	}
 	for side := range n.lines {
 		for _, s := range n.lines[side][o.lines[side]:] {

@@ -1,0 +1,61 @@
+package sipproxy
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// pageInvites has a page offer, and the PBX accept with an answer, which comes
+// to the page as it returns. The first of a call has CSeq 1.
+func (b *bench) pageInvites(p *phone, cseq int, offer, answer string) string {
+	b.t.Helper()
+	to := to602
+	if cseq > 1 {
+		to += ";tag=pbx"
+	}
+	p.send(asBrowser(p.request("INVITE", "sip:602@pbx.example.com", to, "c1", cseq, offer, contact), "abc.invalid"))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", answer, "Contact: <sip:602@127.0.0.1:5060>"))
+	body := p.next("200").body
+	p.send(asBrowser(p.request("ACK", "sip:602@pbx.example.com:8443;transport=ws", to602+";tag=pbx", "c1", cseq, ""), "abc.invalid"))
+	b.atPBX("ACK")
+	return body
+}
+
+// ofLine finds an attribute's values in the m-lines of a description; empty
+// where a line has none.
+func ofLine(body, name string) (values []string) {
+	for _, m := range strings.Split(body, "\r\nm=")[1:] {
+		values = append(values, regexp.MustCompile("a=" + name + ":(.*)|$").FindStringSubmatch(strings.ReplaceAll(m, "\r", ""))[1])
+	}
+	return values
+}
+
+// unbundled is a page that has a transport for each line.
+var unbundled = strings.Replace(pageOffer, "a=group:BUNDLE 0 1\r\n", "", 1)
+
+// What the PBX does not take again and again costs a call nothing.
+func TestVideoRefusedManyTimes(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	for cseq := range 20 {
+		b.pageInvites(p, cseq+1, unbundled, plainSDP+noVideo)
+	}
+	if got := mlines(b.pageInvites(p, 21, unbundled, plainSDP+plainVideo)); got != "m=audio PORT UDP/TLS/RTP/SAVPF 0 101\nm=video PORT UDP/TLS/RTP/SAVPF 96" {
+		t.Errorf("the page is answered\n%s", got)
+	}
+}
+
+// A line that was turned off begins again with a transport of its own.
+func TestLineTurnedOffAndOn(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	first := ofLine(b.pageInvites(p, 1, unbundled, plainSDP+plainVideo), "ice-ufrag")
+	off := ofLine(b.pageInvites(p, 2, strings.Replace(unbundled, "m=video 9", "m=video 0", 1), plainSDP+noVideo), "ice-ufrag")
+	on := ofLine(b.pageInvites(p, 3, unbundled, plainSDP+plainVideo), "ice-ufrag")
+	if first[0] == first[1] || off[0] != first[0] || off[1] != "" || on[0] != first[0] || on[1] == first[1] || on[1] == "" {
+		t.Errorf("user fragments %q, then %q, then %q", first, off, on)
+	}
+}
