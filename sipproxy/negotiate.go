@@ -30,10 +30,11 @@ type negotiation struct {
 	web    bool       // it speaks WebSocket: it is offered ICE, and all that goes with it
 	page   bool       // it is a browser's page: it is offered nothing but what that takes
 
-	session *media.Session // nil until the first offer, and after close
-	closed  bool           // for good: what comes late opens no media
-	voices  [2]voice       // by side
-	lines   [2][]*stream   // by side
+	session *media.Session      // nil until the first offer, and after close
+	closed  bool                // for good: what comes late opens no media
+	voices  [2]voice            // by side
+	lines   [2][]*stream        // by side
+	spare   []media.StreamAddrs // of lines that were offered and refused
 	pending *offer
 }
 
@@ -250,7 +251,7 @@ func (n *negotiation) choose(s *stream, in *sdp.Session, i int) *refusal {
 // place gives a relayed stream its line on the other side and its ports.
 func (n *negotiation) place(s *stream, side flow.Side, in *sdp.Session) *refusal {
 	if !s.open {
-		addrs, err := n.session.AddStream()
+		addrs, err := n.addStream()
 		if err != nil {
 			return refuse(503, "Service Unavailable", "no media ports: %v", err)
 		}
@@ -264,6 +265,17 @@ func (n *negotiation) place(s *stream, side flow.Side, in *sdp.Session) *refusal
 		return n.offerLink(s, in)
 	}
 	return nil
+}
+
+// addStream opens a stream of the session, or takes one that a line had which
+// did not come about: a session never closes one.
+func (n *negotiation) addStream() (media.StreamAddrs, error) {
+	if last := len(n.spare) - 1; last >= 0 {
+		addrs := n.spare[last]
+		n.spare = n.spare[:last]
+		return addrs, nil
+	}
+	return n.session.AddStream()
 }
 
 // answer takes the answer of one side to the other's offer, returns ours for
@@ -343,6 +355,9 @@ func (n *negotiation) rollback() {
 	for side := range n.lines {
 		for _, s := range n.lines[side][o.lines[side]:] {
 			s.at[side] = -1
+			if s.open && s.at[flow.Secure] < 0 && s.at[flow.Plain] < 0 {
+				n.spare, s.open = append(n.spare, s.addrs), false
+			}
 		}
 		n.lines[side] = n.lines[side][:o.lines[side]]
 	}

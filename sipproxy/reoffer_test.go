@@ -59,3 +59,21 @@ func TestLineTurnedOffAndOn(t *testing.T) {
 		t.Errorf("user fragments %q, then %q, then %q", first, off, on)
 	}
 }
+
+// Nor does what it refuses with the whole offer.
+func TestReInviteRefusedManyTimes(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	audio := pageOffer[:strings.Index(pageOffer, "m=video")]
+	b.pageInvites(p, 1, audio, plainSDP)
+	for cseq := range 20 {
+		p.send(asBrowser(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", cseq+2, pageOffer, contact), "abc.invalid"))
+		b.fromPBX(reply(b.atPBX("INVITE"), 488, "pbx", ""))
+		p.next("488")
+		b.atPBX("ACK")
+	}
+	if got := mlines(b.pageInvites(p, 22, pageOffer, plainSDP+plainVideo)); !strings.Contains(got, "m=video PORT") {
+		t.Errorf("the page is answered\n%s", got)
+	}
+}
