@@ -98,8 +98,7 @@ func distinctPayloads(in *sdp.Session) bool {
 	return true
 }
 
-// connectLink begins a transport as offer and answer agreed. All lines that
-// are bundled say the same of it (RFC 8843 section 7.1.3).
+// connectLink begins a transport as offer and answer agreed.
 func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Media, lite bool, to *media.SecureParams) *refusal {
 	l := s.next
 	if l == nil || len(phone.Fingerprints) == 0 {

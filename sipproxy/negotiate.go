@@ -157,7 +157,7 @@ func (n *negotiation) acknowledge(from flow.Side, b body) (body, *refusal) {
 
 // offer takes one side's offer and returns ours for the other.
 func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
-	in, r := readSDP(b)
+	in, r := readSDP(from, b)
 	if r != nil {
 		return body{}, r
 	}
@@ -282,7 +282,7 @@ func (n *negotiation) addStream() (media.StreamAddrs, error) {
 // the offerer, and sets the media up. It may come again: a 183 and a 200 both
 // carry it, and forks answer each for themselves; the last one counts.
 func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
-	in, r := readSDP(b)
+	in, r := readSDP(from, b)
 	if r != nil {
 		return body{}, r
 	}
@@ -388,13 +388,16 @@ func (n *negotiation) close() []any {
 	return stats.Attrs()
 }
 
-func readSDP(b body) (*sdp.Session, *refusal) {
+func readSDP(from flow.Side, b body) (*sdp.Session, *refusal) {
 	if !b.isSDP() || b.encoded {
 		return nil, refuse(415, "Unsupported Media Type", "a session is described by plain application/sdp, not %s", b.kind).with("Accept", "application/sdp")
 	}
 	s, err := sdp.Parse(b.bytes)
 	if err != nil {
 		return nil, refuse(400, "Bad Request", "%v", err)
+	}
+	if from == flow.Secure {
+		inherit(s)
 	}
 	return s, nil
 }

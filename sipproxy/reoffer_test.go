@@ -2,6 +2,8 @@ package sipproxy
 
 import (
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -75,5 +77,42 @@ func TestReInviteRefusedManyTimes(t *testing.T) {
 	}
 	if got := mlines(b.pageInvites(p, 22, pageOffer, plainSDP+plainVideo)); !strings.Contains(got, "m=video PORT") {
 		t.Errorf("the page is answered\n%s", got)
+	}
+}
+
+// leanly leaves out of the second line what is about the transport, as RFC 8829
+// section 5.2.2 has it for a line that is bundled into another.
+func leanly(offer string) string {
+	i := strings.Index(offer, "m=video")
+	return offer[:i] + regexp.MustCompile(`a=(ice-[a-z]+|fingerprint|setup|rtcp):.*\r\n|a=rtcp-mux\r\n`).ReplaceAllString(offer[i:], "")
+}
+
+// A bundle's transport need be described once, in offers and in answers, also
+// where the hash of the certificate is the session's.
+func TestBundleDescribedOnce(t *testing.T) {
+	ofSession := func(s string) string {
+		return strings.Replace(strings.ReplaceAll(s, fingerprintLine, ""), "m=audio", fingerprintLine+"m=audio", 1)
+	}
+	both := []string{"active", "active"}
+	b := newBench(t)
+	p := b.page()
+	token, _ := b.registerBrowser(p, "abc.invalid")
+	for i, offer := range []string{leanly(pageOffer), ofSession(leanly(pageOffer))} {
+		body := b.pageInvites(p, i+1, offer, plainSDP+plainVideo)
+		if got := ofLine(body, "setup"); !slices.Equal(got, both) {
+			t.Errorf("the page is answered\n%s", body)
+		}
+		if got := ofLine(body, "ice-ufrag"); len(got) < 2 || got[0] == "" || got[1] != got[0] {
+			t.Errorf("our user fragments are %q", got)
+		}
+	}
+	for i, answer := range []string{leanly(pageOffer), ofSession(leanly(pageOffer))} {
+		id := "in" + strconv.Itoa(i)
+		b.fromPBX(b.inviteTo(token, id, plainSDP+plainVideo))
+		answer = strings.ReplaceAll(answer, "actpass", "active")
+		p.send(reply(p.next("INVITE"), 200, "anna", answer, "Contact: <sip:k2l9@abc.invalid;transport=ws;ob>"))
+		if got := mlines(b.atPBX("200").body); !strings.Contains(got, "m=video PORT") {
+			t.Errorf("the PBX is answered\n%s", got)
+		}
 	}
 }
