@@ -98,9 +98,15 @@ func distinctPayloads(in *sdp.Session) bool {
 	return true
 }
 
-// connectLink begins a transport as offer and answer agreed.
+// connectLink begins a transport as offer and answer agreed. Of those that are
+// bundled, the first line tells it for all (RFC 8843 section 7.1.3): in the first
+// offer, each may have an ICE of its own in case that we do not bundle.
 func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Media, lite bool, to *media.SecureParams) *refusal {
 	l := s.next
+	if l != nil && n.begun(s) {
+		s.link, s.sdes.inUse, to.Transport = l, 0, l.transport
+		return nil
+	}
 	if l == nil || len(phone.Fingerprints) == 0 {
 		return refuseMedia(302, "the phone answered %s without keys: neither a=crypto nor a=fingerprint", s.kind)
 	}
@@ -128,6 +134,19 @@ func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Medi
 	s.link, s.sdes.inUse = l, 0
 	to.Transport = l.transport
 	return nil
+}
+
+// begun tells whether a line before one has begun their transport.
+func (n *negotiation) begun(s *stream) bool {
+	for _, o := range n.lines[flow.Secure] {
+		if o == s {
+			break
+		}
+		if o.relayed && o.link == s.next {
+			return true
+		}
+	}
+	return false
 }
 
 // roleFor is ours for the setup that the phone offered or answered (RFC 5763

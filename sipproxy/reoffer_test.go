@@ -116,3 +116,18 @@ func TestBundleDescribedOnce(t *testing.T) {
 		}
 	}
 }
+
+// Firefox gives each line an ICE of its own until it knows that we bundle. That
+// the second one's is gone later is no restart.
+func TestBundleWithICEOfEachLine(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	i := strings.Index(pageOffer, "m=video")
+	each := pageOffer[:i] + strings.NewReplacer("EsAw", "FtBx", "P2uYro0UCOQ4zxjKXaWCBui1", "Q3vZsp1VDPR5aykLYbXDCvj2").Replace(pageOffer[i:])
+	first := ofLine(b.pageInvites(p, 1, each, plainSDP+plainVideo), "ice-ufrag")
+	then := ofLine(b.pageInvites(p, 2, pageOffer, plainSDP+plainVideo), "ice-ufrag")
+	if first[0] == "" || first[1] != first[0] || !slices.Equal(then, first) {
+		t.Errorf("user fragments %q, then %q", first, then)
+	}
+}
