@@ -202,7 +202,7 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 // RTP/SAVP and once as RTP/AVP. The PBX is to see it once.
 func (n *negotiation) alternative(from flow.Side, in *sdp.Session, i int) bool {
 	for j := range i {
-		if n.lines[from][j].wanted && in.Media[j].Kind == in.Media[i].Kind && in.Media[j].Port == in.Media[i].Port {
+		if n.lines[from][j].wanted && in.Media[j].Kind == in.Media[i].Kind && in.Media[j].Port == in.Media[i].Port && !in.Bundled(i, j) {
 			return true
 		}
 	}

@@ -131,3 +131,17 @@ func TestBundleWithICEOfEachLine(t *testing.T) {
 		t.Errorf("user fragments %q, then %q", first, then)
 	}
 }
+
+// Bundled lines have one port, and are none the less of different things.
+func TestSecondVideo(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	second := pageOffer[strings.Index(pageOffer, "m=video"):]
+	offer := strings.Replace(pageOffer, "BUNDLE 0 1", "BUNDLE 0 1 2", 1) + strings.NewReplacer("a=mid:1", "a=mid:2", "96", "97").Replace(second)
+	answer := plainSDP + plainVideo + strings.NewReplacer("30002", "30004", "96", "97").Replace(plainVideo)
+	want := "m=audio PORT UDP/TLS/RTP/SAVPF 0 101\nm=video PORT UDP/TLS/RTP/SAVPF 96\nm=video PORT UDP/TLS/RTP/SAVPF 97"
+	if got := mlines(b.pageInvites(p, 1, offer, answer)); got != want {
+		t.Errorf("the page is answered\n%s", got)
+	}
+}
