@@ -2,12 +2,13 @@ package sipproxy
 
 import (
 	"slices"
+	"strconv"
 
+	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/sdp"
 )
 
-// This file is what a phone's lines say of a transport that they share (RFC
-// 8843).
+// This file is what lines have to say of a transport that they share (RFC 8843).
 
 // inherit gives each line of a bundle what it leaves out and the tagged line
 // says: what is about the transport need only be there (RFC 8843 section 7.1.3,
@@ -39,4 +40,16 @@ func inherit(in *sdp.Session) {
 			m.RTCPMux = m.RTCPMux || tagged.RTCPMux
 		}
 	}
+}
+
+// nameLine is a line's name in our offers: the one that it has, whoever gave it
+// (RFC 8829 section 5.2.2: it never changes), or a new one.
+func (n *negotiation) nameLine(s *stream) string {
+	for i := s.at[flow.Secure]; s.mid == ""; i++ {
+		name := strconv.Itoa(i)
+		if !slices.ContainsFunc(n.lines[flow.Secure], func(o *stream) bool { return o.mid == name }) {
+			s.mid = name
+		}
+	}
+	return s.mid
 }

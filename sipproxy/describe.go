@@ -121,6 +121,9 @@ func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media 
 			m.Proto = sdp.TLSSAVPF
 		}
 	}
+	if isOffer && to == flow.Secure {
+		m.MID = s.mid
+	}
 	if at := s.at[to]; !isOffer && n.pending != nil && at < len(n.pending.session.Media) {
 		offered := &n.pending.session.Media[at]
 		m.Proto, m.MID = offered.Proto, offered.MID

@@ -3,7 +3,6 @@ package sipproxy
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -179,7 +178,7 @@ func (n *negotiation) linkLine(s *stream, m *sdp.Media, isOffer bool) {
 		ice = ice || n.web && !l.used
 		m.RTCPMux = n.web || l.used && l.mux
 		if n.web || n.shared(l) { // others need no names, and may stumble over them
-			m.MID = strconv.Itoa(s.at[flow.Secure])
+			m.MID = n.nameLine(s)
 		}
 	} else {
 		offered := &n.pending.session.Media[s.at[flow.Secure]]

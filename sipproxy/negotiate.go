@@ -51,9 +51,10 @@ type stream struct {
 	kind    string
 	at      [2]int // its m-line by side; -1 if that side never saw it
 	addrs   media.StreamAddrs
-	open    bool // it has a place in the media session
-	wanted  bool // by the offer being handled
-	relayed bool // by its answer too
+	open    bool   // it has a place in the media session
+	wanted  bool   // by the offer being handled
+	relayed bool   // by its answer too
+	mid     string // its name towards the phone, if it has one
 	sdes    sdes
 	link    *link              // the transport in use, if keys come by DTLS
 	next    *link              // the same in the offer being handled
@@ -214,6 +215,9 @@ func (n *negotiation) alternative(from flow.Side, in *sdp.Session, i int) bool {
 func (n *negotiation) consider(from flow.Side, in *sdp.Session, i int) *refusal {
 	s, m := n.lines[from][i], &in.Media[i]
 	s.relayed, s.next, s.sdes.chosen = false, nil, sdp.Crypto{}
+	if from == flow.Secure && m.MID != "" {
+		s.mid = m.MID
+	}
 	switch {
 	case m.Port == 0 && !m.BundleOnly:
 		return nil

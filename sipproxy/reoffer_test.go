@@ -145,3 +145,35 @@ func TestSecondVideo(t *testing.T) {
 		t.Errorf("the page is answered\n%s", got)
 	}
 }
+
+// pbxInvites has the PBX offer in a call that the page began, and returns what
+// comes to the page.
+func (b *bench) pbxInvites(p *phone, cseq int, offer string) *message {
+	b.t.Helper()
+	n := strconv.Itoa(cseq)
+	b.fromPBX(text(offer, "INVITE sip:x@"+b.plain.String()+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKre"+n+";rport", "Max-Forwards: 70",
+		"From: "+to602+";tag=pbx", "To: \"Anna\" <sip:1001@pbx.example.com>;tag=anna", "Call-ID: c1", "CSeq: "+n+" INVITE", "Contact: <sip:602@127.0.0.1:5060>"))
+	return p.next("INVITE")
+}
+
+// A line keeps the name that the page gave it, also when it is off.
+func TestOfferKeepsNames(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	audio, _, _ := strings.Cut(pageOffer, "m=video")
+	b.pageInvites(p, 1, strings.NewReplacer("BUNDLE 0 1", "BUNDLE 1", "a=mid:0", "a=mid:1").Replace(audio), plainSDP)
+	invite := b.pbxInvites(p, 200, plainSDP+plainVideo)
+	if got := ofLine(invite.body, "mid"); !slices.Equal(got, []string{"1", "2"}) || !strings.Contains(invite.body, "BUNDLE 1 2\r\n") {
+		t.Errorf("the names are %q", got)
+	}
+	answer := strings.NewReplacer("BUNDLE 0 1", "BUNDLE 1 2", "a=mid:0", "a=mid:1", "a=mid:1", "a=mid:2", "actpass", "passive").Replace(pageOffer)
+	p.send(reply(invite, 200, "", answer, contact))
+	b.atPBX("200")
+	b.fromPBX(text("", "ACK sip:x@"+b.plain.String()+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKack;rport", "Max-Forwards: 70",
+		"From: "+to602+";tag=pbx", "To: "+invite.h.Get("To"), "Call-ID: c1", "CSeq: 200 ACK"))
+	p.next("ACK")
+	if got := ofLine(b.pbxInvites(p, 201, plainSDP+noVideo).body, "mid"); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("the names are %q when video is off", got)
+	}
+}
