@@ -15,9 +15,9 @@ import (
 func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp.Session) *refusal {
 	answer := &said.Media[s.at[answerer]]
 	offered := &o.session.Media[s.at[o.from]]
-	phone, pbx, lite := offered, answer, o.session.ICELite
+	phone, pbx, phoneSaid := offered, answer, o.session
 	if answerer == flow.Secure {
-		phone, pbx, lite = answer, offered, said.ICELite
+		phone, pbx, phoneSaid = answer, offered, said
 	}
 	if !pbx.Addr.IsValid() { // a name, which nobody here looks up: the call would be silent one way
 		return refuseMedia(301, "the PBX names no IP address for its %s", s.kind)
@@ -28,7 +28,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 	if s.byCrypto(answerer, answer) {
 		r = n.connectCrypto(s, answerer, phone, &secure)
 	} else {
-		r = n.connectLink(s, answerer, phone, lite, &secure)
+		r = n.connectLink(s, answerer, phoneSaid, &secure)
 	}
 	if r != nil {
 		return r

@@ -21,6 +21,7 @@ type link struct {
 	ice, mux  bool
 	used      bool   // an answer agreed on it
 	ufrag     string // the phone's, as agreed last
+	apart     bool   // the phone, when that was agreed, bundled nothing
 }
 
 func (n *negotiation) newLink() (*link, *refusal) {
@@ -39,8 +40,11 @@ func (n *negotiation) chooseLink(s *stream, in *sdp.Session, i int) (r *refusal)
 		return refuseMedia(302, "%s is offered with setup:holdconn, which never connects", m.Kind)
 	}
 	s.next = s.link
-	if first := n.bundledWith(in, i); first != nil {
-		s.next = first.next
+	switch l := n.bundledWith(in, i); {
+	case l != nil:
+		s.next = l
+	case n.taken(i, s.next): // it was bundled until now
+		s.next = nil
 	}
 	if s.next == nil {
 		if s.next, r = n.newLink(); r != nil {
@@ -51,14 +55,26 @@ func (n *negotiation) chooseLink(s *stream, in *sdp.Session, i int) (r *refusal)
 	return nil
 }
 
-// bundledWith finds the line before one that it shares a transport with.
-func (n *negotiation) bundledWith(in *sdp.Session, i int) *stream {
+// bundledWith finds the transport that a line shares: with a line before it, or
+// with one behind it that is in use.
+func (n *negotiation) bundledWith(in *sdp.Session, i int) *link {
+	lines := n.lines[flow.Secure]
 	for j := range i {
-		if o := n.lines[flow.Secure][j]; o.next != nil && o.wanted && in.Bundled(i, j) {
-			return o
+		if o := lines[j]; o.next != nil && o.wanted && in.Bundled(i, j) {
+			return o.next
+		}
+	}
+	for j := i + 1; j < min(len(lines), len(in.Media)) && lines[i].link == nil; j++ {
+		if m := &in.Media[j]; lines[j].link != nil && (m.Port != 0 || m.BundleOnly) && in.Bundled(i, j) {
+			return lines[j].link
 		}
 	}
 	return nil
+}
+
+// taken tells whether a line before one has a transport.
+func (n *negotiation) taken(i int, l *link) bool {
+	return slices.ContainsFunc(n.lines[flow.Secure][:i], func(o *stream) bool { return o.wanted && o.next == l })
 }
 
 // offerLink gives a line of our offer to a phone its transport. A browser has
@@ -72,7 +88,7 @@ func (n *negotiation) offerLink(s *stream, from *sdp.Session) (r *refusal) {
 	}
 	if n.web && distinctPayloads(from) {
 		for _, o := range n.lines[flow.Secure] {
-			if o != s && o.next != nil && o.relayed {
+			if o != s && o.next != nil && o.relayed && !o.next.apart {
 				s.next = o.next
 				return nil
 			}
@@ -100,9 +116,13 @@ func distinctPayloads(in *sdp.Session) bool {
 // connectLink begins a transport as offer and answer agreed. Of those that are
 // bundled, the first line tells it for all (RFC 8843 section 7.1.3): in the first
 // offer, each may have an ICE of its own in case that we do not bundle.
-func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Media, lite bool, to *media.SecureParams) *refusal {
-	l := s.next
-	if l != nil && n.begun(s) {
+func (n *negotiation) connectLink(s *stream, answerer flow.Side, said *sdp.Session, to *media.SecureParams) *refusal {
+	l, phone := s.next, &said.Media[s.at[flow.Secure]]
+	if first := n.begun(s); first != nil {
+		if !said.Bundled(first.at[flow.Secure], s.at[flow.Secure]) {
+			l.apart = true
+			return refuseMedia(302, "the phone answered %s outside of the bundle that it was offered in", s.kind)
+		}
 		s.link, s.sdes.inUse, to.Transport = l, 0, l.transport
 		return nil
 	}
@@ -111,7 +131,7 @@ func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Medi
 	}
 	// Two ends of ICE-lite have nobody who checks (RFC 8445 section 6.1.1); what
 	// has no rtcp-mux would need a second component.
-	ice := phone.ICE.Ufrag != "" && phone.ICE.Pwd != "" && phone.RTCPMux && !lite
+	ice := phone.ICE.Ufrag != "" && phone.ICE.Pwd != "" && phone.RTCPMux && !said.ICELite
 	role, ok := l.roleFor(phone.Setup, answerer, ice)
 	if !ok {
 		return refuseMedia(302, "the phone's a=setup:%s of %s does not answer ours", phone.Setup, s.kind)
@@ -120,6 +140,7 @@ func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Medi
 		l.local = l.transport.RestartICE()
 	}
 	l.role, l.ice, l.mux, l.used, l.ufrag = role, ice, phone.RTCPMux, true, phone.ICE.Ufrag
+	l.apart = !said.Bundled(s.at[flow.Secure], s.at[flow.Secure])
 	p := media.TransportParams{
 		Role: role, Suites: n.suites, ICE: ice, RTCPMux: phone.RTCPMux,
 		Hint: n.hint(phone.RTPAddr().Port()), RTCPHint: n.hint(phone.RTCPAddr().Port()),
@@ -135,17 +156,17 @@ func (n *negotiation) connectLink(s *stream, answerer flow.Side, phone *sdp.Medi
 	return nil
 }
 
-// begun tells whether a line before one has begun their transport.
-func (n *negotiation) begun(s *stream) bool {
+// begun finds the line before one that has begun their transport, or nil.
+func (n *negotiation) begun(s *stream) *stream {
 	for _, o := range n.lines[flow.Secure] {
 		if o == s {
 			break
 		}
-		if o.relayed && o.link == s.next {
-			return true
+		if o.relayed && o.link != nil && o.link == s.next {
+			return o
 		}
 	}
-	return false
+	return nil
 }
 
 // roleFor is ours for the setup that the phone offered or answered (RFC 5763

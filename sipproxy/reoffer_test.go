@@ -177,3 +177,65 @@ func TestOfferKeepsNames(t *testing.T) {
 		t.Errorf("the names are %q when video is off", got)
 	}
 }
+
+// A line that leaves its bundle gets a transport of its own, and one that comes
+// into it gets the bundle's, wherever it stands.
+func TestLinesLeaveAndJoinABundle(t *testing.T) {
+	i := strings.Index(pageOffer, "m=audio")
+	j := strings.Index(pageOffer, "m=video")
+	turned := strings.Replace(pageOffer[:i], "BUNDLE 0 1", "BUNDLE 1 0", 1) + pageOffer[j:] + pageOffer[i:j]
+	audioSecond := strings.Replace(plainSDP, "m=audio", "m=video PORT RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\nm=audio", 1)
+	for name, c := range map[string]struct {
+		offers, answers [2]string
+		audio           int // the line that keeps its transport
+		together        bool
+	}{
+		"leaves": {[2]string{pageOffer, unbundled}, [2]string{plainSDP + plainVideo, plainSDP + plainVideo}, 0, false},
+		"joins": {[2]string{turned, turned}, [2]string{strings.Replace(audioSecond, "PORT", "0", 1), strings.Replace(audioSecond, "PORT", "30002", 1)},
+			1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.page()
+			b.registerBrowser(p, "abc.invalid")
+			before := ofLine(b.pageInvites(p, 1, c.offers[0], c.answers[0]), "ice-ufrag")
+			after := ofLine(b.pageInvites(p, 2, c.offers[1], c.answers[1]), "ice-ufrag")
+			if before[c.audio] == "" || after[c.audio] != before[c.audio] || after[1-c.audio] == "" || (after[0] == after[1]) != c.together {
+				t.Errorf("user fragments %q, then %q", before, after)
+			}
+		})
+	}
+}
+
+// A phone that does not bundle is not asked to again, and its other lines have
+// transports of their own.
+func TestPhoneThatDoesNotBundle(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	audio, video, _ := strings.Cut(unbundled, "m=video")
+	b.pageInvites(p, 1, audio, plainSDP)
+	invite := b.pbxInvites(p, 200, plainSDP+plainVideo)
+	if got := ofLine(invite.body, "ice-ufrag"); len(got) != 2 || got[1] == "" || got[0] == got[1] || strings.Contains(invite.body, "bundle-only") {
+		t.Errorf("it is offered\n%s", invite.body)
+	}
+	p.send(reply(invite, 200, "", strings.ReplaceAll(audio+"m=video"+video, "actpass", "passive"), contact))
+	if got := mlines(b.atPBX("200").body); !strings.Contains(got, "m=video PORT") {
+		t.Errorf("the PBX is answered\n%s", got)
+	}
+}
+
+// What is answered outside of the bundle that it was offered in has no
+// transport: the others must not take its fingerprint and role for theirs.
+func TestAnswerOutsideOfBundle(t *testing.T) {
+	b := newBench(t)
+	p := b.page()
+	b.registerBrowser(p, "abc.invalid")
+	audio, _, _ := strings.Cut(strings.Replace(pageOffer, "BUNDLE 0 1", "BUNDLE 0", 1), "m=video")
+	b.pageInvites(p, 1, audio, plainSDP)
+	invite := b.pbxInvites(p, 200, plainSDP+plainVideo)
+	p.send(reply(invite, 200, "", strings.NewReplacer("actpass", "passive", "BUNDLE 0 1", "BUNDLE 0").Replace(pageOffer), contact))
+	if got := mlines(b.atPBX("200").body); got != "m=audio PORT RTP/AVP 111 0 126\nm=video 0 RTP/AVP 96" {
+		t.Errorf("the PBX is answered\n%s", got)
+	}
+}
