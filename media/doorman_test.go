@@ -3,6 +3,7 @@ package media
 import (
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // door is a worker that does not run, with a transport that waits for a phone
@@ -191,5 +192,38 @@ func TestHelloBudget(t *testing.T) {
 	d.budget.refill(d.budget.ends)
 	if n := begun(loopback, 1); n != 1 {
 		t.Error("the next tick has none")
+	}
+}
+
+// A phone that begins again from elsewhere is not looked for where it was, nor
+// is its stream, once it is gone.
+func TestHandshakeFromElsewhere(t *testing.T) {
+	p := newPaths(t)
+	p.t.said = false
+	p.w.wait(p.t)
+	d := &door{worker: p.w, t: t}
+	t.Cleanup(func() {
+		for a := range p.w.dtls.open {
+			p.w.end(a)
+		}
+	})
+	params := TransportParams{Role: Passive, Suites: allSuite, RTCPMux: true}
+	for i, from := range []netip.AddrPort{addr(1, 1000), addr(1, 2000)} {
+		cert, err := newCertificate(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		params.Fingerprints = []Fingerprint{cert.fingerprint}
+		p.w.start(p.t, params)
+		p.w.shook(d.knock(from), &secret{rx: newKey(t, AEADAES128GCM), tx: newKey(t, AEADAES128GCM), peer: cert.tls.Certificate[0]}, nil)
+		if at := p.t.streams[0].target(kindRTP); at == nil || at.to != makeAddr(from) {
+			t.Fatalf("handshake %d: the phone is not at %s", i, from)
+		}
+	}
+	if n := len(p.w.table.byAddr); n != 1 {
+		t.Errorf("it is looked for at %d addresses", n)
+	}
+	if p.c.s.Close(); len(p.w.table.byAddr) != 0 {
+		t.Error("a closed session left something in the table")
 	}
 }

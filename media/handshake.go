@@ -426,8 +426,12 @@ func (w *worker) secured(st *stream, kind uint8) {
 // reached latches the streams of a transport without ICE to where their
 // handshake came from. From there on they follow what verifies, as all do.
 func (w *worker) reached(t *transport, a *association) {
+	before := origin{AddrPort: t.parts[a.kind].from}
 	t.parts[a.kind].from = a.from
 	for _, st := range t.streams {
+		if !st.comesFrom(before) {
+			remove(w.table.byAddr, before, st)
+		}
 		w.reachedStream(st, t, a.kind)
 	}
 }
