@@ -293,11 +293,17 @@ func (n *negotiation) release(l *link) {
 // on this line again is new (RFC 8842 section 5.1, RFC 8839 section 4.4.1.2).
 func (n *negotiation) retireLink(s *stream) {
 	l := s.link
+	if l == nil {
+		return
+	}
 	for _, o := range n.lines[flow.Secure] {
 		if o.relayed && o.link == l {
 			return
 		}
 	}
-	s.link, s.next, s.secure.Transport = nil, nil, nil
+	s.link, s.secure.Transport = nil, nil
+	if s.next == l {
+		s.next = nil
+	}
 	n.release(l)
 }
