@@ -1,8 +1,9 @@
 package phone
 
 import (
-	"os"
+	_ "embed" // what tests play against
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dop251/goja"
@@ -15,15 +16,22 @@ type bench struct {
 	vm *goja.Runtime
 }
 
+//go:embed testdata/bench.js
+var ground string
+
+// programs are compiled once for all tests.
+var programs = sync.OnceValue(func() []*goja.Program {
+	return []*goja.Program{goja.MustCompile("phone.js", string(script), false), goja.MustCompile("bench.js", ground, false)}
+})
+
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, vm: goja.New()}
-	b.js(string(script))
-	harness, err := os.ReadFile("testdata/bench.js")
-	if err != nil {
-		t.Fatal(err)
+	for _, p := range programs() {
+		if _, err := b.vm.RunProgram(p); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b.js(string(harness))
 	return b
 }
 

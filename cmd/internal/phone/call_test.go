@@ -123,6 +123,14 @@ func TestCancel(t *testing.T) {
 	b.silent()
 	b.is("media().closed", "true")
 
+	inv = b.dial() // one whose CANCEL nobody answers
+	b.receive(reply(inv, "180 Ringing", "far", "", edge))
+	b.js("agent.call.hangup()")
+	b.next("CANCEL")
+	b.wait(33e3)
+	b.is("agent.layer.clients.size + bench.sent.pop()", "0\r\n\r\n") // and a ping
+	b.receive("\r\n")
+
 	inv = b.dial() // given up while the challenge was under way
 	b.js("agent.call.hangup()")
 	b.receive(challenged(inv, "n", ""))
@@ -263,4 +271,25 @@ func TestMediaBroken(t *testing.T) {
 	b.receive(reply(inv, "200 OK", "far", "theirs\r\n", edge))
 	b.next("ACK")
 	b.is("media().log.filter((l) => l === 'offer anew').length", "1")
+}
+
+// Who registers anew, or is refused later, has no call any more.
+func TestRegistrationEndsCalls(t *testing.T) {
+	b, _ := inCall(t)
+	b.js("agent.call.hold(true).catch(() => {})")
+	b.next("INVITE")
+	b.register()
+	b.next("BYE")
+	b.next("REGISTER")
+	b.is("String(agent.call) + bench.sockets.length + bench.sockets[0].closed + media().closed", "null2truetrue")
+
+	b, _ = inCall(t)
+	b.js("socket().onclose()")
+	b.wait(2e3)
+	b.open()
+	b.receive(reply(b.next("REGISTER"), "403 Forbidden", "r", ""))
+	b.is("String(agent.call) + agent.registration + bench.ended", "nullfailedthe registration ended")
+	b.wait(60e3)
+	b.silent()
+	b.is("agent.layer.clients.size + agent.waiting.length", "0")
 }

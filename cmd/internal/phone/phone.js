@@ -431,9 +431,11 @@ class Layer {
     const send = () => {
       tx.cancel = null;
       const m = this.within(tx.m, "CANCEL").add("To", tx.m.get("to"));
-      this.clients.set(`${m.branch} CANCEL`, { m, key: `${m.branch} CANCEL`, on: () => {}, state: "trying", timer: 0 });
+      const own = { m, key: `${m.branch} CANCEL`, on: () => {}, state: "trying" };
+      this.clients.set(own.key, own);
+      own.timer = this.env.setTimeout(() => this.local(own, 408, "Request Timeout"), timeout);
+      tx.timer = this.env.setTimeout(() => this.local(tx, 487, "Request Terminated"), timeout);
       this.send(m);
-      tx.timer = this.env.setTimeout(() => { this.clients.delete(`${m.branch} CANCEL`); this.local(tx, 487, "Request Terminated"); }, timeout);
     };
     if (tx.state === "proceeding") send();
     else if (tx.state === "trying") tx.cancel = send;
@@ -981,12 +983,13 @@ class Agent {
   }
 
   close() {
+    if (this.call) this.call.hangup("the registration ended");
     this.env.clearTimeout(this.timer);
     if (this.link) this.link.close();
     this.link = null;
     this.layer.lost();
     this.registration = "none";
-    if (this.first) this.first.reject(new Failure(0, "given up"));
+    for (const w of [this.first, ...this.waiting.splice(0)]) if (w) w.reject(new Failure(0, "given up"));
     this.credentials = null;
     this.changed();
   }
@@ -1409,7 +1412,10 @@ const samples = [];
 let watching = 0;
 
 function watch(on) {
-  if (on && !watching) watching = setInterval(sample, every);
+  if (on && !watching) {
+    lastStats = null;
+    watching = setInterval(sample, every);
+  }
   if (!on && watching) { clearInterval(watching); watching = 0; }
 }
 

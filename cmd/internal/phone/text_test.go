@@ -16,7 +16,7 @@ import (
 func TestHashes(t *testing.T) {
 	b := newBench(t)
 	texts := []string{"", "abc", "message digest", "ä€😀", strings.Repeat("€", 300)}
-	for n := range 140 {
+	for _, n := range []int{1, 54, 55, 56, 57, 63, 64, 65, 118, 119, 120, 121, 127, 128, 129} { // around the ends of blocks
 		texts = append(texts, strings.Repeat("x", n))
 	}
 	for _, text := range texts {
