@@ -70,6 +70,15 @@ func FuzzAdmissible(f *testing.F) {
 		if !bytes.Equal(p, before) {
 			t.Fatalf("%x was changed to %x", before, p)
 		}
+		if hello := helloOf(p); hello != 0 { // its second one is told by the same, and begins nothing
+			second := bytes.Clone(p)
+			second[recordHeader+5] |= 1
+			if helloOf(second) != hello || isClientHello(second) || demux(p) != protoDTLS || isClientHello(p) && len(p) < recordHeader+12+34 {
+				t.Fatalf("%x is the hello %x, its repetition %x", p, hello, helloOf(second))
+			}
+		} else if isClientHello(p) {
+			t.Fatalf("%x begins a handshake that nothing tells from others", p)
+		}
 		if !ok || len(p) == 0 {
 			return
 		}
