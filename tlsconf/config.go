@@ -10,9 +10,10 @@ import (
 
 // Config says where the certificates come from and whom they must name.
 type Config struct {
-	Files []Files // one for each certificate; none: self-signed
+	Files []Files // one for each certificate; none: self-signed, or
+	ACME  *ACME   // from a CA by ACME, and self-signed until there is one
 
-	StateDir string       // where the self-signed pair is kept, in a folder "tls"
+	StateDir string       // where what is made or fetched is kept, in a folder "tls"
 	Names    []string     // DNS names that a certificate must carry
 	IPs      []netip.Addr // addresses that a self-signed certificate must carry
 	KeyType  KeyType      // of the self-signed certificate; empty: ECDSA
@@ -53,8 +54,8 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("tls.cert: names %s twice; name each certificate once", f.Cert))
 		}
 	}
-	if c.selfSigned() && c.StateDir == "" {
-		faults = append(faults, errors.New("edge.state_dir: is empty; name a folder to keep the self-signed certificate in"))
+	if len(c.Files) == 0 && c.StateDir == "" {
+		faults = append(faults, errors.New("edge.state_dir: is empty; name a folder to keep the certificate in"))
 	}
 	if k := c.KeyType; k != "" && k != ECDSA && k != RSA {
 		faults = append(faults, fmt.Errorf("tls.self_signed_key: is %q; give one of ecdsa, rsa", string(k)))
@@ -62,7 +63,10 @@ func (c Config) Validate() error {
 	if err := c.Profile.validate(); err != nil {
 		faults = append(faults, err)
 	}
-	if c.selfSigned() && len(c.Names) == 0 && len(c.IPs) == 0 {
+	if err := c.validateACME(); err != nil {
+		faults = append(faults, err)
+	}
+	if len(c.Files) == 0 && len(c.Names) == 0 && len(c.IPs) == 0 {
 		faults = append(faults, errors.New("edge.domain: is empty; a certificate needs a name"))
 	}
 	for _, name := range c.Names {
@@ -73,7 +77,7 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-func (c Config) selfSigned() bool { return len(c.Files) == 0 }
+func (c Config) selfSigned() bool { return len(c.Files) == 0 && c.ACME == nil }
 
 // plainName reports whether s is a host name of letters, digits, hyphens and
 // dots, as RFC 1123 has them: what every TLS library agrees to match.

@@ -18,7 +18,9 @@ import (
 // Description is what may be shown of a certificate: nothing in it is secret.
 type Description struct {
 	SelfSigned  bool         // made by us
-	Pending     bool         // will be made at the next start; the fields below are what it will hold
+	ACME        string       // the directory of the CA it was fetched from; empty: it was not
+	Challenges  string       // by which a pending one of these will be fetched
+	Pending     bool         // will be made or fetched at the next start; the fields below are what it will hold
 	File        string       // where the certificate is; for a self-signed one, the CA file for phones
 	Subject     string       // distinguished name
 	Issuer      string       // likewise, of who signed it
@@ -37,8 +39,12 @@ type Description struct {
 func (d Description) String() string {
 	kind := "from " + d.File
 	switch {
+	case d.Pending && d.ACME != "":
+		return fmt.Sprintf("for %s by ACME from %s, to be fetched at the next start by %s, and self-signed until then", d.holders(), d.ACME, d.Challenges)
 	case d.Pending:
 		return fmt.Sprintf("self-signed for %s, to be made at the next start as %s", d.holders(), d.File)
+	case d.ACME != "":
+		kind = fmt.Sprintf("by ACME from %s, kept as %s", d.ACME, d.File)
 	case d.SelfSigned:
 		kind = "self-signed, CA file for phones " + d.File
 	}
@@ -64,6 +70,7 @@ func (d Description) holderList() []string {
 func (d Description) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.Bool("self_signed", d.SelfSigned),
+		slog.String("acme", d.ACME),
 		slog.String("file", d.File),
 		slog.String("subject", d.Subject),
 		slog.String("holders", d.holders()),

@@ -1,13 +1,22 @@
 // Package tlsconf holds the edge's certificates and yields the tls.Config its
 // listeners serve with.
 //
-// They come from files the operator names, a pair for each, or, when none is
-// named, from a self-signed pair made once and kept under the state directory. A
-// handshake gets the one that carries the name asked for, or that of the edge's
+// They come from files the operator names, a pair for each, or from a CA by ACME,
+// or, when neither is asked for, from a self-signed pair made once and kept under
+// the state directory. A handshake gets the one that carries the name asked for, or that of the edge's
 // own domain; among several for a name, the first whose key the client can use.
 // The self-signed file is its own trust anchor: a phone that is given it as its
 // CA file needs nothing else. It carries name constraints, so that whoever
 // steals its key can't use that trust to pose as any other name.
+//
+// By ACME one certificate is ordered, for the configured names and no others: what
+// a client asks for orders nothing. The CA looks for its answers in the handshakes
+// of the listeners (TLS-ALPN-01), or on port 80 (HTTP-01), which is open while
+// there is a question. The certificate is replaced after two thirds of its life.
+// When the CA gives none, what is in force stays so, expired or not; before the
+// first there is the self-signed one. Attempts go further and further apart, and
+// never in step with other edges'. Certificate and account key are kept in the
+// state directory, one file each, open to nobody else.
 //
 // What it refuses: TLS below 1.2, and cipher suites without forward secrecy or
 // without an AEAD, unless the profile legacy asks for them; half a pair; a key
@@ -20,10 +29,10 @@
 // handshakes already begun finish with the old one, and connections are not
 // touched. Run looks at the files every few seconds, links included, and takes
 // what is good when it has come to rest; a pair at fault is told, and the former
-// one stays. A Source starts no goroutine; the caller's, in Run, ends with its
-// context. Private keys never leave the package other than inside the
+// one stays. A Source starts no goroutine but in Run: that of ACME, which ends with
+// Run's context, and which Run waits for. Private keys never leave the package other than inside the
 // tls.Config, and are in no log line and no error.
 //
 // RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),
-// RFC 5922 (domain certificates in SIP).
+// RFC 5922 (domain certificates in SIP), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01).
 package tlsconf

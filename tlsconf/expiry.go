@@ -17,8 +17,12 @@ func (d Description) ending(now time.Time) int {
 	if left <= 0 {
 		return 0
 	}
+	most := life / 2
+	if d.ACME != "" { // is renewed after two thirds: before it should have come, there is nothing to tell
+		most = life / 4
+	}
 	for _, days := range []int{1, 7, 14, 30} {
-		if t := time.Duration(days) * dayLong; left <= t && t <= life/2 {
+		if t := time.Duration(days) * dayLong; left <= t && t <= most {
 			return days
 		}
 	}
@@ -30,7 +34,10 @@ const far = 1 << 30
 // expiryWarning is what an operator must know of the time left, or nothing.
 func (d Description) expiryWarning(now time.Time) string {
 	step := "renew it; the new files are taken without a restart"
-	if d.SelfSigned {
+	switch {
+	case d.ACME != "":
+		step = "it should have been renewed; the log tells why the CA gave none"
+	case d.SelfSigned:
 		step = "run `sallyport cert self-signed` and give phones the new file"
 	}
 	switch d.ending(now) {
@@ -92,6 +99,7 @@ type Stats struct {
 	Certificates []Lifetime // in the order of the Config
 	Renewed      uint64     // certificates taken since the start
 	Refused      uint64     // those that were not, and the former one stayed
+	ACME         *ACMEStats // nil without
 }
 
 // Lifetime is one certificate in force.
@@ -110,6 +118,9 @@ func (s *Source) Stats() Stats {
 	for _, p := range s.current.Load().pairs {
 		d := p.desc
 		out.Certificates = append(out.Certificates, Lifetime{File: d.File, Name: d.holderList()[0], Key: d.Key, Left: time.Until(d.NotAfter)})
+	}
+	if s.renewer != nil {
+		out.ACME = s.renewer.stats()
 	}
 	return out
 }

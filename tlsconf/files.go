@@ -42,11 +42,15 @@ func loadNamed(f Files, now time.Time) (*pair, error) {
 		return nil, fmt.Errorf("tls.cert: %w: %s has an RSA key of %d bits; use at least %d, or ECDSA P-256", ErrUnfit, f.Cert, k.N.BitLen(), minRSABits)
 	}
 	p.desc = describe(leaf, f.Cert, false)
+	p.describeChain(f.Cert, now)
+	return p, nil
+}
+
+func (p *pair) describeChain(file string, now time.Time) {
 	for _, c := range p.chain[1:] {
 		p.desc.Chain = append(p.desc.Chain, fmt.Sprintf("%s, until %s", c.Subject, day(c.NotAfter)))
 	}
-	p.desc.Warnings = chainWarnings(p.chain, f.Cert, now)
-	return p, nil
+	p.desc.Warnings = chainWarnings(p.chain, file, now)
 }
 
 // loadPair reads and matches a certificate and a key. Its errors say what is

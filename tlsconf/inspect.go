@@ -5,14 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
 )
 
 // Inspect tells what New would serve, and reports the faults it would end with.
-// It writes nothing: a self-signed certificate still to be made is described as
-// Pending.
+// It writes nothing and asks nobody: a certificate still to be made or fetched is
+// described as Pending.
 func Inspect(cfg Config) ([]Description, error) {
 	return inspect(cfg, time.Now())
 }
@@ -23,16 +24,26 @@ func inspect(cfg Config, now time.Time) ([]Description, error) {
 		return nil, err
 	}
 	if s == nil {
-		return []Description{pending(cfg, why)}, nil
+		return []Description{cfg.pending(why)}, nil
 	}
 	return s.describeAll(cfg, now), nil
 }
 
-// survey loads without writing. The set is nil when a self-signed certificate is
-// still to be made, and why says what is wrong with the kept one, if there is one.
+// survey loads without writing. The set is nil when a certificate is still to be
+// made or fetched, and why says what is wrong with the kept one, if there is one.
 func survey(cfg Config, now time.Time) (_ *set, why string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, "", err
+	}
+	if cfg.ACME != nil {
+		if _, err := newOrderer(cfg, slog.New(slog.DiscardHandler), nil); err != nil {
+			return nil, "", err
+		}
+		p, why, err := loadACME(cfg, now)
+		if err != nil || p == nil {
+			return nil, why, err
+		}
+		return newSet(cfg, []*pair{p}), "", nil
 	}
 	if !cfg.selfSigned() {
 		loaded, err := loadAll(cfg, now)
@@ -155,7 +166,11 @@ func check(cfg Config, within int, now time.Time) (notes []string, err error) {
 		return nil, err
 	}
 	if s == nil {
-		return append(pending(cfg, why).Warnings, "no certificate was made yet; the next start makes one, or `sallyport cert self-signed`"), nil
+		note := "no certificate was made yet; the next start makes one, or `sallyport cert self-signed`"
+		if cfg.ACME != nil {
+			note = "no certificate was fetched yet; the edge does so when it runs, by " + cfg.ACME.challenges()
+		}
+		return append(cfg.pending(why).Warnings, note), nil
 	}
 	var faults []error
 	for _, name := range cfg.Names {
@@ -165,7 +180,7 @@ func check(cfg Config, within int, now time.Time) (notes []string, err error) {
 	}
 	for _, p := range s.pairs {
 		for _, w := range p.desc.Warnings {
-			faults = append(faults, fmt.Errorf("tls.cert: %s", w))
+			faults = append(faults, fmt.Errorf("%s: %s", p.key(), w))
 		}
 		if w := p.desc.expiryWarning(now); p.desc.NotAfter.Sub(now) < time.Duration(within)*dayLong {
 			faults = append(faults, fmt.Errorf("%s: %s expires in %s; renew it", p.key(), p.desc.File, days(p.desc.NotAfter.Sub(now))))
@@ -183,7 +198,10 @@ func check(cfg Config, within int, now time.Time) (notes []string, err error) {
 
 // key is the one in the configuration that the certificate comes from.
 func (p *pair) key() string {
-	if p.desc.SelfSigned {
+	switch {
+	case p.desc.ACME != "":
+		return "tls.acme"
+	case p.desc.SelfSigned:
 		return "edge.state_dir"
 	}
 	return "tls.cert"
@@ -211,5 +229,5 @@ func (p *pair) trusted(now time.Time) (note string, fault error) {
 		return fmt.Sprintf("%s: this machine knows no CA that leads to it: if it is a CA of your own, phones need its file; if not, the intermediates are missing (the file holds %d of them)",
 			p.desc.File, len(p.chain)-1), nil
 	}
-	return "", fmt.Errorf("tls.cert: the chain in %s does not hold: %w; request a new certificate", p.desc.File, err)
+	return "", fmt.Errorf("%s: the chain in %s does not hold: %w; request a new certificate", p.key(), p.desc.File, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,14 @@ const pollInterval = 2 * time.Second
 // many open files).
 const retryInterval = time.Minute
 
-// Run takes new certificates when their files change, and warns of those that
-// end, until ctx does. It returns nil.
+// Run takes new certificates when their files change, fetches one by ACME when it
+// is due, and warns of those that end, until ctx does. It returns nil.
 func (s *Source) Run(ctx context.Context) error {
+	if s.renewer != nil {
+		var renewing sync.WaitGroup
+		defer renewing.Wait()
+		renewing.Go(func() { s.renewer.run(ctx) })
+	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -40,8 +46,11 @@ func (s *Source) Run(ctx context.Context) error {
 // each that is not, the former one stays. The log tells which.
 func (s *Source) Reload() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.takeAll(s.cfg.stamp(), time.Now())
+	s.mu.Unlock()
+	if s.renewer != nil {
+		s.renewer.nudge()
+	}
 }
 
 func (s *Source) look(now time.Time) {
@@ -76,6 +85,9 @@ func (s *Source) take(now time.Time, wanted func(i int) bool) {
 			continue
 		}
 		p, err := s.cfg.load(i, now)
+		if errors.Is(err, errNoneFetched) && had.desc.SelfSigned {
+			continue // it stands in for what is to come
+		}
 		if err == nil {
 			next[i], s.faults[i] = p, ""
 			continue
@@ -107,7 +119,17 @@ func (s *Source) take(now time.Time, wanted func(i int) bool) {
 
 // load reads certificate i of the Config, and makes none.
 func (c Config) load(i int, now time.Time) (*pair, error) {
-	if !c.selfSigned() {
+	switch {
+	case c.ACME != nil:
+		p, why, err := loadACME(c, now)
+		if err == nil && p == nil {
+			if why == "" {
+				why = "it is gone"
+			}
+			err = fmt.Errorf("edge.state_dir: %s: %w: %s; restart, and another is fetched", c.acmeFile(), errNoneFetched, why)
+		}
+		return p, err
+	case !c.selfSigned():
 		return loadNamed(c.Files[i], now)
 	}
 	p, why, err := loadSelfSigned(c, now)
@@ -120,19 +142,28 @@ func (c Config) load(i int, now time.Time) (*pair, error) {
 	return p, err
 }
 
-var errRemake = errors.New("the self-signed certificate no longer serves")
+var (
+	errRemake      = errors.New("the self-signed certificate no longer serves")
+	errNoneFetched = errors.New("there is no certificate from the CA")
+)
 
 // stamp changes whenever a file does, or a link on the way to it. The time of the
 // last change of the inode, unlike that of the content, is nobody's to set, and
 // tells of chmod too.
 func (c Config) stamp() string {
 	files := c.Files
-	if c.selfSigned() {
+	switch {
+	case c.ACME != nil:
+		files = []Files{{Cert: c.acmeFile()}}
+	case c.selfSigned():
 		files = []Files{{c.selfSignedCrt(), c.selfSignedKey()}}
 	}
 	var b strings.Builder
 	for _, f := range files {
 		for _, path := range []string{f.Cert, f.Key} {
+			if path == "" { // both are one file
+				continue
+			}
 			var st unix.Stat_t
 			if err := unix.Stat(path, &st); err != nil {
 				fmt.Fprintln(&b, err)

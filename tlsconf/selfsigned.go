@@ -38,7 +38,10 @@ func (c Config) selfSignedKey() string { return filepath.Join(c.selfSignedDir(),
 // edge that runs takes it when it looks next.
 func MakeSelfSigned(cfg Config, anew bool) (d Description, made bool, err error) {
 	now := time.Now()
-	if !cfg.selfSigned() {
+	switch {
+	case cfg.ACME != nil:
+		return d, false, errors.New("tls.acme: is true, so the edge makes a self-signed certificate by itself if it needs one; set it to false first")
+	case !cfg.selfSigned():
 		return d, false, fmt.Errorf("tls.cert: names %s, so a self-signed certificate would not be served; remove tls.cert and tls.key first", cfg.Files[0].Cert)
 	}
 	if err := cfg.Validate(); err != nil {
@@ -253,10 +256,13 @@ func template(cfg Config, now time.Time) (*x509.Certificate, error) {
 	}, nil
 }
 
-// pending describes the certificate that the next start will make.
-func pending(cfg Config, why string) Description {
-	names, ips := holders(cfg)
-	d := Description{SelfSigned: true, Pending: true, File: cfg.selfSignedCrt(), Names: names}
+// pending describes the certificate that the next start will make or fetch.
+func (c Config) pending(why string) Description {
+	if c.ACME != nil {
+		return pendingACME(c, why)
+	}
+	names, ips := holders(c)
+	d := Description{SelfSigned: true, Pending: true, File: c.selfSignedCrt(), Names: names}
 	for _, ip := range ips {
 		if a, ok := netip.AddrFromSlice(ip); ok {
 			d.IPs = append(d.IPs, a)

@@ -15,6 +15,7 @@ type Source struct {
 	cfg     Config
 	log     *slog.Logger
 	current atomic.Pointer[set]
+	renewer *renewer // nil without ACME
 
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read
@@ -49,18 +50,28 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	s.before = s.taken
 	var loaded []*pair
 	var err error
-	if cfg.selfSigned() {
+	switch {
+	case cfg.ACME != nil:
+		var p *pair
+		p, err = keptOrStandIn(cfg, log, now)
+		loaded = []*pair{p}
+	case cfg.selfSigned():
 		var p *pair
 		p, err = ensureSelfSigned(cfg, log, now)
 		loaded = []*pair{p}
 		s.taken = cfg.stamp() // it may just have been made
-	} else {
+	default:
 		loaded, err = loadAll(cfg, now)
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.current.Store(newSet(cfg, loaded))
+	if cfg.ACME != nil {
+		if s.renewer, err = newRenewer(s); err != nil {
+			return nil, err
+		}
+	}
 	if w := cfg.Profile.Warning(); w != "" {
 		log.Warn(w)
 	}
@@ -68,6 +79,20 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 		s.announce(d, now)
 	}
 	return s, nil
+}
+
+// keptOrStandIn is the certificate fetched by ACME, or the self-signed one for as
+// long as there is none.
+func keptOrStandIn(cfg Config, log *slog.Logger, now time.Time) (*pair, error) {
+	p, why, err := loadACME(cfg, now)
+	if err != nil || p != nil {
+		return p, err
+	}
+	if why == "" {
+		why = "none was fetched yet"
+	}
+	log.Warn("no certificate from the CA; serving a self-signed one until there is", "ca", cfg.ACME.directory(), "reason", why)
+	return ensureSelfSigned(cfg, log, now)
 }
 
 // loadAll loads every pair of files, and reports the faults of all.
@@ -84,7 +109,7 @@ func loadAll(cfg Config, now time.Time) ([]*pair, error) {
 // ServerConfig returns a configuration for a listener. Each call gives a new
 // one, which the caller owns; all follow the Source's certificates.
 func (s *Source) ServerConfig() *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		MinVersion:   s.cfg.Profile.minVersion(),
 		MaxVersion:   tls.VersionTLS13,
 		CipherSuites: s.cfg.Profile.suites(),
@@ -93,6 +118,10 @@ func (s *Source) ServerConfig() *tls.Config {
 		// section 3.2). The SIP reader refuses whatever is not SIP.
 		GetCertificate: s.certificate,
 	}
+	if s.renewer != nil {
+		c.GetConfigForClient = s.renewer.challenges.answer
+	}
+	return c
 }
 
 // certificate is asked at each handshake.

@@ -122,8 +122,14 @@ func showCertificate(w io.Writer, d tlsconf.Description) {
 		fmt.Fprintf(w, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("file", "%s", d.File)
-	if d.Pending {
+	switch {
+	case d.Pending && d.ACME != "":
+		row("", "not fetched yet: the edge does when it runs, by %s, and serves a self-signed one until then", d.Challenges)
+	case d.Pending:
 		row("", "not made yet: the next start does, or `sallyport cert self-signed`")
+	}
+	if d.ACME != "" {
+		row("by ACME", "%s", d.ACME)
 	}
 	names := slices.Clone(d.Names)
 	for _, ip := range d.IPs {

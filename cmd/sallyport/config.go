@@ -54,6 +54,16 @@ type tlsConfig struct {
 	Key           []string `toml:"key"` // one for each cert
 	Profile       string   `toml:"profile"`
 	SelfSignedKey string   `toml:"self_signed_key"`
+
+	ACME        bool         `toml:"acme"`
+	ACMEEmail   string       `toml:"acme_email"`
+	ACMECA      string       `toml:"acme_ca"`
+	ACMECARoot  string       `toml:"acme_ca_root"`
+	ACMEHTTP    optionalAddr `toml:"acme_http"`
+	ACMEWebroot string       `toml:"acme_webroot"`
+	ACMEKey     string       `toml:"acme_key"`
+	ACMEEABKid  string       `toml:"acme_eab_kid"`
+	ACMEEABFile string       `toml:"acme_eab_file"`
 }
 
 type sipConfig struct {
@@ -110,8 +120,11 @@ type logConfig struct {
 func defaults() Config {
 	p := policy.Defaults()
 	return Config{
-		Edge:  edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
-		TLS:   tlsConfig{Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType)},
+		Edge: edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
+		TLS: tlsConfig{
+			Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType),
+			ACMECA: tlsconf.LetsEncrypt, ACMEKey: string(tlsconf.ECDSA),
+		},
 		SIP:   defaultSIP(),
 		Media: defaultMedia(),
 		Policy: policyConfig{
@@ -208,8 +221,24 @@ func (c Config) validate(d *document) {
 	if at := c.Admin.Listen.on(loopback); !at.Addr().IsLoopback() {
 		d.add("admin.listen", fmt.Sprintf("%s is open to the network, and admin asks for no password; give an address like 127.0.0.1:9060", at))
 	}
+	c.TLS.validateACME(d)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")
+}
+
+// validateACME reports keys that would do nothing.
+func (c tlsConfig) validateACME(d *document) {
+	if c.ACME {
+		return
+	}
+	for key, given := range map[string]bool{
+		"acme_email": c.ACMEEmail != "", "acme_ca": c.ACMECA != defaults().TLS.ACMECA && c.ACMECA != "", "acme_ca_root": c.ACMECARoot != "",
+		"acme_http": c.ACMEHTTP.Port != 0, "acme_webroot": c.ACMEWebroot != "", "acme_eab_kid": c.ACMEEABKid != "", "acme_eab_file": c.ACMEEABFile != "",
+	} {
+		if given {
+			d.add("tls."+key, "is set, and tls.acme is not; add acme = true, or remove it")
+		}
+	}
 }
 
 func choice(d *document, key, value string, offered ...string) {

@@ -62,6 +62,9 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	if a := c.Edge.PlainIP; a.IsValid() && !isLocal(a) {
 		d.add("edge.plain_ip", fmt.Sprintf("%s is no address of this machine; give one, or leave it out to have it found", a))
 	}
+	if a := c.TLS.ACMEHTTP.Addr; a.IsValid() && !isLocal(a) {
+		d.add("tls.acme_http", fmt.Sprintf("%s is no address of this machine; give one that is, or a port alone", a))
+	}
 	if a := c.SIP.PlainListen.Addr; a.IsValid() && !isLocal(a) {
 		d.add("sip.plain_listen", fmt.Sprintf("%s is no address of this machine; give one that is, or a port alone", a))
 	}
@@ -152,10 +155,34 @@ func (c Config) tlsConfig() tlsconf.Config {
 	if c.Edge.Domain != "" {
 		t.Names = []string{c.Edge.Domain}
 	}
+	if c.TLS.ACME {
+		t.ACME = c.acme()
+	}
 	if a, err := netip.ParseAddr(c.Edge.Domain); err == nil { // an edge without a name is known by its address
 		t.Names, t.IPs = nil, append(slices.Clone(c.Edge.PublicIP), a)
 	}
 	return t
+}
+
+const httpsPort = 443 // where a CA asks by TLS-ALPN-01 (RFC 8737 section 3)
+
+func (c Config) acme() *tlsconf.ACME {
+	t := c.TLS
+	a := &tlsconf.ACME{
+		Directory: t.ACMECA, Root: t.ACMECARoot, Email: t.ACMEEmail, KeyType: tlsconf.KeyType(t.ACMEKey),
+		EABKey: t.ACMEEABKid, EABFile: t.ACMEEABFile,
+		TLS: c.SIP.TLSListen.Port == httpsPort || c.SIP.WSSListen.Port == httpsPort, Webroot: t.ACMEWebroot,
+	}
+	switch at := t.ACMEHTTP.listenAddr; {
+	case at.Port == 0:
+	case at.Addr.IsValid():
+		a.HTTP = []netip.AddrPort{at.on(netip.Addr{})}
+	default:
+		for _, ip := range c.listenIPs() {
+			a.HTTP = append(a.HTTP, at.on(ip))
+		}
+	}
+	return a
 }
 
 // files puts each certificate and its key together; where one is missing, tlsconf

@@ -1,6 +1,6 @@
 // Package peers starts the real peers of the end-to-end tests, each in a
 // network namespace of its own: Asterisk, baresip, Chromium, SIPp, rtpengine,
-// tshark, and the edge under test; and it plays a phone by script, whose SRTP
+// pebble, tshark, and the edge under test; and it plays a phone by script, whose SRTP
 // is pion's, libsrtp's or rtpengine's, and whose DTLS and STUN are pion's. It
 // imports nothing of sallyport: the edge is the built binary.
 //

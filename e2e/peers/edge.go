@@ -113,10 +113,18 @@ func (e *Edge) CAFile() string {
 	return filepath.Join(e.State, "tls", "self-signed.crt")
 }
 
+// Trust changes what phones trust from now on; "" is the self-signed certificate.
+func (e *Edge) Trust(caFile string) { e.ca = caFile }
+
 // trust is what a phone's TLS takes for the edge.
 func (e *Edge) trust(t testing.TB) *tls.Config {
 	t.Helper()
-	pem, err := os.ReadFile(e.CAFile())
+	return trust(t, e.CAFile())
+}
+
+func trust(t testing.TB, caFile string) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(caFile)
 	if err != nil {
 		t.Fatalf("read the edge's certificate: %v", err)
 	}

@@ -122,6 +122,19 @@ browser() {
 	esac
 }
 
+# Pebble, the ACME server that certificate authorities test clients with, and
+# the DNS server that comes with it.
+pebble() {
+	local bin="$cache/bin/pebble-2.10.1"
+	case $1 in
+	present) [ -x "$bin/pebble" ] && [ -x "$bin/pebble-challtestsrv" ] ;;
+	install)
+		mkdir -p "$bin"
+		CGO_ENABLED=0 GOFLAGS= GOBIN="$bin" go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1 github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.1
+		;;
+	esac
+}
+
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
@@ -129,3 +142,4 @@ stamp packages 3 packages
 stamp asterisk16 1 asterisk
 stamp forky 2 forky
 stamp browser 1 browser
+stamp pebble 2.10.1 pebble

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,17 +59,29 @@ func (i *Issuer) Issue() int64 {
 	i.t.Helper()
 	i.last++
 	serial := 1000 + i.last
-	key, der := i.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: []string{"pbx.example.com"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, i.key)
+	i.issue(serial, &x509.Certificate{DNSNames: []string{"pbx.example.com"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0)})
+	return serial
+}
+
+// Server makes a certificate for a server other than the edge, of a day.
+func (i *Issuer) Server(at netip.Addr) (cert, key string) {
+	i.t.Helper()
+	return i.issue(2, &x509.Certificate{IPAddresses: []net.IP{at.AsSlice()}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, 1)})
+}
+
+func (i *Issuer) issue(serial int64, tmpl *x509.Certificate) (certFile, keyFile string) {
+	i.t.Helper()
+	tmpl.SerialNumber = big.NewInt(serial)
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	key, der := i.sign(tmpl, i.key)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	i.write(fmt.Sprintf("fullchain%d.pem", serial), "CERTIFICATE", der, 0o644)
-	i.write(fmt.Sprintf("privkey%d.pem", serial), "PRIVATE KEY", keyDER, 0o600)
-	return serial
+	certFile, keyFile = fmt.Sprintf("fullchain%d.pem", serial), fmt.Sprintf("privkey%d.pem", serial)
+	i.write(certFile, "CERTIFICATE", der, 0o644)
+	i.write(keyFile, "PRIVATE KEY", keyDER, 0o600)
+	return filepath.Join(i.dir, certFile), filepath.Join(i.dir, keyFile)
 }
 
 // UseCert leads the link of the certificate to one that was issued.
@@ -119,11 +132,24 @@ func (i *Issuer) write(name, block string, der []byte, mode os.FileMode) {
 // and finds good.
 func (e *Edge) Serial(h *Host) int64 {
 	e.lab.t.Helper()
-	raw := h.dial(net.JoinHostPort(EdgeOutside, "5061"))
-	defer raw.Close()
-	conn := tls.Client(raw, e.trust(e.lab.t))
-	if err := conn.Handshake(); err != nil {
+	cert, err := e.Shows(h, e.CAFile(), "pbx.example.com")
+	if err != nil {
 		e.lab.t.Fatalf("shake hands with the edge: %v", err)
 	}
-	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	return cert.SerialNumber.Int64()
+}
+
+// Shows is the certificate which a new connection from the host gets when it asks
+// for a name and trusts the CA of a file alone, or why it finds it bad.
+func (e *Edge) Shows(h *Host, caFile, name string) (*x509.Certificate, error) {
+	e.lab.t.Helper()
+	raw := h.dial(net.JoinHostPort(EdgeOutside, "5061"))
+	defer raw.Close()
+	config := trust(e.lab.t, caFile)
+	config.ServerName = name
+	conn := tls.Client(raw, config)
+	if err := conn.Handshake(); err != nil {
+		return nil, err
+	}
+	return conn.ConnectionState().PeerCertificates[0], nil
 }

@@ -34,12 +34,22 @@ func (c *conn) close() { c.over.Do(func() { _ = c.raw.Close() }) }
 // end closes from outside of the reader, whose next read then fails.
 func (c *conn) end(error) { c.close() }
 
+// challengeProtocol is what a CA asks for to see that a name is ours: its question
+// ends with the handshake (RFC 8737 section 3).
+const challengeProtocol = "acme-tls/1"
+
 // run shakes hands, and reads until the connection ends, or until it is given
 // to the HTTP server, which then forgets it.
 func (c *conn) run() {
 	if err := c.shake(); err != nil {
 		c.l.event("handshake_failed")
 		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "error", err)
+		c.close()
+		c.l.forget(c)
+		return
+	}
+	if c.tls.ConnectionState().NegotiatedProtocol == challengeProtocol {
+		c.l.event("acme_challenge")
 		c.close()
 		c.l.forget(c)
 		return

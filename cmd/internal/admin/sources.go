@@ -112,6 +112,10 @@ func Media(snapshot func() media.Stats) Source {
 var (
 	certExpiry  = &Metric{Name: "certificate_expiry_seconds", Help: "Time until a certificate in force expires; negative once it has.", Kind: Gauge, Labels: []string{"file", "name", "key"}}
 	certReloads = &Metric{Name: "certificate_reloads_total", Help: "Certificates whose files changed: taken, or refused for the old one.", Labels: []string{"result"}}
+
+	acmeOrders = &Metric{Name: "acme_orders_total", Help: "Attempts to get a certificate from the CA.", Labels: []string{"result"}}
+	acmeInARow = &Metric{Name: "acme_failures_in_a_row", Help: "Attempts that brought none since the last that did.", Kind: Gauge}
+	acmeNext   = &Metric{Name: "acme_next_order_seconds", Help: "Time until the next attempt: a renewal, or one after a failure.", Kind: Gauge}
 )
 
 // Certificates reports what the listeners' certificates count.
@@ -123,5 +127,11 @@ func Certificates(snapshot func() tlsconf.Stats) Source {
 		}
 		emit(Sample{certReloads, []string{"taken"}, float64(s.Renewed)})
 		emit(Sample{certReloads, []string{"refused"}, float64(s.Refused)})
+		if a := s.ACME; a != nil {
+			emit(Sample{acmeOrders, []string{"fetched"}, float64(a.Fetched)})
+			emit(Sample{acmeOrders, []string{"failed"}, float64(a.Failures)})
+			emit(Sample{acmeInARow, nil, float64(a.InARow)})
+			emit(Sample{acmeNext, nil, a.Next.Seconds()})
+		}
 	}
 }

@@ -38,7 +38,8 @@ func TestSources(t *testing.T) {
 		}),
 	}
 	sources = append(sources, Certificates(func() tlsconf.Stats {
-		return tlsconf.Stats{Renewed: 25, Refused: 26, Certificates: []tlsconf.Lifetime{{File: "/x.pem", Name: "pbx.example.com", Key: "RSA 2048", Left: 27 * time.Second}}}
+		return tlsconf.Stats{Renewed: 25, Refused: 26, Certificates: []tlsconf.Lifetime{{File: "/x.pem", Name: "pbx.example.com", Key: "RSA 2048", Left: 27 * time.Second}},
+			ACME: &tlsconf.ACMEStats{Fetched: 28, Failures: 29, InARow: 30, Next: 31 * time.Second}}
 	}))
 	w := httptest.NewRecorder()
 	metricsHandler(sources).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
@@ -58,6 +59,7 @@ func TestSources(t *testing.T) {
 		`media_drops_total{reason="auth_failed"} 24`, `media_handshakes 28`,
 		`certificate_reloads_total{result="taken"} 25`, `certificate_reloads_total{result="refused"} 26`,
 		`certificate_expiry_seconds{file="/x.pem",key="RSA 2048",name="pbx.example.com"} 27`,
+		`acme_orders_total{result="fetched"} 28`, `acme_orders_total{result="failed"} 29`, `acme_failures_in_a_row 30`, `acme_next_order_seconds 31`,
 	} {
 		if !strings.Contains(w.Body.String(), "\nsallyport_"+want+"\n") {
 			t.Errorf("no line sallyport_%s", want)
