@@ -142,3 +142,128 @@ func TestAcmeNotOurs(t *testing.T) {
 		t.Error("the CA gave a certificate for a name that leads elsewhere")
 	}
 }
+
+// Certificates of seconds are renewed three times while twenty calls go on: no
+// connection is closed, no packet is lost, and each renewal is what new
+// connections get.
+func TestAcmeRenewUnderCalls(t *testing.T) {
+	o, _ := acmeOffice(t, peers.PebbleConfig{Lifetime: 24 * time.Second}, "acme_http = \":80\"\n", "")
+	o.fetched(1)
+	type talk struct {
+		phone *peers.Phone
+		media *peers.Media
+		d     *peers.Dialog
+		lag   int // packets that are on their way at the least
+	}
+	var talks []*talk
+	host := o.Phone("phones")
+	for i := range 20 {
+		c := &talk{phone: peers.NewPhone(host, o.edge, fmt.Sprint(1001+i))}
+		if m := c.phone.Register("secret-"+c.phone.User, 600, ""); m.Status() != 200 {
+			t.Fatalf("registration answered %s", m.Start)
+		}
+		c.media = c.phone.NewMedia(suite)
+		c.d = o.echo(c.phone, c.media, 700)
+		talks = append(talks, c)
+	}
+	lag := func(m *peers.Media) int {
+		got, _, _ := m.Counts()
+		return m.Sent() - got
+	}
+	for _, c := range talks {
+		c.media.Hears(700, 10*time.Second)
+		c.lag = lag(c.media)
+		for deadline := time.Now().Add(200 * time.Millisecond); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			c.lag = min(c.lag, lag(c.media))
+		}
+	}
+	before := o.edge.Metric("sallyport_flows_accepted_total")
+	begun := o.edge.Metric(`sallyport_acme_orders_total{result="fetched"}`)
+	other, seen := o.Phone("other"), make(map[int64]bool)
+	seen[o.edge.Serial(other)] = true
+	for n := range 3 {
+		o.fetched(begun + float64(n) + 1)
+		serial := o.edge.Serial(other)
+		if seen[serial] {
+			t.Fatalf("after renewal %d new connections get serial %x again", n+1, serial)
+		}
+		seen[serial] = true
+	}
+	for i, c := range talks {
+		peers.Until(t, 10*time.Second, fmt.Sprintf("all packets of call %d to come back", i), func() bool { return lag(c.media) <= c.lag })
+		o.speaks(c.media, 900)
+		o.change(c.d, c.media) // by the connection of the first certificate
+	}
+	if opened := o.edge.Metric("sallyport_flows_accepted_total") - before; opened != float64(len(seen)) {
+		t.Errorf("%v connections were opened meanwhile, want the %d that looked at the certificate", opened, len(seen))
+	}
+	for _, c := range talks {
+		o.bye(c.d, c.media)
+	}
+	o.idle()
+	o.secrets()
+}
+
+// A CA that is down stops nothing: not the first start, not an edge whose
+// certificate is due, nor one whose certificate has expired. When it is back, even
+// with nothing of what it knew, the edge gets its certificate.
+func TestAcmeDown(t *testing.T) {
+	l := peers.NewLab(t)
+	ca := peers.NewPebble(l, peers.PebbleConfig{Lifetime: 30 * time.Second})
+	o := &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{})}
+	o.edge = peers.StartEdge(l, peers.EdgeConfig{Extra: "[tls]\n" + ca.Settings() + "acme_http = \":80\"\n"})
+	says := func(words string) {
+		t.Helper()
+		peers.Until(t, 60*time.Second, "the log to say "+words, func() bool { return strings.Contains(o.edgeLog(), words) })
+	}
+	says("no certificate from the CA; serving a self-signed one until there is")
+	says("no certificate from the CA; phones meanwhile get the self-signed one, which they must be given as their CA file")
+	says("tls.acme_ca: the CA is not reached")
+	phone := o.registered("1001") // trusts the self-signed one
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+
+	ca.Start(peers.EdgeOutside)
+	o.fetched(1) // by itself
+	if n := o.edge.Metric("sallyport_acme_failures_in_a_row"); n != 0 {
+		t.Errorf("after it was fetched %v attempts failed in a row, want 0", n)
+	}
+	o.edge.Trust(ca.Root())
+	other := o.Phone("other")
+	o.edge.Serial(other)
+	o.speaks(media, 900)
+
+	ca.Stop()
+	root := filepath.Join(t.TempDir(), "former-root.pem")
+	if err := os.Rename(ca.Root(), root); err != nil {
+		t.Fatal(err)
+	}
+	o.edge.Trust(root)
+	says("no certificate from the CA; the one in force goes on")
+	begun := o.edge.Metric(`sallyport_acme_orders_total{result="fetched"}`)
+	serial := o.edge.Serial(other)
+	peers.Until(t, 60*time.Second, "the certificate to expire", func() bool {
+		_, err := o.edge.Shows(other, root, "pbx.example.com")
+		return err != nil && strings.Contains(err.Error(), "expired")
+	})
+	o.edge.Signal(syscall.SIGHUP) // it tries at once, and fails
+	says("no certificate from the CA; the one in force has expired")
+	if left := o.edge.Metric("sallyport_certificate_expiry_seconds"); left >= 0 {
+		t.Errorf("the expired certificate expires in %v seconds", left)
+	}
+	o.speaks(media, 1100)
+	o.change(d, media)
+
+	ca.Start(peers.EdgeOutside)
+	o.edge.Signal(syscall.SIGHUP)
+	says("the CA does not know the account kept here; making another")
+	o.fetched(begun + 1)
+	o.edge.Trust(ca.Root())
+	if got := o.edge.Serial(other); got == serial {
+		t.Errorf("new connections still get the expired serial %x", got)
+	}
+	o.speaks(media, 700)
+	o.hangUp(d, media)
+	o.secrets()
+}
