@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,11 @@ import (
 // the rest of its configuration, [tls] first.
 func acmeOffice(t *testing.T, c peers.PebbleConfig, tls, extra string) (*office, *peers.Pebble) {
 	t.Helper()
-	l := peers.NewLab(t)
+	return acmeOfficeIn(peers.NewLab(t), t, c, tls, extra)
+}
+
+func acmeOfficeIn(l *peers.Lab, t *testing.T, c peers.PebbleConfig, tls, extra string) (*office, *peers.Pebble) {
+	t.Helper()
 	ca := peers.NewPebble(l, c)
 	ca.Start(peers.EdgeOutside)
 	o := &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{})}
@@ -141,6 +146,48 @@ func TestAcmeNotOurs(t *testing.T) {
 	if _, err := o.edge.Shows(elsewhere, ca.Root(), "pbx.example.com"); err == nil {
 		t.Error("the CA gave a certificate for a name that leads elsewhere")
 	}
+}
+
+// A web server has port 80, and serves the answers from its folder; and the CA
+// wants an account that its customer has with it, and gives nothing without.
+func TestAcmeWebroot(t *testing.T) {
+	const key = "c2FsbHlwb3J0LXNhbGx5cG9ydC1zYWxseXBvcnQtc2FsbHlwb3J0"
+	dir := t.TempDir()
+	l := peers.NewLab(t)
+	var web net.Listener
+	err := l.Edge.Do(func() (err error) {
+		web, err = net.Listen("tcp", peers.EdgeOutside+":80")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() { // ends with the listener; waited for below
+		defer close(served)
+		_ = http.Serve(web, http.FileServer(http.Dir(dir)))
+	}()
+	defer func() { web.Close(); <-served }()
+	binding := filepath.Join(t.TempDir(), "eab.key")
+	if err := os.WriteFile(binding, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := fmt.Sprintf("acme_webroot = %q\nacme_eab_kid = \"kid-1\"\nacme_eab_file = %q\n", dir, binding)
+	o, ca := acmeOfficeIn(l, t, peers.PebbleConfig{EABKey: key}, settings, "")
+	o.fetched(1)
+	o.edge.Serial(o.Phone("other"))
+	o.secrets()
+	if strings.Contains(o.edgeLog(), key) {
+		t.Error("the key of the binding is in the log")
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".well-known", "acme-challenge", "*")); err != nil || len(left) > 0 {
+		t.Errorf("answers are left in the folder: %q, %v", left, err)
+	}
+	o.edge.Stop()
+
+	without := peers.StartEdge(l, peers.EdgeConfig{State: "without", Extra: "[tls]\n" + ca.Settings() + fmt.Sprintf("acme_webroot = %q\n", dir)})
+	peers.Until(t, 30*time.Second, "the CA's refusal", func() bool { return without.Metric(`sallyport_acme_orders_total{result="failed"}`) == 1 })
+	without.WaitLog("tls.acme_eab_kid: the CA wants an account that you have with it", 5*time.Second)
 }
 
 // Certificates of seconds are renewed three times while twenty calls go on: no

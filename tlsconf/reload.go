@@ -43,14 +43,19 @@ func (s *Source) Run(ctx context.Context) error {
 
 // Reload reads the files at once, whether they changed or not. Each certificate
 // that is good is in force for the handshakes that begin when it returns; for
-// each that is not, the former one stays. The log tells which.
+// each that is not, the former one stays. The log tells which. By ACME, what
+// failed is tried again at once.
 func (s *Source) Reload() {
-	s.mu.Lock()
-	s.takeAll(s.cfg.stamp(), time.Now())
-	s.mu.Unlock()
+	s.reload()
 	if s.renewer != nil {
 		s.renewer.nudge()
 	}
+}
+
+func (s *Source) reload() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takeAll(s.cfg.stamp(), time.Now())
 }
 
 func (s *Source) look(now time.Time) {

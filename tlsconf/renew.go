@@ -155,7 +155,7 @@ func (r *renewer) take(data []byte, now time.Time) error {
 	if err := r.cfg.keep(kept{r.cfg.acmeName() + ".pem", data, 0o600}); err != nil {
 		return fmt.Errorf("edge.state_dir: keep the certificate: %w; let the user sallyport runs as write there", err)
 	}
-	r.source.Reload()
+	r.source.reload()
 	if in := r.source.current.Load().pairs[0]; in.desc.ACME == "" || !in.cert.Leaf.Equal(leaf) {
 		return fmt.Errorf("edge.state_dir: %s was kept and does not load; see the line before", r.cfg.acmeFile())
 	}

@@ -43,6 +43,9 @@ level = 2026-01-01
 
 [[admin]]
 listen = "127.0.0.1:9060"
+
+[tls]
+acme = "yes"
 `
 	var c Config
 	d := decode("f.toml", []byte(file), &c)
@@ -67,6 +70,7 @@ listen = "127.0.0.1:9060"
 		`f.toml:25: medja: unknown section; did you mean media?`,
 		`f.toml:29: log.level: is a date, and must be a string; put it in quotes`,
 		`f.toml:31: admin: is a list, and must be a section; write [admin]`,
+		`f.toml:35: tls.acme: is "yes", and must be true or false; write it without quotes`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,7 @@ type Edge struct {
 type EdgeConfig struct {
 	PBX6   bool   // it speaks IPv6 with the PBX
 	CAFile string // of the certificate that Extra names; empty: the self-signed one
+	State  string // name of its state folder; empty: the one that all of a lab's edges share
 	Extra  string // appended to its configuration; its own [log] replaces the one of tests
 }
 
@@ -57,7 +59,7 @@ format = "json"
 // StartEdge runs the edge, and returns when it is healthy.
 func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	l.t.Helper()
-	e := &Edge{lab: l, State: filepath.Join(l.Dir, "state"), config: filepath.Join(l.Dir, "sallyport.toml"), ca: c.CAFile}
+	e := &Edge{lab: l, State: filepath.Join(l.Dir, cmp.Or(c.State, "state")), config: filepath.Join(l.Dir, "sallyport.toml"), ca: c.CAFile}
 	plain, pbx := EdgeInside, PBXAddr
 	if c.PBX6 {
 		plain, pbx = EdgeInside6, PBXAddr6

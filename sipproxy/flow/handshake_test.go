@@ -91,3 +91,43 @@ func TestHandshakeReasons(t *testing.T) {
 		t.Error("an error that is not known is not told as it came")
 	}
 }
+
+// A CA's question about a name ends with the handshake (RFC 8737 section 3): no
+// flow comes of it, and no complaint.
+func TestChallengeIsNoFlow(t *testing.T) {
+	for _, tc := range []struct {
+		protocols []string
+		flow      bool
+	}{{[]string{"acme-tls/1"}, false}, {nil, true}} {
+		config := serverConfig(t)
+		config.NextProtos = tc.protocols
+		log := new(said)
+		h := newInbox()
+		ln, err := ListenTLS(netip.MustParseAddrPort("127.0.0.1:0"), config, DefaultLimits(), h, nil, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, ln.Run)
+		c, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: tc.protocols})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.flow {
+			send(t, c, options)
+			until(t, "the message", func() bool { n, _ := h.count(); return n == 1 })
+		} else if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("after the handshake: %v, want the end", err)
+		}
+		c.Close()
+		until(t, "the connection to be gone", func() bool { return ln.Stats().Open == 0 })
+		if _, closed := h.count(); closed != 0 != tc.flow {
+			t.Errorf("protocols %q: %d flows were closed", tc.protocols, closed)
+		}
+		if n := ln.Stats().Events["acme_challenge"]; n != 0 == tc.flow {
+			t.Errorf("protocols %q: counted %v", tc.protocols, ln.Stats().Events)
+		}
+		if log.has("handshake failed") {
+			t.Errorf("protocols %q: the log complains", tc.protocols)
+		}
+	}
+}
