@@ -176,10 +176,17 @@ type webroot string
 // Present implements acmez.Solver.
 func (s webroot) Present(_ context.Context, c acme.Challenge) error {
 	return s.in(c, func(root *os.Root, path string) error {
-		if err := root.MkdirAll(".well-known/acme-challenge", 0o755); err != nil {
-			return err
+		// The web server is another user, whatever our umask.
+		for _, dir := range []string{".well-known", ".well-known/acme-challenge"} {
+			err := root.Mkdir(dir, 0o755)
+			if err == nil {
+				err = root.Chmod(dir, 0o755)
+			}
+			if err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
 		}
-		return root.WriteFile(path, []byte(c.KeyAuthorization), 0o644)
+		return errors.Join(root.WriteFile(path, []byte(c.KeyAuthorization), 0o644), root.Chmod(path, 0o644))
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,12 +167,18 @@ func TestHTTPChallenge(t *testing.T) {
 func TestWebroot(t *testing.T) {
 	dir, c := t.TempDir(), challenge(acme.ChallengeTypeHTTP01)
 	s := webroot(dir)
+	defer syscall.Umask(syscall.Umask(0o077)) // as the service has it
 	if err := s.Present(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, ".well-known", "acme-challenge", c.Token)
 	if got, err := os.ReadFile(file); err != nil || string(got) != c.KeyAuthorization {
 		t.Errorf("%q, %v, want %q", got, err, c.KeyAuthorization)
+	}
+	for path, want := range map[string]os.FileMode{file: 0o644, filepath.Dir(file): 0o755, filepath.Dir(filepath.Dir(file)): 0o755} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v (%v), want %04o: the web server can't read it", path, info.Mode(), err, want)
+		}
 	}
 	for range 2 {
 		if err := s.CleanUp(t.Context(), c); err != nil {
