@@ -87,6 +87,12 @@ func (o *office) serves(from *peers.Host, serial int64) {
 	peers.Until(o.t, 15*time.Second, fmt.Sprintf("serial %d at new connections", serial), func() bool { return o.edge.Serial(from) == serial })
 }
 
+// says waits until the edge's log does.
+func (o *office) says(words string) {
+	o.t.Helper()
+	peers.Until(o.t, 60*time.Second, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(o.edgeLog(), words) })
+}
+
 func (o *office) edgeLog() string {
 	o.t.Helper()
 	log, err := os.ReadFile(o.edge.Log)

@@ -89,6 +89,33 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 // Start runs the binary again after Stop, with the same state.
 func (e *Edge) Start() {
 	e.lab.t.Helper()
+	e.launch()
+	Until(e.lab.t, 10*time.Second, "the edge to be healthy", func() bool {
+		if !e.Running() {
+			e.lab.t.Fatal("the edge ended")
+		}
+		_, err := e.get("/healthz")
+		return err == nil
+	})
+}
+
+// StartFails does likewise, of an edge that must end by itself, and returns what it said.
+func (e *Edge) StartFails() string {
+	e.lab.t.Helper()
+	e.launch()
+	e.ending.Store(true)
+	if code, err := e.Wait(10 * time.Second); err != nil || code == 0 {
+		e.lab.t.Fatalf("the edge ended with status %d, %v, want a failure", code, err)
+	}
+	said, err := os.ReadFile(e.Log)
+	if err != nil {
+		e.lab.t.Fatal(err)
+	}
+	return string(said)
+}
+
+func (e *Edge) launch() {
+	e.lab.t.Helper()
 	bin := os.Getenv("SALLYPORT_BIN")
 	if bin == "" {
 		_, here, _, _ := runtime.Caller(0)
@@ -98,13 +125,6 @@ func (e *Edge) Start() {
 		e.lab.t.Fatalf("find the edge: %v; run make build", err)
 	}
 	e.Process = e.lab.start("edge", e.lab.Edge.Command(bin, "run", "-config", e.config))
-	Until(e.lab.t, 10*time.Second, "the edge to be healthy", func() bool {
-		if !e.Running() {
-			e.lab.t.Fatal("the edge ended")
-		}
-		_, err := e.get("/healthz")
-		return err == nil
-	})
 }
 
 // CAFile is the certificate that phones must trust.

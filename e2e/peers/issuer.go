@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -37,8 +39,8 @@ func NewIssuer(t testing.TB) *Issuer {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	var der []byte
-	i.key, der = i.sign(tmpl, nil)
+	i.key = ecdsaKey(t)
+	der := i.sign(tmpl, i.key.Public(), tmpl)
 	i.cert, _ = x509.ParseCertificate(der)
 	i.write("ca.pem", "CERTIFICATE", der, 0o644)
 	return i
@@ -59,21 +61,47 @@ func (i *Issuer) Issue() int64 {
 	i.t.Helper()
 	i.last++
 	serial := 1000 + i.last
-	i.issue(serial, &x509.Certificate{DNSNames: []string{"pbx.example.com"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0)})
+	i.issue(serial, ecdsaKey(i.t), &x509.Certificate{DNSNames: []string{"pbx.example.com"}, NotAfter: time.Now().AddDate(0, 3, 0)})
 	return serial
+}
+
+// Pair makes a certificate for a name, in a folder of its own, with an RSA key or
+// an ECDSA one.
+func (i *Issuer) Pair(name string, withRSA bool) Pair {
+	i.t.Helper()
+	var key crypto.Signer = ecdsaKey(i.t)
+	if withRSA {
+		var err error
+		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	i.last++
+	apart := *i
+	apart.dir = i.t.TempDir()
+	serial := 1000 + i.last
+	cert, keyFile := apart.issue(serial, key, &x509.Certificate{DNSNames: []string{name}, NotAfter: time.Now().AddDate(0, 3, 0)})
+	return Pair{serial, cert, keyFile}
+}
+
+// Pair is one certificate and its key.
+type Pair struct {
+	Serial    int64
+	Cert, Key string // files
 }
 
 // Server makes a certificate for a server other than the edge, of a day.
 func (i *Issuer) Server(at netip.Addr) (cert, key string) {
 	i.t.Helper()
-	return i.issue(2, &x509.Certificate{IPAddresses: []net.IP{at.AsSlice()}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, 1)})
+	return i.issue(2, ecdsaKey(i.t), &x509.Certificate{IPAddresses: []net.IP{at.AsSlice()}, NotAfter: time.Now().AddDate(0, 0, 1)})
 }
 
-func (i *Issuer) issue(serial int64, tmpl *x509.Certificate) (certFile, keyFile string) {
+func (i *Issuer) issue(serial int64, key crypto.Signer, tmpl *x509.Certificate) (certFile, keyFile string) {
 	i.t.Helper()
 	tmpl.SerialNumber = big.NewInt(serial)
+	tmpl.NotBefore = time.Now().Add(-time.Hour)
 	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	key, der := i.sign(tmpl, i.key)
+	der := i.sign(tmpl, key.Public(), i.cert)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		i.t.Fatal(err)
@@ -103,22 +131,23 @@ func (i *Issuer) link(to, name string) {
 	}
 }
 
-// sign makes a key and its certificate, signed by another or by itself.
-func (i *Issuer) sign(tmpl *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
-	i.t.Helper()
+func ecdsaKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		i.t.Fatal(err)
+		t.Fatal(err)
 	}
-	parent := i.cert
-	if by == nil {
-		parent, by = tmpl, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), by)
+	return key
+}
+
+// sign makes a certificate that the CA signs.
+func (i *Issuer) sign(tmpl *x509.Certificate, key crypto.PublicKey, parent *x509.Certificate) []byte {
+	i.t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key, i.key)
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	return key, der
+	return der
 }
 
 func (i *Issuer) write(name, block string, der []byte, mode os.FileMode) {
