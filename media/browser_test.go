@@ -16,10 +16,11 @@ import (
 )
 
 // browser is the far end of a secure leg that does DTLS-SRTP, and ICE if it is
-// told to: by pion's hands on one socket.
+// told to: by pion's hands on one socket, and on a connection if it dials one.
 type browser struct {
 	t    testing.TB
 	conn *net.UDPConn
+	tcp  net.Conn // what it sends by, instead of conn; nil: by conn
 	to   netip.AddrPort
 	cert *certificate
 	ssrc uint32
@@ -47,10 +48,7 @@ func newBrowser(t testing.TB, to netip.AddrPort) *browser {
 			if err != nil {
 				return
 			}
-			to := map[protocol]*packetio.Buffer{protoSTUN: b.checks, protoDTLS: b.shakes, protoRTP: b.media}[demux(buf[:n])]
-			if to != nil {
-				_, _ = to.Write(buf[:n], nil)
-			}
+			b.sort(buf[:n])
 		}
 	}()
 	t.Cleanup(func() {
@@ -61,6 +59,34 @@ func newBrowser(t testing.TB, to netip.AddrPort) *browser {
 	return b
 }
 
+// sort keeps a packet for who waits for its protocol.
+func (b *browser) sort(p []byte) {
+	to := map[protocol]*packetio.Buffer{protoSTUN: b.checks, protoDTLS: b.shakes, protoRTP: b.media}[demux(p)]
+	if to != nil {
+		_, _ = to.Write(p, nil)
+	}
+}
+
+// send sends by what it uses.
+func (b *browser) send(p []byte) {
+	b.t.Helper()
+	if b.tcp == nil {
+		write(b.t, b.conn, b.to, p)
+		return
+	}
+	if _, err := b.tcp.Write(framed(p)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// port is that of what it uses.
+func (b *browser) port() int {
+	if b.tcp == nil {
+		return int(at(b.conn).Port())
+	}
+	return b.tcp.LocalAddr().(*net.TCPAddr).Port
+}
+
 // ReadFrom and the rest make its DTLS a net.PacketConn.
 func (b *browser) ReadFrom(p []byte) (int, net.Addr, error) {
 	n, _, err := b.shakes.Read(p, nil)
@@ -68,6 +94,9 @@ func (b *browser) ReadFrom(p []byte) (int, net.Addr, error) {
 }
 
 func (b *browser) WriteTo(p []byte, _ net.Addr) (int, error) {
+	if b.tcp != nil {
+		return b.tcp.Write(framed(p))
+	}
 	return b.conn.WriteToUDPAddrPort(p, b.to)
 }
 func (b *browser) Close() error                       { return nil }
@@ -108,14 +137,14 @@ const useCandidate = flagged(stun.AttrUseCandidate)
 func (b *browser) nominate(to Credentials) {
 	b.t.Helper()
 	m := b.check(to, useCandidate)
-	write(b.t, b.conn, b.to, m.Raw)
+	b.send(m.Raw)
 	answer := b.answer()
 	if answer == nil || answer.Type != bindingSuccess || answer.TransactionID != m.TransactionID {
 		b.t.Fatalf("the check was answered by %v", answer)
 	}
 	var seen stun.XORMappedAddress
-	if err := seen.GetFrom(answer); err != nil || seen.Port != int(at(b.conn).Port()) {
-		b.t.Fatalf("mapped address %s (%v), want port %d", seen, err, at(b.conn).Port())
+	if err := seen.GetFrom(answer); err != nil || seen.Port != b.port() {
+		b.t.Fatalf("mapped address %s (%v), want port %d", seen, err, b.port())
 	}
 	if err := stun.NewShortTermIntegrity(to.Pwd).Check(answer); err != nil {
 		b.t.Fatal(err)
@@ -190,7 +219,7 @@ func (b *browser) says(payloadType byte, payload string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	write(b.t, b.conn, b.to, out)
+	b.send(out)
 }
 
 // hears wants a payload as SRTP.

@@ -62,6 +62,7 @@ type lobby struct {
 	mu       sync.Mutex // guards what follows
 	closed   bool
 	total    int
+	open     int
 	hosts    map[netip.Prefix]int
 	waiting  []*visitor // the one that has waited longest first
 	accepted uint64
@@ -73,7 +74,8 @@ type visitor struct {
 	conn      *net.TCPConn
 	remote    netip.AddrPort
 	release   func() // policy's
-	displaced bool   // guarded by lobby.mu
+	displaced bool   // guarded by lobby.mu, as is open
+	open      bool   // it is a worker's
 }
 
 // newLobby binds the listeners, if there are to be any.
@@ -199,10 +201,24 @@ func (l *lobby) keep(v *visitor) refusal {
 	return adopted
 }
 
-// left gives a place back.
-func (l *lobby) left(v *visitor) {
+// opened tells that a worker has a connection.
+func (l *lobby) opened(v *visitor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	v.open = true
+	l.open++
+}
+
+// left gives a place back, of one that was refused for a cause or had its time.
+func (l *lobby) left(v *visitor, why refusal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if why != adopted {
+		l.refused[why]++
+	}
+	if v.open {
+		l.open--
+	}
 	l.total--
 	host := hostOf(v.remote.Addr())
 	if l.hosts[host]--; l.hosts[host] == 0 {
@@ -231,9 +247,8 @@ func (l *lobby) receive(v *visitor) {
 		why = l.introduce(v, frame)
 	}
 	if why != adopted {
-		l.refuse(why)
+		l.left(v, why)
 		abort(v.conn)
-		l.left(v)
 		return
 	}
 	_ = v.conn.Close() // the worker has a descriptor of its own
@@ -293,10 +308,14 @@ func (l *lobby) introduce(v *visitor, frame []byte) refusal {
 	if err != nil {
 		return acceptFailed
 	}
-	c := &connection{remote: v.remote, leave: func() { l.left(v) }}
+	c := &connection{remote: v.remote, leave: func() { l.left(v, adopted) }}
 	s := &secureSocket{Socket: socket, kind: kindRTP, conn: c}
 	w, why := l.workers[n], adopted
-	w.do(func() { why = w.adopt(s, frame) })
+	w.do(func() {
+		if why = w.adopt(s, frame); why == adopted {
+			l.opened(v)
+		}
+	})
 	if why != adopted {
 		_ = socket.Close()
 	}
@@ -329,7 +348,7 @@ type TCPStats struct {
 func (l *lobby) stats() TCPStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := TCPStats{Open: l.total - len(l.waiting), Waiting: len(l.waiting), Accepted: l.accepted, Refused: make(map[string]uint64, len(l.refused))}
+	s := TCPStats{Open: l.open, Waiting: len(l.waiting), Accepted: l.accepted, Refused: make(map[string]uint64, len(l.refused))}
 	for why, n := range l.refused {
 		s.Refused[string(why)] = n
 	}
