@@ -258,9 +258,9 @@ func (t *transport) best() *path {
 // consents tells whether the phone still wants what we send. One that has never
 // renewed its consent does not know RFC 7675: it keeps its path alive by
 // indications (RFC 8445 section 11), which anybody could send, and nothing can
-// be read from their absence.
+// be read from their absence; but without any path it has to come back in time.
 func (t *transport) consents(now int64) bool {
-	if !t.renews {
+	if !t.renews && len(t.paths) > 0 {
 		return true
 	}
 	last := t.began
