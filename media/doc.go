@@ -36,6 +36,18 @@
 // the drawing, ice and stun the paths, handshake and dtls the keys, membership
 // who is on a transport and for how long.
 //
+// # By TCP
+//
+// Where UDP is blocked, a phone with ICE connects to our passive candidate (RFC
+// 6544). One listener serves all workers. A connection waits in the lobby, with
+// a goroutine, a deadline and a bound, until its first frame is a check that
+// verifies; its user fragment names the worker. From there on it is the worker's
+// own: a path, told from all others by the connection and not by its address,
+// that carries one transport. What it sends is deframed and goes the way of a
+// datagram; what is sent to it is framed, and dropped if it takes too little. It
+// ends with the phone's consent, its transport, or the phone's wish. The files:
+// lobby until it is adopted, connection from there on, frame the bytes.
+//
 // # One source
 //
 // Where a description announces our SSRC, all that the PBX sends on a stream
@@ -49,13 +61,13 @@
 //
 // # Who owns what
 //
-// Engine.Run owns the workers and one goroutine that delivers events; all are
-// gone, and all sockets closed, when it returns. A Session is used by one call;
-// its methods may be called from any goroutine. Buffers belong to the worker;
-// nothing outlives its batch.
+// Engine.Run owns the workers, one goroutine that delivers events, and those of
+// the lobby; all are gone, and all sockets closed, when it returns. A Session is
+// used by one call; its methods may be called from any goroutine. Buffers belong
+// to the worker; nothing outlives its batch.
 //
-// RFCs: 3550, 3711, 4568, 5576 (announced sources), 5761 (telling RTCP from
-// RTP), 5763 and 5764 (DTLS-SRTP), 6188, 6347 (DTLS 1.2), 7675 (consent), 7714,
-// 7983 (telling RTP from DTLS and STUN), 8445 (ICE), 8489 (STUN), 8843 (bundled
-// streams).
+// RFCs: 3550, 3711, 4568, 4571 (framing), 5576 (announced sources), 5761 (telling
+// RTCP from RTP), 5763 and 5764 (DTLS-SRTP), 6188, 6347 (DTLS 1.2), 6544 (ICE-TCP),
+// 7675 (consent), 7714, 7983 (telling RTP from DTLS and STUN), 8445 (ICE), 8489
+// (STUN), 8843 (bundled streams).
 package media

@@ -223,12 +223,20 @@ func (n *negotiation) linkLine(s *stream, m *sdp.Media, isOffer bool) {
 }
 
 // candidates are our addresses (RFC 8839 section 5.1): host candidates all,
-// since phones reach us there, whatever NAT is between.
+// since phones reach us there, whatever NAT is between. By TCP the phone connects
+// (RFC 6544 section 4.5), so that ours are passive ones.
 func (n *negotiation) candidates(s *stream) (list []string) {
 	for i, a := range s.addrs.Secure {
 		// RFC 8445 section 5.1.2.1: type preference 126, component 1.
 		priority := 126<<24 | (65535-i)<<8 | 255
 		list = append(list, fmt.Sprintf("%d 1 UDP %d %s %d typ host", i+1, priority, a.Addr(), a.Port()))
+	}
+	for i, a := range s.addrs.TCP {
+		// RFC 6544 section 4.2: a type preference below that of any UDP candidate,
+		// so that UDP is used where it works; the direction preference of passive
+		// host candidates is 4.
+		priority := 90<<24 | (4<<13|(8191-i))<<8 | 255
+		list = append(list, fmt.Sprintf("%d 1 TCP %d %s %d typ host tcptype passive", len(s.addrs.Secure)+i+1, priority, a.Addr(), a.Port()))
 	}
 	return list
 }

@@ -1,9 +1,14 @@
 package sipproxy
 
 import (
+	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/sdp"
 )
 
 const (
@@ -11,6 +16,7 @@ const (
 	// pageOffer is Chromium's for audio and video, shortened: of its codecs, one each.
 	pageOffer = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS local\r\n" +
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111 0 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n" +
+		"a=candidate:3 1 udp 2113937151 192.0.2.9 50000 typ host generation 0\r\na=candidate:4 1 tcp 1518280447 192.0.2.9 9 typ host tcptype active generation 0\r\n" +
 		"a=ice-options:trickle\r\n" + fingerprintLine + "a=setup:actpass\r\na=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=sendrecv\r\n" +
 		"a=msid:local mic\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n" +
 		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:126 telephone-event/8000\r\na=ssrc:3735928559 cname:Z9t\r\na=ssrc:3735928559 msid:local mic\r\n" +
@@ -41,8 +47,9 @@ func compare(t *testing.T, who, got, want string) {
 
 const (
 	head    = "v=0\no=\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\n"
-	iceLine = "a=ice-ufrag:U\na=ice-pwd:P\na=candidate:1 1 UDP 2130706431 127.0.0.1 PORT typ host\na=end-of-candidates\na=fingerprint:sha-256 F\n"
-	pcmu    = "a=rtpmap:0 PCMU/8000\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\n"
+	iceLine = "a=ice-ufrag:U\na=ice-pwd:P\na=candidate:1 1 UDP 2130706431 127.0.0.1 PORT typ host\n" +
+		"a=candidate:2 1 TCP 1520435199 127.0.0.1 PORT typ host tcptype passive\na=end-of-candidates\na=fingerprint:sha-256 F\n"
+	pcmu = "a=rtpmap:0 PCMU/8000\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\n"
 )
 
 // A page's offer reaches the PBX as plain RTP; the answer is bundled as the PBX
@@ -66,6 +73,34 @@ func TestPageOffers(t *testing.T) {
 			b.fromPBX(reply(inv, 200, "pbx", c.answer, "Contact: <sip:602@127.0.0.1:5060>"))
 			compare(t, "the page", p.next("200").body, c.want)
 		})
+	}
+}
+
+// Every candidate by UDP comes before any by TCP, in the order of the addresses,
+// and each is one that we read ourselves.
+func TestCandidates(t *testing.T) {
+	at := func(list ...string) (out []netip.AddrPort) {
+		for _, s := range list {
+			out = append(out, netip.MustParseAddrPort(s))
+		}
+		return out
+	}
+	addrs := media.StreamAddrs{Secure: at("192.0.2.1:10000", "[2001:db8::1]:10000"), TCP: at("192.0.2.1:443", "[2001:db8::1]:443")}
+	list := (&negotiation{}).candidates(&stream{addrs: addrs})
+	want := []string{
+		"1 1 UDP 2130706431 192.0.2.1 10000 typ host", "2 1 UDP 2130706175 2001:db8::1 10000 typ host",
+		"3 1 TCP 1520435199 192.0.2.1 443 typ host tcptype passive", "4 1 TCP 1520434943 2001:db8::1 443 typ host tcptype passive",
+	}
+	if !slices.Equal(list, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(list, "\n"), strings.Join(want, "\n"))
+	}
+	in, err := sdp.Parse([]byte("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\nm=audio 9 RTP/SAVPF 0\r\nc=IN IP4 192.0.2.1\r\na=candidate:" + strings.Join(list, "\r\na=candidate:") + "\r\n"))
+	if err != nil || !slices.Equal(in.Media[0].ICE.Candidates, list) {
+		t.Errorf("they are read as %q (%v)", in.Media[0].ICE.Candidates, err)
+	}
+	addrs.TCP = nil
+	if off := (&negotiation{}).candidates(&stream{addrs: addrs}); !slices.Equal(off, want[:2]) {
+		t.Errorf("without TCP they are %q", off)
 	}
 }
 

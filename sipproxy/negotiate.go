@@ -101,11 +101,11 @@ func (p *Proxy) mediaEvent(c *call, e media.Event) {
 			p.hangUp(c, "no media from the phone")
 		}
 	case media.Secured:
-		c.log.Debug("media keyed by DTLS", "call_id", c.callID, "peer", e.Remote.String())
+		c.log.Debug("media keyed by DTLS", "call_id", c.callID, "peer", e.Remote.String(), "tcp", e.TCP)
 	case media.Failed:
 		p.mediaFailed(c, e.Cause)
 	case media.Latched:
-		c.log.Debug("media latched", "call_id", c.callID, "peer", e.Remote.String())
+		c.log.Debug("media latched", "call_id", c.callID, "peer", e.Remote.String(), "tcp", e.TCP)
 	}
 }
 

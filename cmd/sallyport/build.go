@@ -25,6 +25,7 @@ type edge struct {
 
 	certificate *tlsconf.Source
 	media       *media.Engine
+	mediaTCP    []netip.AddrPort // where it listens
 	proxy       *sipproxy.Proxy
 	plain       *flow.PlainSocket
 	listeners   []*flow.Listener
@@ -58,11 +59,12 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.media.Guard = keepOff
+	p.media.Guard, p.media.Admit = keepOff, admission(judge)
 	if e.media, err = media.New(p.media); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.media.Run)
+	e.mediaTCP = p.media.TCPListen()
 	if e.proxy, err = sipproxy.New(p.sip, e.media, judge, log); err != nil {
 		return nil, err
 	}

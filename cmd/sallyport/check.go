@@ -56,6 +56,9 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 		}
 	}
 	row("", "SRTP on UDP ports %d to %d, by %s", p.media.Port, int(p.media.Port)+2*p.media.Workers-1, list(p.sip.Suites))
+	if at := p.media.TCPListen(); len(at) > 0 {
+		row("", "and by TCP, for browsers, on %s", list(at))
+	}
 	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)
 	row("", "RTP on UDP ports %d to %d", p.media.PlainPorts.First, p.media.PlainPorts.Last)
 	for i, cert := range certs {

@@ -91,6 +91,7 @@ type sipConfig struct {
 
 type mediaConfig struct {
 	Port       int           `toml:"port"`
+	TCPListen  tcpPort       `toml:"tcp_listen"`
 	PlainPorts portRange     `toml:"plain_ports"`
 	Workers    int           `toml:"workers"`
 	Suites     []string      `toml:"suites"`
@@ -142,6 +143,7 @@ func defaultMedia() mediaConfig {
 	m := media.Defaults()
 	c := mediaConfig{
 		Port:       int(m.Port),
+		TCPListen:  tcpPort{On: m.TCP, Port: m.TCPPort},
 		PlainPorts: portRange{m.PlainPorts.First, m.PlainPorts.Last},
 		Workers:    m.Workers,
 		Timeout:    m.Silence,

@@ -76,6 +76,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 		d.add("sip.plain_listen", fmt.Sprintf("%s is the PBX's own address; with both on one machine give another port, like \":5070\"", p.plain))
 	}
 	p.media = c.mediaConfig(p.plain.Addr())
+	p.keepTCPApart(d)
 	p.sip = c.sipConfig(p.plain, p.pbx, d)
 	p.validate(d)
 	return p
@@ -117,6 +118,8 @@ func (c Config) mediaConfig(plain netip.Addr) media.Config {
 		PublicIPs:  c.Edge.PublicIP,
 		PlainIP:    plain,
 		Port:       uint16(c.Media.Port),
+		TCP:        c.Media.TCPListen.On,
+		TCPPort:    c.Media.TCPListen.Port,
 		PlainPorts: media.PortRange{First: c.Media.PlainPorts.First, Last: c.Media.PlainPorts.Last},
 		Workers:    cmp.Or(c.Media.Workers, runtime.NumCPU()),
 		Silence:    c.Media.Timeout,
@@ -301,6 +304,20 @@ func (c Config) withOwnPage(origins flow.Origins) flow.Origins {
 		}
 	}
 	return out
+}
+
+// keepTCPApart finds a TCP port that media and signalling both want.
+func (p plan) keepTCPApart(d *document) {
+	for _, at := range p.media.TCPListen() {
+		for key, taken := range map[string][]netip.AddrPort{"sip.tls_listen": p.listen, "sip.wss_listen": p.web, "admin.listen": {p.admin}} {
+			for _, other := range taken {
+				if other.Port() == at.Port() && (other.Addr() == at.Addr() || other.Addr().IsUnspecified() || at.Addr().IsUnspecified()) {
+					d.add("media.tcp_listen", fmt.Sprintf("TCP port %d is that of %s; give another, or \"off\"", at.Port(), key))
+					return
+				}
+			}
+		}
+	}
 }
 
 // phoneURL is where the test phone is opened.

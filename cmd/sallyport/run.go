@@ -116,6 +116,9 @@ func (e *edge) run(stop, hurry context.Context) error {
 		group.Go(func() error { return l.Run(serving) })
 		e.log.Info("serving phones", "listen", l.Addr(), "transport", l.Transport())
 	}
+	for _, at := range e.mediaTCP {
+		e.log.Info("serving media", "listen", at, "transport", "TCP")
+	}
 	group.Go(func() error {
 		defer end() // ends the parts above
 		select {

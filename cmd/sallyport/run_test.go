@@ -44,6 +44,7 @@ func mustPlan(t *testing.T, s demo.EdgeSpec) plan {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
+	p.media.TCP = true
 	return p
 }
 
@@ -92,6 +93,10 @@ func TestBuildGivesUp(t *testing.T) {
 	l, err := net.Listen("tcp", p.listen[0].String())
 	if err != nil {
 		t.Fatalf("the TLS port is still taken: %v", err)
+	}
+	l.Close()
+	if l, err = net.Listen("tcp", p.media.TCPListen()[0].String()); err != nil {
+		t.Fatalf("the TCP port of media is still taken: %v", err)
 	}
 	l.Close()
 	for _, port := range []uint16{p.plain.Port(), p.media.Port, p.media.Port + 1} {

@@ -93,6 +93,30 @@ func (o *optionalAddr) UnmarshalText(text []byte) error {
 	return o.listenAddr.UnmarshalText(text)
 }
 
+// tcpPort is a port on the addresses that phones reach: ":443", "same" for that
+// of UDP, or "off" for none.
+type tcpPort struct {
+	On   bool
+	Port uint16 // 0: that of UDP
+}
+
+func (t *tcpPort) UnmarshalText(text []byte) error {
+	switch s := string(text); s {
+	case "", "off":
+		*t = tcpPort{}
+	case "same":
+		*t = tcpPort{On: true}
+	default:
+		host, port, err := net.SplitHostPort(s)
+		n, fault := parsePort(port)
+		if err != nil || fault != nil || host != "" {
+			return fmt.Errorf("is %q, and must be a port, on the addresses of edge.public_ip; write it like \":443\", or \"same\", or \"off\"", s)
+		}
+		*t = tcpPort{On: true, Port: n}
+	}
+	return nil
+}
+
 // portRange is "first-last", both included.
 type portRange struct{ First, Last uint16 }
 

@@ -86,6 +86,9 @@ var (
 	mediaSessions = &Metric{Name: "media_sessions", Help: "Media sessions now.", Kind: Gauge}
 	mediaStreams  = &Metric{Name: "media_streams", Help: "Media streams now.", Kind: Gauge}
 	mediaShakes   = &Metric{Name: "media_handshakes", Help: "DTLS handshakes under way, or done and not yet followed by media.", Kind: Gauge}
+	mediaConns    = &Metric{Name: "media_tcp_connections", Help: "TCP connections of media now: those of calls, and those that wait for their first check.", Kind: Gauge, Labels: []string{"state"}}
+	mediaAccepted = &Metric{Name: "media_tcp_accepted_total", Help: "TCP connections of media that were given a place to wait in."}
+	mediaRefused  = &Metric{Name: "media_tcp_refused_total", Help: "TCP connections of media that became no call's, by cause.", Labels: []string{"cause"}}
 	mediaPackets  = &Metric{Name: "media_packets_total", Help: "Packets relayed: inward is from the phone to the PBX.", Labels: []string{"direction", "protocol"}}
 	mediaBytes    = &Metric{Name: "media_bytes_total", Help: "Bytes relayed, as plain RTP and RTCP.", Labels: []string{"direction"}}
 	mediaDrops    = &Metric{Name: "media_drops_total", Help: "Packets that went no further, by reason.", Labels: []string{"reason"}}
@@ -98,6 +101,12 @@ func Media(snapshot func() media.Stats) Source {
 		emit(Sample{Metric: mediaSessions, Value: float64(s.Sessions)})
 		emit(Sample{Metric: mediaStreams, Value: float64(s.Streams)})
 		emit(Sample{Metric: mediaShakes, Value: float64(s.Handshakes)})
+		emit(Sample{mediaConns, []string{"open"}, float64(s.TCP.Open)})
+		emit(Sample{mediaConns, []string{"waiting"}, float64(s.TCP.Waiting)})
+		emit(Sample{Metric: mediaAccepted, Value: float64(s.TCP.Accepted)})
+		for cause, n := range s.TCP.Refused {
+			emit(Sample{mediaRefused, []string{cause}, float64(n)})
+		}
 		for direction, c := range map[string]media.Counts{"inward": s.Inward, "outward": s.Outward} {
 			emit(Sample{mediaPackets, []string{direction, "rtp"}, float64(c.RTP)})
 			emit(Sample{mediaPackets, []string{direction, "rtcp"}, float64(c.RTCP)})

@@ -32,7 +32,8 @@ func TestSources(t *testing.T) {
 		}),
 		Media(func() media.Stats {
 			return media.Stats{
-				Sessions: 18, Streams: 19, Handshakes: 28, Inward: media.Counts{RTP: 20, RTCP: 21, Bytes: 22}, Outward: media.Counts{RTP: 23},
+				Sessions: 18, Streams: 19, Handshakes: 28, TCP: media.TCPStats{Open: 29, Waiting: 30, Accepted: 31, Refused: map[string]uint64{"integrity": 32}},
+				Inward: media.Counts{RTP: 20, RTCP: 21, Bytes: 22}, Outward: media.Counts{RTP: 23},
 				Drops: map[string]uint64{"auth_failed": 24},
 			}
 		}),
@@ -57,6 +58,8 @@ func TestSources(t *testing.T) {
 		`media_packets_total{direction="inward",protocol="rtp"} 20`, `media_packets_total{direction="inward",protocol="rtcp"} 21`,
 		`media_bytes_total{direction="inward"} 22`, `media_packets_total{direction="outward",protocol="rtp"} 23`,
 		`media_drops_total{reason="auth_failed"} 24`, `media_handshakes 28`,
+		`media_tcp_connections{state="open"} 29`, `media_tcp_connections{state="waiting"} 30`, `media_tcp_accepted_total 31`,
+		`media_tcp_refused_total{cause="integrity"} 32`,
 		`certificate_reloads_total{result="taken"} 25`, `certificate_reloads_total{result="refused"} 26`,
 		`certificate_expiry_seconds{file="/x.pem",key="RSA 2048",name="pbx.example.com"} 27`,
 		`acme_orders_total{result="fetched"} 28`, `acme_orders_total{result="failed"} 29`, `acme_failures_in_a_row 30`, `acme_next_order_seconds 31`,
