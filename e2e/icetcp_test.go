@@ -26,8 +26,8 @@ func TestIceTcpOnly(t *testing.T) {
 		if local, remote := b.Pair(); local.Protocol != "tcp" || remote.Protocol != "tcp" {
 			o.t.Errorf("the browser speaks %s to %s, want TCP", local.Protocol, remote.Protocol)
 		}
-		o.quit(b)
 		o.pbxHeard(700)
+		o.quit(b)
 		outside.Stop()
 		if n := outside.Count(fmt.Sprintf("udp && (ip.src == %s || ipv6.src == %s)", b.Host.Addr, b.Host.Addr6)); n != 0 {
 			o.t.Errorf("%d UDP packets of the browser came through: the case shows nothing", n)
