@@ -195,7 +195,7 @@ func (w *worker) leave(t *transport, p *path) {
 
 // choose sends to a path from now on.
 func (w *worker) choose(t *transport, p *path) {
-	t.chosen = p
+	t.chosen, t.byTCP = p, p.sock.conn != nil
 	w.point(t, p)
 	w.greet(t)
 }

@@ -87,7 +87,7 @@ func (st *stream) keying() string {
 	switch t := st.transport; {
 	case t == nil:
 		return "SDES"
-	case t.params.ICE && t.chosen != nil && t.chosen.sock.conn != nil:
+	case t.params.ICE && t.byTCP:
 		return "DTLS over ICE-TCP"
 	case t.params.ICE:
 		return "DTLS over ICE"

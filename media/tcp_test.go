@@ -176,6 +176,11 @@ func TestTCPCall(t *testing.T) {
 				t.Errorf("keyed by %q", got)
 			}
 			quiet(t, c.conn, "the phone's UDP socket")
+			c.tcp.Close()
+			until(t, "the end of the connection", func() bool { return c.conns() == 0 })
+			if got := c.s.Close().Streams[0].Keying; got != "DTLS over ICE-TCP" {
+				t.Errorf("the record says %q", got)
+			}
 		})
 	}
 }

@@ -130,6 +130,7 @@ type transport struct {
 	creds   []Credentials   // ours, the newest last; those before it until the phone has nominated under it
 	paths   []*path         // where valid checks came from
 	conns   []*secureSocket // that began with a check of its phone
+	byTCP   bool            // the path chosen last is a connection, or was: phones close theirs before they hang up
 	parted  int64           // when the last valid check came by a path that is gone; 0: none is
 	chosen  *path           // of paths: what the phone nominated
 	settled int64           // when it nominated first, under its newest credentials; 0: never

@@ -89,7 +89,7 @@ func demoConfig(spec demo.EdgeSpec) Config {
 	c.SIP.WSSListen = optionalAddr{listenAddr{Port: spec.WebPort}}
 	c.SIP.WSSPhone = true
 	c.SIP.PlainListen = listenAddr{Port: spec.Plain.Port()}
-	c.Media.Port, c.Media.TCPListen = int(spec.MediaPort), tcpPort{} // no browser calls here
+	c.Media.Port = int(spec.MediaPort)
 	c.Media.Workers = 1
 	c.Admin.Listen = listenAddr{} // a free port: two demos may run
 	return c

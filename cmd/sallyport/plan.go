@@ -306,10 +306,14 @@ func (c Config) withOwnPage(origins flow.Origins) flow.Origins {
 	return out
 }
 
-// keepTCPApart finds a TCP port that media and signalling both want.
+// keepTCPApart finds a TCP port that media and something else both want.
 func (p plan) keepTCPApart(d *document) {
+	others := map[string][]netip.AddrPort{"sip.tls_listen": p.listen, "sip.wss_listen": p.web, "admin.listen": {p.admin}}
+	if p.tls.ACME != nil {
+		others["tls.acme_http"] = p.tls.ACME.HTTP
+	}
 	for _, at := range p.media.TCPListen() {
-		for key, taken := range map[string][]netip.AddrPort{"sip.tls_listen": p.listen, "sip.wss_listen": p.web, "admin.listen": {p.admin}} {
+		for key, taken := range others {
 			for _, other := range taken {
 				if other.Port() == at.Port() && (other.Addr() == at.Addr() || other.Addr().IsUnspecified() || at.Addr().IsUnspecified()) {
 					d.add("media.tcp_listen", fmt.Sprintf("TCP port %d is that of %s; give another, or \"off\"", at.Port(), key))

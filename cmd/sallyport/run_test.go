@@ -44,7 +44,6 @@ func mustPlan(t *testing.T, s demo.EdgeSpec) plan {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	p.media.TCP = true
 	return p
 }
 

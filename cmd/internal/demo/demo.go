@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -223,7 +224,9 @@ func (s *EdgeSpec) choosePorts(o Options) error {
 		}
 	}
 	if s.MediaPort == 0 {
-		if s.MediaPort, err = firstFree(10000, func(port uint16) error { return udpFree(o.Listen, port, 2*maxWorkers) }); err != nil {
+		if s.MediaPort, err = firstFree(10000, func(port uint16) error {
+			return errors.Join(udpFree(o.Listen, port, 2*maxWorkers), tcpFree(o.Listen, port)) // a browser may come by TCP
+		}); err != nil {
 			return fmt.Errorf("find ports for media on %s: %w", o.Listen, err)
 		}
 	}
