@@ -115,8 +115,11 @@ func (w *worker) adopt(s *secureSocket, frame []byte) refusal {
 		return refusedForged
 	}
 	t, c := a.transport, s.conn
-	if t.said && !t.params.ICE {
+	switch {
+	case t.said && !t.params.ICE:
 		return refusedUnknown
+	case t.tried.has(m.TransactionID):
+		return refusedCopy
 	}
 	if w.control.ended || w.watchStream(s) != nil {
 		return refusedFull
@@ -166,10 +169,11 @@ func (w *worker) hangUp(s *secureSocket) {
 }
 
 // standby is the path to go on with when the chosen one is gone: of those that
-// the phone nominated and still checks, the last. It may be nil.
+// the phone nominated, and still checks if it renews its consent, the last. It
+// may be nil.
 func (t *transport) standby(now int64) (best *path) {
 	for _, p := range t.paths {
-		if p.nominated != 0 && now-p.checked < int64(consent) && (best == nil || p.nominated > best.nominated) {
+		if p.nominated != 0 && (!t.renews || now-p.checked < int64(consent)) && (best == nil || p.nominated > best.nominated) {
 			best = p
 		}
 	}
@@ -187,12 +191,17 @@ func (t *transport) idlest() *secureSocket {
 }
 
 // hangUpIdle ends the connections that the phone checks no more, or never
-// checked well.
+// checked well. The one in use stays with a phone that does not renew its
+// consent: its end tells for itself.
 func (w *worker) hangUpIdle(t *transport) {
 	for i := len(t.conns) - 1; i >= 0; i-- {
 		s := t.conns[i]
 		p := t.path(s.conn.remote, s)
-		if p == nil && w.now-s.conn.began >= int64(setupLimit) || p != nil && w.now-p.checked >= int64(consent) {
+		switch {
+		case p == nil && w.now-s.conn.began < int64(setupLimit):
+		case p != nil && w.now-p.checked < int64(consent):
+		case p != nil && p == t.chosen && !t.renews:
+		default:
 			w.hangUp(s)
 		}
 	}

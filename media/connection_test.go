@@ -218,6 +218,18 @@ func TestTCPEnds(t *testing.T) {
 		}
 		c.tcp = consented
 		c.speaks("by the chosen one still")
+		for _, renews := range []bool{false, true} { // who never does is not held to it
+			w.do(func() {
+				c.tr.t.renews = renews
+				if p := c.tr.t.chosen; p != nil {
+					p.checked -= int64(consent)
+				}
+				w.sweepTransports()
+			})
+			if gone := c.chosenPath() == nil; gone != renews {
+				t.Errorf("the phone renews its consent: %v; the connection in use is closed: %v", renews, gone)
+			}
+		}
 		c.s.Close()
 		until(t, "the end of all", func() bool { s := e.Stats().TCP; return s.Open == 0 })
 		w.do(func() {

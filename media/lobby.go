@@ -31,6 +31,7 @@ const (
 	refusedNoCheck refusal = "no_check"         // the first frame is no connectivity check
 	refusedUnknown refusal = "unknown_user"     // of no call that does ICE
 	refusedForged  refusal = "integrity"        // does not verify
+	refusedCopy    refusal = "copy"             // of a check that came by another way
 	acceptFailed   refusal = "accept_error"
 )
 

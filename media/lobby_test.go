@@ -81,6 +81,40 @@ func TestTCPRefused(t *testing.T) {
 	until(t, "one open", func() bool { s := e.Stats().TCP; return s.Open == 1 && s.Waiting == 0 })
 }
 
+// A check that somebody saw opens no connection, wherever it came first.
+func TestTCPCopiedCheck(t *testing.T) {
+	e := runEngine(t, testConfig())
+	c := newWeb(t, e, 1)
+	c.start(Active, true, AEADAES128GCM)
+	us := c.tr.Credentials()
+	byUDP, byTCP := c.check(us, useCandidate), c.check(us, useCandidate)
+	c.send(byUDP.Raw)
+	c.event(Latched)
+	c.byTCP()
+	c.send(byTCP.Raw)
+	c.event(Latched)
+	chosen := c.chosenPath()
+	for i, seen := range []*stun.Message{byUDP, byTCP} {
+		thief := dialTCP(t, c.plain[0].TCP[0])
+		if _, err := thief.Write(framed(seen.Raw)); err != nil {
+			t.Fatal(err)
+		}
+		ended(t, thief)
+		until(t, "its count", func() bool { return e.Stats().TCP.Refused[string(refusedCopy)] == uint64(i+1) })
+	}
+	thief := newBrowser(t, c.to)
+	thief.send(byTCP.Raw)
+	thief.answer()
+	if got := c.chosenPath(); got != chosen || c.conns() != 1 {
+		t.Errorf("media go to %s, the phone is at %s; %d connections", got.addr, chosen.addr, c.conns())
+	}
+	thief.dial(c.plain[0].TCP[0]) // the control: a check of its own counts
+	thief.nominate(us)
+	if got := c.chosenPath(); int(got.addr.Port()) != thief.port() {
+		t.Errorf("media go to %s after a new check", got.addr)
+	}
+}
+
 // turnedAway wants a connection to be closed, which may be before its dialling
 // is told of its success.
 func turnedAway(t *testing.T, to netip.AddrPort) {

@@ -79,6 +79,12 @@ func (t *transactions) first(id [stun.TransactionIDSize]byte, from netip.AddrPor
 	return true
 }
 
+// has tells whether a check came before. None that is a connection's first did.
+func (t *transactions) has(id [stun.TransactionIDSize]byte) bool {
+	_, ok := t.from[id]
+	return ok
+}
+
 // authentic reads a binding request, and finds the agent that it is for. What
 // stands behind its MESSAGE-INTEGRITY is not authenticated, and is cut off
 // (RFC 8489 section 14.5).
