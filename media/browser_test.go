@@ -173,7 +173,9 @@ func (b *browser) answer() *stun.Message {
 func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
 	var profiles []dtls.SRTPProtectionProfile
 	for _, s := range suites {
-		profiles = append(profiles, dtls.SRTPProtectionProfile(s.info().profile))
+		if s.DTLS() {
+			profiles = append(profiles, dtls.SRTPProtectionProfile(s.info().profile))
+		}
 	}
 	var conn *dtls.Conn
 	var err error

@@ -84,9 +84,11 @@ func (a *association) run() {
 }
 
 func (a *association) conn() (*dtls.Conn, error) {
-	profiles := make([]dtls.SRTPProtectionProfile, len(a.suites))
-	for i, s := range a.suites {
-		profiles[i] = dtls.SRTPProtectionProfile(s.info().profile)
+	var profiles []dtls.SRTPProtectionProfile
+	for _, s := range a.suites {
+		if s.DTLS() {
+			profiles = append(profiles, dtls.SRTPProtectionProfile(s.info().profile))
+		}
 	}
 	// What counts is the certificate's fingerprint, which the worker compares
 	// before any key is used (RFC 5763 section 5).

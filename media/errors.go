@@ -12,6 +12,8 @@ var (
 	ErrStream = errors.New("no such stream")
 	// ErrKey is a key that does not fit its suite.
 	ErrKey = errors.New("key does not fit its suite")
+	// ErrSuite means that keys by DTLS are for none of the suites.
+	ErrSuite = errors.New("DTLS-SRTP has none of the suites")
 	// ErrTooManyKeys ends the changes of our key for a stream: none that was
 	// used may be forgotten.
 	ErrTooManyKeys = errors.New("too many keys for one stream")

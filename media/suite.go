@@ -60,14 +60,20 @@ func ParseSuite(name string) (Suite, bool) {
 	return 0, false
 }
 
-// suiteOf finds a suite by its SRTP protection profile (RFC 5764 section 4.1.2).
+// suiteOf finds a suite of DTLS-SRTP by its protection profile.
 func suiteOf(profile uint16) (Suite, bool) {
 	for i, s := range suites {
-		if i > 0 && uint16(s.profile) == profile {
-			return Suite(i), true
+		if suite := Suite(i); suite.DTLS() && uint16(s.profile) == profile {
+			return suite, true
 		}
 	}
 	return 0, false
+}
+
+// DTLS tells whether DTLS-SRTP has a profile for the suite (RFC 5764 section
+// 4.1.2, RFC 7714 section 14.2): AES_256_CM has none.
+func (s Suite) DTLS() bool {
+	return s.info().name != "" && s != AESCM256HMACSHA180 && s != AESCM256HMACSHA132
 }
 
 // String is the SDES name.

@@ -38,7 +38,7 @@ type Transport struct {
 type TransportParams struct {
 	Role         Role
 	Fingerprints []Fingerprint // of the phone's certificate; one must match
-	Suites       []Suite       // that we take, best first
+	Suites       []Suite       // that we take, best first; those of DTLS count
 	ICE          bool          // the phone does ICE; it implies RTCPMux
 	RTCPMux      bool
 	// Hint and RTCPHint are where a phone without ICE may be found, as in
@@ -47,9 +47,12 @@ type TransportParams struct {
 }
 
 // AddTransport makes a transport that waits for the phone. Its signalling comes
-// from host, and it may use any of the suites, the best of which is first.
-// Errors wrap ErrClosed or ErrTooManyStreams.
+// from host, and it may use any of the suites, the best of which is first. One
+// of them must be one of DTLS. Errors wrap ErrClosed, ErrSuite or ErrTooManyStreams.
 func (s *Session) AddTransport(host netip.Addr, suites []Suite) (*Transport, error) {
+	if !slices.ContainsFunc(suites, Suite.DTLS) {
+		return nil, ErrSuite
+	}
 	cert, err := s.engine.certs.current(time.Now())
 	if err != nil {
 		return nil, err

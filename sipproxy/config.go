@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/media"
@@ -62,6 +63,8 @@ func (c Config) Validate() error {
 		"pbx.address: %s and edge.plain_ip %s are not of one IP version", c.PBX, c.PlainAddr.Addr())
 	fault(len(c.Secret) < 32, "edge.state_dir: the token secret has %d bytes, not 32", len(c.Secret))
 	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
+	fault(c.WSSPort != 0 && len(c.Suites) > 0 && !slices.ContainsFunc(c.Suites, media.Suite.DTLS),
+		"media.suites: has none that browsers know; add AEAD_AES_128_GCM or AES_CM_128_HMAC_SHA1_80, or leave out sip.wss_listen")
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
 	return errors.Join(faults...)
 }

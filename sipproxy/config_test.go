@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/media"
 )
 
 func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
@@ -21,5 +23,13 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 	c.PlainAddr, c.PBX = netip.MustParseAddrPort("10.0.0.1:5060"), netip.MustParseAddrPort("10.0.0.5:5060")
 	if err := c.Validate(); err != nil {
 		t.Errorf("a good config: %v", err)
+	}
+	c.Suites = []media.Suite{media.AESCM256HMACSHA180}
+	if err := c.Validate(); err != nil {
+		t.Errorf("a suite of SDES alone, without browsers: %v", err)
+	}
+	c.WSSPort = 443
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "media.suites: has none that browsers know") {
+		t.Errorf("a suite of SDES alone, with browsers: %v", err)
 	}
 }

@@ -39,6 +39,9 @@ func (n *negotiation) chooseLink(s *stream, in *sdp.Session, i int) (r *refusal)
 	if m.Setup == "holdconn" {
 		return refuseMedia(302, "%s is offered with setup:holdconn, which never connects", m.Kind)
 	}
+	if !n.dtls() {
+		return refuseMedia(306, "%s is offered with DTLS-SRTP, which has none of the suites that are turned on here", m.Kind)
+	}
 	s.next = s.link
 	switch l := n.bundledWith(in, i); {
 	case l != nil:
@@ -54,6 +57,9 @@ func (n *negotiation) chooseLink(s *stream, in *sdp.Session, i int) (r *refusal)
 	s.relayed = true
 	return nil
 }
+
+// dtls tells whether keys may come by DTLS.
+func (n *negotiation) dtls() bool { return slices.ContainsFunc(n.suites, media.Suite.DTLS) }
 
 // bundledWith finds the transport that a line shares: with a line before it, or
 // with one behind it that is in use.
@@ -83,7 +89,7 @@ func (n *negotiation) taken(i int, l *link) bool {
 // 3.1).
 func (n *negotiation) offerLink(s *stream, from *sdp.Session) (r *refusal) {
 	s.next = s.link
-	if s.next != nil || s.sdes.inUse != 0 {
+	if s.next != nil || s.sdes.inUse != 0 || !n.dtls() && !n.page {
 		return nil
 	}
 	if n.web && distinctPayloads(from) {

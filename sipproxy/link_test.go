@@ -230,3 +230,23 @@ func TestPageRestartsICE(t *testing.T) {
 		}
 	}
 }
+
+// AES_256_CM is a suite of SDES alone: where nothing else is turned on, no phone
+// is offered DTLS, nor may it offer it.
+func TestSuitesWithoutDTLS(t *testing.T) {
+	b := newBench(t)
+	b.proxy.cfg.Suites = []media.Suite{media.AESCM256HMACSHA180}
+	p := b.phone()
+	b.fromPBX(b.inviteTo(b.register(p), "in1", plainSDP))
+	inv := p.next("INVITE")
+	if strings.Contains(inv.body, "fingerprint") || !strings.Contains(inv.body, "a=crypto:1 AES_256_CM_HMAC_SHA1_80") {
+		t.Errorf("the phone is offered\n%s", inv.body)
+	}
+	p.send(reply(inv, 603, "anna", ""))
+	b.atPBX("603")
+	offer := sdpHead + "m=audio 40000 UDP/TLS/RTP/SAVP 0\r\n" + fingerprintLine + "a=setup:actpass\r\n"
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, offer, contact))
+	if m := p.next("488"); !strings.Contains(m.h.Get("Warning"), "none of the suites") {
+		t.Errorf("the Warning is %q", m.h.Get("Warning"))
+	}
+}

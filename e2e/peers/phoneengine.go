@@ -27,8 +27,9 @@ func (e *engine) offer(m *Media) string {
 }
 
 func (e *engine) accept(m *Media, offer string) string {
-	e.plain = e.Offer(e.callID, engineEdge, offer, NG{"transport-protocol": "RTP/AVP", "ICE": "remove", "rtcp-mux": []string{"demux"}})
-	return e.Answer(e.callID, engineEdge, enginePhone, m.PlainOffer(), NG{"ICE": "remove"})
+	// Offered both, it would take DTLS.
+	e.plain = e.Offer(e.callID, engineEdge, offer, NG{"transport-protocol": "RTP/AVP", "DTLS": "disable", "ICE": "remove", "rtcp-mux": []string{"demux"}})
+	return e.Answer(e.callID, engineEdge, enginePhone, m.PlainOffer(), NG{"DTLS": "disable", "ICE": "remove"})
 }
 
 // remote is where the phone sends to.
