@@ -20,6 +20,10 @@
 // while it has SDP. It is known by Call-ID and the tags of each side, so that
 // a PBX which is itself a proxy can send the same dialog through us twice.
 //
+// A subscription (RFC 6665) is a dialog too, without media: each end speaks to
+// the other's Contact by ours, and what a NOTIFY tells of dialogs, presence and
+// mailboxes is read for addresses of the inside.
+//
 // Each kind of phone is offered what it takes: a browser's page UDP/TLS/RTP/SAVPF
 // with ICE, bundled; any other phone RTP/SAVP with both SDES and DTLS to choose
 // from, and a web phone that is no browser ICE with it. negotiate is the drawing
@@ -35,10 +39,10 @@
 //
 // The flow's reader goroutine runs everything a message causes, in order.
 // A call's state is guarded by its own mutex; a goroutine holds one call's
-// mutex at most, and tables' mutexes only inside it. Proxy.Run owns the one
+// mutex at most, or one subscription's, and tables' mutexes only inside it. Proxy.Run owns the one
 // goroutine that expires bindings and ends abandoned calls.
 //
 // RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows), 5763
-// and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 7118 (WebSocket), 8839 (ICE),
+// and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665 (events), 7118 (WebSocket), 8839 (ICE),
 // 8843 (BUNDLE).
 package sipproxy

@@ -26,14 +26,23 @@ type invite struct {
 
 // inviteFromPhone starts a call that a phone makes.
 func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	caller, err := p.callerLeg(f, in)
-	if err != nil {
-		return err
-	}
-	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: userOf(caller.peer.URI), Number: in.Recipient.User}); r != nil {
+	token, caller, callee, r := p.legsFromPhone(f, in)
+	if r != nil {
 		return r
 	}
-	token := randomCallToken()
+	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: userOf(caller.peer.URI), Number: callee.target.User}); r != nil {
+		return r
+	}
+	return p.startCall(flow.Secure, token, tx, in, caller, callee)
+}
+
+// legsFromPhone are the two legs of a dialog that a phone begins, and the token
+// that stands for the phone.
+func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, caller, callee *leg, r *refusal) {
+	if caller, r = p.callerLeg(f, in); r != nil {
+		return "", nil, nil, r
+	}
+	token = randomCallToken()
 	if key, err := aorKey(caller.peer.URI); err == nil {
 		if b := p.bindings.on(key, f); b != nil {
 			token = b.token
@@ -44,35 +53,44 @@ func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Re
 		scheme = "sips"
 	}
 	caller.contact = p.contactForPhone(f, scheme, hostOf(in.Recipient), in.Recipient.User)
-	callee := &leg{
+	callee = &leg{
 		flow: p.pbx, peer: caller.self, self: caller.peer,
 		target: inwardURI(in.Recipient), contact: p.contactForPBX(token),
 	}
-	return p.startCall(flow.Secure, token, tx, in, caller, callee)
+	return token, caller, callee, nil
 }
 
 // inviteToPhone starts a call that the PBX makes.
 func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	b, r := p.lookup(in.Recipient.User)
+	token, caller, callee, r := p.legsToPhone(f, in)
 	if r != nil {
 		return r
 	}
-	caller, r := p.callerLeg(f, in)
+	return p.startCall(flow.Plain, token, tx, in, caller, callee)
+}
+
+// legsToPhone are the two legs of a dialog that the PBX begins, and the token of
+// the phone that it is with.
+func (p *Proxy) legsToPhone(f *flow.Flow, in *sip.Request) (token string, caller, callee *leg, r *refusal) {
+	b, r := p.lookup(in.Recipient.User)
 	if r != nil {
-		return r
+		return "", nil, nil, r
+	}
+	if caller, r = p.callerLeg(f, in); r != nil {
+		return "", nil, nil, r
 	}
 	target, err := parseURI(b.contact)
 	if err != nil {
-		return refuse(sip.StatusInternalServerError, "Server Internal Error", "%v", err)
+		return "", nil, nil, refuse(sip.StatusInternalServerError, "Server Internal Error", "%v", err)
 	}
 	caller.contact = p.contactForPBX(b.token)
-	callee := &leg{
+	callee = &leg{
 		flow: b.flow, target: target,
 		peer: flow.NameAddr{Display: caller.self.Display, URI: b.uri},
 		self: p.outward(caller.peer),
 	}
 	callee.contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(caller.target.String()))
-	return p.startCall(flow.Plain, b.token, tx, in, caller, callee)
+	return b.token, caller, callee, nil
 }
 
 // callerLeg reads what an INVITE tells of its sender.

@@ -38,32 +38,6 @@ var namesParties = map[string]bool{
 	"diversion": true, "history-info": true, "refer-to": true, "referred-by": true,
 }
 
-// body is a message body with its type; empty if it has no bytes.
-type body struct {
-	kind    string
-	bytes   []byte
-	encoded bool // by a Content-Encoding
-}
-
-func bodyOf(m sip.Message) body {
-	if len(m.Body()) == 0 {
-		return body{}
-	}
-	b := body{bytes: m.Body()}
-	if h := m.GetHeaders("Content-Type"); len(h) > 0 {
-		b.kind = h[0].Value()
-	}
-	if h := m.GetHeaders("Content-Encoding"); len(h) > 0 {
-		b.encoded = !strings.EqualFold(h[0].Value(), "identity")
-	}
-	return b
-}
-
-func (b body) isSDP() bool {
-	kind, _, _ := strings.Cut(b.kind, ";")
-	return len(b.bytes) > 0 && strings.EqualFold(strings.TrimSpace(kind), "application/sdp")
-}
-
 // outgoing is a request as it shall leave: what is not taken from the original.
 type outgoing struct {
 	to         *flow.Flow
@@ -90,7 +64,7 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
 	p.copyHeaders(req, in, out.to.Side())
-	appendBody(req, out.body)
+	appendBody(req, p.carried(out.body, out.to.Side()))
 	return req
 }
 
@@ -102,7 +76,7 @@ func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, cont
 		res.AppendHeader(sip.NewHeader("Contact", c))
 	}
 	p.copyHeaders(res, from, to)
-	appendBody(res, b)
+	appendBody(res, p.carried(b, to))
 	return res
 }
 
@@ -203,13 +177,6 @@ func wantsPrivacy(m sip.Message) bool {
 		}
 	}
 	return false
-}
-
-func appendBody(m sip.Message, b body) {
-	if len(b.bytes) > 0 {
-		m.AppendHeader(sip.NewHeader("Content-Type", b.kind))
-	}
-	m.SetBody(b.bytes) // writes Content-Length too
 }
 
 // via is our only Via on the side of f. The branch is random: it is also what

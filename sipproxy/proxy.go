@@ -27,6 +27,7 @@ type Proxy struct {
 	tx       *transaction.Layer
 	bindings *bindings
 	calls    *calls
+	watches  *subscriptions
 	counters counters
 	pbx      *flow.Flow // set by Attach, before the first message
 	draining chan struct{}
@@ -41,7 +42,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	timers.C = cfg.RingTimeout
 	return &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
-		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(),
+		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(),
 		draining: make(chan struct{}),
 	}, nil
 }
@@ -63,6 +64,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
 			}
 			p.sweep(now)
+			p.watches.expire(now, p.isUnreachable)
 		}
 	}
 }
@@ -167,9 +169,11 @@ func (p *Proxy) judge(e policy.Event) *refusal {
 func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	outside := f.Side() == flow.Secure
 	var d *dialog
+	var s *subscription
 	if flow.Tag(in, "To") != "" && in.Method != sip.CANCEL && in.Method != sip.REGISTER {
-		if d = p.find(f, in); d == nil && (!ownDialog(in.Method) || p.calls.dialog(dialogOn(f, in)) != nil) {
-			return noSuchCall()
+		var r *refusal
+		if d, s, r = p.inside(f, in); r != nil {
+			return r
 		}
 	}
 	switch {
@@ -182,12 +186,16 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 			with("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, PUBLISH, MESSAGE")
 	case d != nil:
 		return p.inDialog(d, f, tx, in)
+	case s != nil:
+		return p.inSubscription(s, f, tx, in)
 	case in.Method == sip.INVITE && p.isDraining():
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon").with("Retry-After", "30")
 	case in.Method == sip.INVITE && outside:
 		return p.inviteFromPhone(f, tx, in)
 	case in.Method == sip.INVITE:
 		return p.inviteToPhone(f, tx, in)
+	case subscribes(in):
+		return p.subscribe(f, tx, in)
 	case outside:
 		return p.toPBX(f, tx, in)
 	default:
@@ -195,10 +203,31 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	}
 }
 
-// ownDialog tells the methods that may carry a To tag and belong to no call:
-// a subscription is a dialog of its own, which its two ends keep. The one that
-// a REFER makes is in the call's (RFC 6665 section 4.5.2).
-func ownDialog(m sip.RequestMethod) bool {
+// inside finds the call or the subscription that a request with a To tag is
+// inside of. Some requests have none, and go on as they are.
+func (p *Proxy) inside(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *refusal) {
+	if d := p.find(f, in); d != nil {
+		return d, nil, nil
+	}
+	if p.calls.dialog(dialogOn(f, in)) != nil {
+		return nil, nil, noSuchCall()
+	}
+	s, known := p.findSubscription(f, in)
+	switch {
+	case s != nil:
+		return nil, s, nil
+	case known, in.Method == sip.SUBSCRIBE && f.Side() == flow.Secure:
+		return nil, nil, refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such subscription on this connection")
+	case !outsideCalls(in.Method):
+		return nil, nil, noSuchCall()
+	}
+	return nil, nil, nil
+}
+
+// outsideCalls tells the methods that may carry a To tag and belong to no
+// dialog that is known here: one may be older than we are, or a call that has
+// ended and whose transfer goes on.
+func outsideCalls(m sip.RequestMethod) bool {
 	return m == sip.SUBSCRIBE || m == sip.NOTIFY || m == sip.PUBLISH || m == sip.MESSAGE
 }
 

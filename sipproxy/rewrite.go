@@ -65,9 +65,25 @@ func (p *Proxy) outward(n flow.NameAddr) flow.NameAddr {
 	if err != nil || !p.isInside(u.Host) {
 		return n
 	}
-	u.Host, u.Port, u.UriParams = p.cfg.Domain, 0, nil
-	n.URI = u.String()
+	headers := ""
+	if _, after, ok := strings.Cut(n.URI, "?"); ok {
+		headers = "?" + after
+	}
+	n.URI = p.outwardURI(u.Scheme, u.User, u.Host) + headers
 	return n
+}
+
+// outwardURI is a user at a host of the plain side as phones may know it: at our
+// domain, without port and parameters, and where it is one of our own tokens,
+// by the name of the user whose phone that is.
+func (p *Proxy) outwardURI(scheme, user, host string) string {
+	if b := p.bindings.get(user); b != nil && sameHost(host, p.cfg.PlainAddr.Addr()) {
+		return b.uri
+	}
+	if user != "" {
+		user += "@"
+	}
+	return scheme + ":" + user + p.cfg.Domain
 }
 
 // outwardList does so for all the addresses of a header's value. One that it
@@ -91,8 +107,12 @@ func (p *Proxy) outwardList(value string) string {
 }
 
 func (p *Proxy) isInside(host string) bool {
+	return sameHost(host, p.cfg.PlainAddr.Addr()) || sameHost(host, p.cfg.PBX.Addr())
+}
+
+func sameHost(host string, addr netip.Addr) bool {
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && (ip == p.cfg.PlainAddr.Addr() || ip == p.cfg.PBX.Addr())
+	return err == nil && ip == addr
 }
 
 // redirects are the contacts of a redirection (3xx), as the caller may see

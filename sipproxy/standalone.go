@@ -1,8 +1,6 @@
 package sipproxy
 
 import (
-	"strings"
-
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -10,7 +8,7 @@ import (
 )
 
 // toPBX forwards a request of a phone that is no call and no registration:
-// OPTIONS, MESSAGE, SUBSCRIBE, PUBLISH and whatever else.
+// OPTIONS, MESSAGE, PUBLISH and whatever else.
 func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	from, err := flow.Address(in, "From")
 	if err != nil {
@@ -69,25 +67,10 @@ func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, out outgoing
 		if res.StatusCode < 300 && len(contacts) > 0 {
 			contacts = []string{contact}
 		}
-		b := bodyOf(res)
-		if bodyRefused(b) != nil {
-			b = body{} // an OPTIONS answered with SDP: it would show addresses, and nobody reads it
-		}
-		_ = tx.Respond(p.response(in, other(side), res, contacts, b))
+		_ = tx.Respond(p.response(in, other(side), res, contacts, withoutSDP(res)))
 	})
 	if err != nil {
 		return p.unreachable(side, err)
-	}
-	return nil
-}
-
-// bodyRefused keeps SDP, and what may hide it, from crossing outside of a
-// call's offer and answer: it would name addresses and keys of one side to
-// the other.
-func bodyRefused(b body) *refusal {
-	kind := strings.ToLower(strings.TrimSpace(b.kind))
-	if b.isSDP() || strings.HasPrefix(kind, "multipart/") {
-		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s is not forwarded here", kind)
 	}
 	return nil
 }

@@ -1,0 +1,116 @@
+package sipproxy
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// body is a message body with its type; empty if it has no bytes.
+type body struct {
+	kind    string
+	bytes   []byte
+	encoded bool // by a Content-Encoding
+}
+
+func bodyOf(m sip.Message) body {
+	if len(m.Body()) == 0 {
+		return body{}
+	}
+	b := body{bytes: m.Body()}
+	if h := m.GetHeaders("Content-Type"); len(h) > 0 {
+		b.kind = h[0].Value()
+	}
+	if h := m.GetHeaders("Content-Encoding"); len(h) > 0 {
+		b.encoded = !strings.EqualFold(h[0].Value(), "identity")
+	}
+	return b
+}
+
+func (b body) isSDP() bool { return b.mediaType() == "application/sdp" }
+
+// mediaType is the type without its parameters, or nothing if there is no body.
+func (b body) mediaType() string {
+	if len(b.bytes) == 0 {
+		return ""
+	}
+	kind, _, _ := strings.Cut(b.kind, ";")
+	return strings.ToLower(strings.TrimSpace(kind))
+}
+
+func appendBody(m sip.Message, b body) {
+	if len(b.bytes) > 0 {
+		m.AppendHeader(sip.NewHeader("Content-Type", b.kind))
+	}
+	m.SetBody(b.bytes) // writes Content-Length too
+}
+
+// bodyRefused keeps SDP, and what may hide it, from crossing outside of a
+// call's offer and answer: it would name addresses and keys of one side to
+// the other. Nor does state that cannot be read for addresses.
+func bodyRefused(b body) *refusal {
+	kind := b.mediaType()
+	if b.isSDP() || strings.HasPrefix(kind, "multipart/") || b.encoded && (isState(kind) || kind == "message/sipfrag") {
+		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s is not forwarded here", kind)
+	}
+	return nil
+}
+
+// withoutSDP is the body of an answer outside of calls. An OPTIONS answered
+// with SDP would show addresses, and nobody reads it.
+func withoutSDP(res *sip.Response) body {
+	b := bodyOf(res)
+	if bodyRefused(b) != nil {
+		return body{}
+	}
+	return b
+}
+
+// carried is a body as it may reach a side. Session descriptions were written
+// anew before; what tells of other dialogs, or of who there is, is read for
+// addresses; and the words of a MESSAGE are left alone.
+func (p *Proxy) carried(b body, to flow.Side) body {
+	switch kind := b.mediaType(); {
+	case b.encoded || b.isSDP():
+	case kind == "message/sipfrag":
+		b.bytes = statusOf(b.bytes)
+	case to == flow.Secure && isState(kind):
+		b.bytes = p.outwardText(b.bytes)
+	}
+	return b
+}
+
+// isState tells the bodies of events: dialog-info, pidf, xpidf, watcherinfo and
+// their like, and how many messages wait (RFC 4235, 3863, 3858, 3842).
+func isState(kind string) bool {
+	return strings.HasSuffix(kind, "+xml") || strings.HasSuffix(kind, "/xml") || kind == "application/simple-message-summary"
+}
+
+// statusOf is the first line of a sipfrag, which is all that a transfer's
+// NOTIFY must have (RFC 3515 section 2.4.5). The headers after it would name
+// routes and addresses of the other side.
+func statusOf(frag []byte) []byte {
+	line, _, _ := bytes.Cut(frag, []byte("\n"))
+	return fmt.Appendf(nil, "%s\r\n", bytes.TrimRight(line, "\r"))
+}
+
+// sipURI finds URIs in a text: scheme, user, host, and what else there is. An
+// ampersand ends one, as in XML another character would begin by it.
+var sipURI = regexp.MustCompile(`(?i)\b(sips?):((?:[^\s"'<>@&]|&amp;)*@)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?((?:;[^\s"'<>?&;]*)*)`)
+
+// outwardText maps the addresses of the plain side in a text, as outward does.
+func (p *Proxy) outwardText(text []byte) []byte {
+	return sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
+		parts := sipURI.FindSubmatch(uri)
+		host, user := string(parts[3]), string(bytes.TrimSuffix(parts[2], []byte("@")))
+		if !p.isInside(host) {
+			return uri
+		}
+		return []byte(p.outwardURI(string(parts[1]), user, host))
+	})
+}
