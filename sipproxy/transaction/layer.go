@@ -44,12 +44,14 @@ type member interface{ flowClosed() }
 
 // serverKey matches requests (RFC 3261 section 17.2.3). The flow takes the
 // place of the sent-by: what arrives on another connection is another request,
-// whatever its Via says.
+// whatever its Via says. Nor is one with another CSeq the same: chan_sip writes
+// one branch into all the NOTIFYs that tell a subscriber of his mailbox.
 type serverKey struct {
 	flow   uint64
 	branch string
 	sentBy string
 	method sip.RequestMethod
+	cseq   uint32 // 0 with INVITE, whose ACK and CANCEL have its branch alone
 }
 
 // clientKey matches responses (section 17.1.3). The branch is ours and cannot
@@ -161,8 +163,11 @@ func keyOf(conn Conn, req *sip.Request) (serverKey, error) {
 		}
 		k.branch = fmt.Sprintf("%s %s %d", branch, callID.Value(), cseq.SeqNo)
 	}
-	if k.method == sip.ACK {
+	switch cseq := req.CSeq(); {
+	case k.method == sip.ACK:
 		k.method = sip.INVITE
+	case k.method != sip.INVITE && k.method != sip.CANCEL && cseq != nil:
+		k.cseq = cseq.SeqNo
 	}
 	return k, nil
 }

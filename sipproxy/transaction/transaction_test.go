@@ -381,3 +381,22 @@ func TestCancelFindsItsInviteOnItsOwnFlowOnly(t *testing.T) {
 	}
 	tx.terminate()
 }
+
+// chan_sip writes one branch into all the NOTIFYs of a mailbox.
+func TestOneBranchForSeveralRequests(t *testing.T) {
+	l, w := NewLayer(DefaultTimers()), &wire{}
+	for seq := range uint32(3) {
+		notify := request(t, "NOTIFY", "z9hG4bKsame")
+		notify.CSeq().SeqNo = 102 + seq
+		tx, fresh := l.Accept(w, notify)
+		if !fresh {
+			t.Fatalf("NOTIFY %d is taken for another repeated", 102+seq)
+		}
+		if err := tx.Respond(response(notify, 200)); err != nil {
+			t.Fatal(err)
+		}
+		if _, fresh := l.Accept(w, notify); fresh {
+			t.Fatalf("NOTIFY %d, repeated, is taken for another", 102+seq)
+		}
+	}
+}
