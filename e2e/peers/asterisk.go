@@ -21,6 +21,7 @@ var asteriskFiles embed.FS
 type AsteriskConfig struct {
 	DirectMedia string // "no" unless set
 	General     string // lines for sip.conf's [general]
+	Mailboxes   bool   // users have voicemail, and are told of it unasked
 	Six         bool   // it speaks IPv6
 	PJSIP       bool   // by chan_pjsip; else by chan_sip
 }

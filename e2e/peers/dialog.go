@@ -78,12 +78,20 @@ func (d *Dialog) lines(method, via string) []string {
 		"Call-ID: " + d.id, fmt.Sprintf("CSeq: %d %s", d.cseq, method), "Contact: <" + d.p.Contact() + ">"}
 }
 
-// Request sends a request inside the call and returns its response.
+// Request sends a request inside the call, answering the challenge, and returns
+// its response.
 func (d *Dialog) Request(method, body string, headers ...string) *Message {
 	d.p.t.Helper()
-	d.cseq++
-	d.p.Send(compose(body, append(d.lines(method, d.p.via()), headers...)...))
-	return d.final(method)
+	auth := []string(nil)
+	for {
+		d.cseq++
+		d.p.Send(compose(body, append(append(d.lines(method, d.p.via()), headers...), auth...)...))
+		m := d.final(method)
+		if m.Status() != 401 || auth != nil {
+			return m
+		}
+		auth = []string{"Authorization: " + d.p.digest(m, method, d.target, "secret-"+d.p.User)}
+	}
 }
 
 // final reads up to the final response to a request.

@@ -63,7 +63,7 @@ packages() {
 # system's packages: apt gets a configuration, lists and a cache of its own.
 asterisk() {
 	case $1 in
-	present) [ -x /usr/sbin/asterisk ] && [ -e /usr/lib/asterisk/modules/chan_sip.so ] ;;
+	present) [ -x /usr/sbin/asterisk ] && [ -e /usr/lib/asterisk/modules/chan_sip.so ] && [ -e /usr/lib/asterisk/modules/app_voicemail.so ] ;;
 	install)
 		local p="$cache/apt" m
 		m=$(mirror)
@@ -73,7 +73,7 @@ asterisk() {
 		printf 'Package: *\nPin: release n=bullseye\nPin-Priority: 100\n' >"$p/etc/preferences.d/bullseye"
 		local o="-o Acquire::Check-Valid-Until=false -o Dir::Etc=$p/etc -o Dir::State::lists=$p/lists -o Dir::Cache=$p/cache $apt_wait"
 		apt-get $o -q update
-		apt-get $o -q -y --no-install-recommends install asterisk asterisk-modules
+		apt-get $o -q -y --no-install-recommends install asterisk asterisk-modules asterisk-voicemail
 		;;
 	esac
 }

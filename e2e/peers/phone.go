@@ -2,10 +2,12 @@ package peers
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -26,6 +28,7 @@ type Phone struct {
 	conn net.Conn
 	raw  net.Conn
 	r    *bufio.Reader
+	all  bytes.Buffer // that was read, decrypted
 	cseq int
 	tag  string
 	id   string // Call-ID of registrations
@@ -90,10 +93,13 @@ func (p *Phone) Connect(e *Edge) {
 		}
 		p.conn = ws
 	}
-	p.r = bufio.NewReader(p.conn)
+	p.r = bufio.NewReader(io.TeeReader(p.conn, &p.all))
 	raw := p.raw
 	p.t.Cleanup(func() { raw.Close() })
 }
+
+// Heard is all that the phone has read so far, as it came out of the encryption.
+func (p *Phone) Heard() string { return p.all.String() }
 
 // Close ends the connection; Reset does so with a TCP reset.
 func (p *Phone) Close() { _ = p.conn.Close() }
