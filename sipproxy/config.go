@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/media"
@@ -18,6 +19,7 @@ type Config struct {
 	WSSPort    uint16         // the port of secure WebSocket, as browsers see it; 0: none
 	PlainAddr  netip.AddrPort // our SIP address on the plain side
 	PBX        netip.AddrPort // where requests of phones go
+	Inside     []string       // further names and addresses of the plain side, which phones must not learn
 
 	// Secret keys the tokens that stand for phones at the PBX. It must outlive
 	// a restart, or every phone leaves a stale contact behind. 32 bytes.
@@ -42,6 +44,11 @@ func Defaults() Config {
 	}
 }
 
+// insideHosts are the names and addresses that phones must not learn.
+func (c Config) insideHosts() []string {
+	return append([]string{c.PlainAddr.Addr().String(), c.PBX.Addr().String()}, c.Inside...)
+}
+
 // Validate reports all faults at once, each with the key that it is about.
 func (c Config) Validate() error {
 	var faults []error
@@ -61,6 +68,12 @@ func (c Config) Validate() error {
 	fault(!c.PBX.IsValid() || c.PBX.Port() == 0, "pbx.address: missing or without a port")
 	fault(c.PBX.IsValid() && c.PlainAddr.IsValid() && c.PBX.Addr().Is4() != c.PlainAddr.Addr().Is4(),
 		"pbx.address: %s and edge.plain_ip %s are not of one IP version", c.PBX, c.PlainAddr.Addr())
+	for _, name := range c.Inside {
+		fault(strings.Trim(name, "[]") == "" || strings.ContainsAny(name, " @/<>\""), "pbx.names: %q is no name or address", name)
+		fault(strings.EqualFold(name, c.Domain), "pbx.names: %s is edge.domain, by which phones know us", name)
+		ip, err := netip.ParseAddr(strings.Trim(name, "[]"))
+		fault(err == nil && slices.Contains(c.PublicIPs, ip), "pbx.names: %s is an edge.public_ip, by which phones know us", name)
+	}
 	fault(len(c.Secret) < 32, "edge.state_dir: the token secret has %d bytes, not 32", len(c.Secret))
 	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
 	fault(c.WSSPort != 0 && len(c.Suites) > 0 && !slices.ContainsFunc(c.Suites, media.Suite.DTLS),

@@ -8,19 +8,19 @@ import (
 )
 
 // dialogOn names the dialog that a request received on f claims to be inside of.
-func dialogOn(f *flow.Flow, in *sip.Request) dialogID {
+func (p *Proxy) dialogOn(f *flow.Flow, in *sip.Request) dialogID {
 	from, to := flow.Tag(in, "From"), flow.Tag(in, "To")
 	if f.Side() == flow.Plain {
 		from, to = to, from
 	}
-	return dialogID{in.CallID().Value(), from, to}
+	return dialogID{p.callID(f.Side(), in), from, to}
 }
 
 // find returns the dialog that a request on f is inside of, or nil. A phone's
 // request must come by the flow of the call, or by one over which the same
 // device has registered since: Call-ID and tags alone prove nothing.
 func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
-	d := p.calls.dialog(dialogOn(f, in))
+	d := p.calls.dialog(p.dialogOn(f, in))
 	if d == nil || f.Side() == flow.Plain {
 		return d
 	}

@@ -9,7 +9,10 @@
 // policy), matched to a transaction, routed, written anew, sent. Every message
 // that leaves is built from the parsed model: our Via alone, our Contact, our
 // SDP; only headers that mean something end to end are copied. Call-ID, tags
-// and CSeq stay as they are, so transfers and third-party control work.
+// and CSeq stay as they are, so transfers and third-party control work; but
+// where the PBX writes its address into a Call-ID, phones see a seal. Addresses
+// and names of the plain side do not leave in any header or in what events tell;
+// only a digest's realm stays what it is, as passwords are checked against it.
 //
 // A REGISTER goes to the PBX with a Contact of ours, sip:<token>@<plain
 // address>. The token is an HMAC of the user and the device, so a phone that

@@ -121,7 +121,7 @@ func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
 
 func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg) *refusal {
 	c := &call{
-		callID: in.CallID().Value(), token: token, caller: from, started: time.Now(), log: p.log,
+		callID: p.callID(from, in), token: token, caller: from, started: time.Now(), log: p.log,
 		from: userOf(caller.peer.URI), to: userOf(caller.self.URI),
 		callerAt: caller, calleeAt: callee, dialogs: make(map[string]*dialog),
 	}

@@ -28,6 +28,9 @@ var notFromOutside = map[string]bool{
 	"p-charging-vector": true, "p-charging-function-addresses": true, "p-access-network-info": true,
 }
 
+// notFromInside are headers that tell phones of the machine behind us.
+var notFromInside = map[string]bool{"server": true, "user-agent": true, "warning": true}
+
 // assertsIdentity are the headers that Privacy: id is about.
 var assertsIdentity = map[string]bool{"p-asserted-identity": true, "remote-party-id": true}
 
@@ -58,7 +61,7 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	req.AppendHeader(sip.NewHeader("Max-Forwards", strconv.Itoa(maxForwards(in)-1)))
 	req.AppendHeader(sip.NewHeader("From", out.from))
 	req.AppendHeader(sip.NewHeader("To", out.dest))
-	req.AppendHeader(sip.NewHeader("Call-ID", in.CallID().Value()))
+	req.AppendHeader(sip.NewHeader("Call-ID", p.mapCallID(out.to.Side(), in.CallID().Value())))
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo, MethodName: in.Method})
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
@@ -134,12 +137,20 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 	for _, h := range from.(lister).Headers() {
 		name, value := sip.HeaderToLower(h.Name()), h.Value()
 		switch {
-		case notCopied[name], side == flow.Plain && notFromOutside[name], private && assertsIdentity[name]:
+		case notCopied[name], side == flow.Plain && notFromOutside[name], side == flow.Secure && notFromInside[name],
+			private && assertsIdentity[name]:
 			continue
-		case side == flow.Secure && namesParties[name]:
-			value = p.outwardList(value)
+		case namesCalls[name]:
+			value = p.callsFor(side, value)
 		case name == "www-authenticate", name == "proxy-authenticate":
-			value = withoutAuthInt(value)
+			value = withoutAuthInt(value) // and a realm that is an address: digests are made with it
+		case side == flow.Secure:
+			if namesParties[name] {
+				value = p.outwardList(value)
+			}
+			value = string(p.outwardText([]byte(p.callInURI(side, value))))
+		case namesParties[name]:
+			value = p.callInURI(side, value)
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}

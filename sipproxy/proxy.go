@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"context"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -20,17 +21,18 @@ type Judge interface {
 
 // Proxy is the SIP edge. It implements flow.Handler.
 type Proxy struct {
-	cfg      Config
-	log      *slog.Logger
-	judgeBy  Judge
-	engine   *media.Engine
-	tx       *transaction.Layer
-	bindings *bindings
-	calls    *calls
-	watches  *subscriptions
-	counters counters
-	pbx      *flow.Flow // set by Attach, before the first message
-	draining chan struct{}
+	cfg        Config
+	log        *slog.Logger
+	judgeBy    Judge
+	engine     *media.Engine
+	tx         *transaction.Layer
+	bindings   *bindings
+	calls      *calls
+	watches    *subscriptions
+	counters   counters
+	pbx        *flow.Flow // set by Attach, before the first message
+	draining   chan struct{}
+	insideText *regexp.Regexp // finds the plain side's addresses and names
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -43,7 +45,8 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	return &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
 		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(),
-		draining: make(chan struct{}),
+		insideText: textOf(cfg.insideHosts()),
+		draining:   make(chan struct{}),
 	}, nil
 }
 
@@ -209,7 +212,7 @@ func (p *Proxy) inside(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *
 	if d := p.find(f, in); d != nil {
 		return d, nil, nil
 	}
-	if p.calls.dialog(dialogOn(f, in)) != nil {
+	if p.calls.dialog(p.dialogOn(f, in)) != nil {
 		return nil, nil, noSuchCall()
 	}
 	s, known := p.findSubscription(f, in)

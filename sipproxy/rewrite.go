@@ -107,7 +107,13 @@ func (p *Proxy) outwardList(value string) string {
 }
 
 func (p *Proxy) isInside(host string) bool {
-	return sameHost(host, p.cfg.PlainAddr.Addr()) || sameHost(host, p.cfg.PBX.Addr())
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return slices.ContainsFunc(p.cfg.insideHosts(), func(inside string) bool {
+		if other, bad := netip.ParseAddr(strings.Trim(inside, "[]")); err == nil && bad == nil {
+			return ip == other
+		}
+		return strings.EqualFold(host, inside)
+	})
 }
 
 func sameHost(host string, addr netip.Addr) bool {

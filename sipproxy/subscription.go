@@ -147,7 +147,7 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 	if from == flow.Plain {
 		s.secure, s.plain = far, near
 	}
-	s.owner, s.id = s.secure.flow, dialogID{in.CallID().Value(), s.secure.tag, s.plain.tag}
+	s.owner, s.id = s.secure.flow, dialogID{p.callID(from, in), s.secure.tag, s.plain.tag}
 	if !p.watches.put(s) {
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "more than %d subscriptions on one connection", maxSubscriptions).with("Retry-After", "60")
 	}
@@ -244,7 +244,7 @@ func lifeOf(in *sip.Request, res *sip.Response) time.Duration {
 // over which the same device has registered since; known tells that there is
 // one, but not for this connection.
 func (p *Proxy) findSubscription(f *flow.Flow, in *sip.Request) (s *subscription, known bool) {
-	id := dialogOn(f, in)
+	id := p.dialogOn(f, in)
 	if s = p.watches.get(id); s == nil && in.Method == sip.NOTIFY {
 		tag := &id.plainTag // the notifier's
 		if f.Side() == flow.Secure {

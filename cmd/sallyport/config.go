@@ -47,6 +47,7 @@ type edgeConfig struct {
 
 type pbxConfig struct {
 	Address hostPort `toml:"address"`
+	Names   []string `toml:"names"`
 }
 
 type tlsConfig struct {

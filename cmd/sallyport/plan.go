@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -135,6 +136,7 @@ func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Confi
 		WSSPort:     c.SIP.WSSListen.Port,
 		PlainAddr:   plain,
 		PBX:         pbx,
+		Inside:      c.PBX.names(c.Edge.Domain),
 		RingTimeout: c.SIP.RingTimeout,
 	}
 	for _, name := range c.Media.Suites {
@@ -357,6 +359,15 @@ func (h hostPort) resolve(ctx context.Context) (netip.AddrPort, error) {
 	}
 	slices.SortStableFunc(found, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() }) // IPv4 first: chan_sip listens there
 	return netip.AddrPortFrom(found[0].Unmap(), port), nil
+}
+
+// names are what phones must not learn beside the addresses: how the PBX is
+// called, and what the operator adds to that.
+func (c pbxConfig) names(domain string) []string {
+	if _, err := netip.ParseAddr(c.Address.Host); err != nil && c.Address.Host != "" && !strings.EqualFold(c.Address.Host, domain) {
+		return append([]string{c.Address.Host}, c.Names...)
+	}
+	return c.Names
 }
 
 // plainIP is our address towards the PBX. Connecting a UDP socket sends nothing:
