@@ -32,6 +32,7 @@ type Edge struct {
 // EdgeConfig chooses what differs from test to test.
 type EdgeConfig struct {
 	PBX6   bool   // it speaks IPv6 with the PBX
+	PBX    string // lines for its [pbx]
 	CAFile string // of the certificate that Extra names; empty: the self-signed one
 	State  string // name of its state folder; empty: the one that all of a lab's edges share
 	Extra  string // appended to its configuration; its own [log] replaces the one of tests
@@ -45,7 +46,7 @@ plain_ip = %q
 state_dir = %q
 [pbx]
 address = %q
-[admin]
+%s[admin]
 listen = "127.0.0.1:9060"
 `
 
@@ -64,7 +65,7 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	if c.PBX6 {
 		plain, pbx = EdgeInside6, PBXAddr6
 	}
-	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, net.JoinHostPort(pbx, "5060")) + c.Extra
+	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, net.JoinHostPort(pbx, "5060"), c.PBX) + c.Extra
 	if !strings.Contains(c.Extra, "[log]") {
 		text += edgeLog
 	}

@@ -33,6 +33,12 @@ func userAt(uri string) string {
 // ID is the Call-ID.
 func (d *Dialog) ID() string { return d.id }
 
+// Local is this end, as From and To write it, with its tag.
+func (d *Dialog) Local() string { return d.local }
+
+// Remote is the other.
+func (d *Dialog) Remote() string { return d.remote }
+
 // Told answers requests of a method with 200 until one satisfies what is asked,
 // and returns that.
 func (p *Phone) Told(method, what string, satisfies func(*Message) bool) *Message {
