@@ -60,13 +60,18 @@ func (n NameAddr) Param(name string) (string, bool) {
 	return "", false
 }
 
-// Without returns n with a header parameter removed.
+// Without returns n with a header parameter removed, and no white space around
+// the others.
 func (n NameAddr) Without(name string) NameAddr {
 	var kept strings.Builder
 	for _, p := range splitUnquoted(n.Params, ';') {
-		key, _, _ := strings.Cut(p, "=")
-		if p = trim(p); p != "" && !strings.EqualFold(trim(key), name) {
-			kept.WriteString(";" + p)
+		key, value, has := strings.Cut(p, "=")
+		if key = trim(key); key == "" || strings.EqualFold(key, name) {
+			continue
+		}
+		kept.WriteString(";" + key)
+		if has {
+			kept.WriteString("=" + trim(value))
 		}
 	}
 	n.Params = kept.String()

@@ -112,8 +112,8 @@ func (m *lexed) response(body []byte) (sip.Message, *Malformed) {
 	return res, nil
 }
 
-// fill appends the headers. Via and CSeq are written from what was read; the
-// others are as the lexer left them, which is byte for byte as they came but
+// fill appends the headers. Via, CSeq, From and To are written from what was
+// read; the others are as the lexer left them, which is byte for byte as they came but
 // for folding and white space around them.
 func (m *lexed) fill(msg sip.Message, cseq *sip.CSeqHeader, vias []*sip.ViaHeader) {
 	for _, via := range vias {
@@ -124,6 +124,8 @@ func (m *lexed) fill(msg sip.Message, cseq *sip.CSeqHeader, vias []*sip.ViaHeade
 		case "Via", "Content-Length":
 		case "CSeq":
 			msg.AppendHeader(cseq)
+		case "From", "To":
+			msg.AppendHeader(sip.NewHeader(f.name, canonicalParty(f.value)))
 		case "Call-ID":
 			id := sip.CallIDHeader(f.value)
 			msg.AppendHeader(&id)
@@ -168,6 +170,9 @@ func requestLine(line string) (sip.RequestMethod, sip.Uri, *Malformed) {
 	if len(parts) != 3 || !isToken(parts[0]) {
 		return "", uri, malformed("", "bad request line")
 	}
+	if upper := strings.ToUpper(parts[0]); methods[upper] && upper != parts[0] {
+		return "", uri, malformed("", "method in lower case")
+	}
 	if parts[2] != "SIP/2.0" {
 		if v, ok := strings.CutPrefix(parts[2], "SIP/"); ok && v != "" {
 			return "", uri, &Malformed{Code: 505, Fault: "version is not SIP/2.0"}
@@ -190,6 +195,14 @@ func requestLine(line string) (sip.RequestMethod, sip.Uri, *Malformed) {
 		return "", uri, malformed("", "bad Request-URI")
 	}
 	return sip.RequestMethod(parts[0]), uri, nil
+}
+
+// methods are those whose meaning somebody behind us may know. They are case-
+// sensitive (section 7.1), but not to chan_sip: to it an "invite" is a call,
+// and would be none to us.
+var methods = map[string]bool{
+	"ACK": true, "BYE": true, "CANCEL": true, "INFO": true, "INVITE": true, "MESSAGE": true, "NOTIFY": true, "OPTIONS": true,
+	"PING": true, "PRACK": true, "PUBLISH": true, "REFER": true, "REGISTER": true, "SUBSCRIBE": true, "UPDATE": true,
 }
 
 func isMediaType(s string) bool {

@@ -44,7 +44,9 @@ func checkSIPURI(rest string) *Malformed {
 		return malformed("", "URI with empty headers")
 	}
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		if at == 0 || strings.IndexByte(rest[:at], '@') >= 0 || strings.ContainsAny(rest[:at], "#[]") {
+		// Of several colons, and of slashes in front, readers take another user each.
+		user := rest[:at]
+		if user == "" || strings.ContainsAny(user, "@#[]") || strings.Count(user, ":") > 1 || user[0] == ':' || strings.HasPrefix(user, "//") {
 			return malformed("", "bad user part in URI")
 		}
 		rest = rest[at+1:]

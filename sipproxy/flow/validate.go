@@ -9,9 +9,12 @@ import (
 
 const (
 	maxCSeq   = 1<<31 - 1
-	maxTag    = 256
+	maxTag    = 127 // what chan_sip keeps of one: to it, two that differ behind that are the same
+	maxParam  = 256 // of a Via
 	maxCallID = 512
 	maxList   = 64 // addresses in one kind of header
+	maxAccept = 32 // media types, and
+	maxRange  = 63 // bytes of each, for which Asterisk has room (CVE-2018-7284)
 )
 
 // single are the headers that may come once.
@@ -49,6 +52,9 @@ func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHead
 		}
 	}
 	if f := m.checkAddresses(); f != nil {
+		return nil, nil, f
+	}
+	if f := m.checkAccept(); f != nil {
 		return nil, nil, f
 	}
 	if id, _ := m.one("Call-ID"); !isCallID(id) {
@@ -93,6 +99,22 @@ func (m *lexed) checkAddresses() *Malformed {
 	return nil
 }
 
+// checkAccept bounds what a SUBSCRIBE once overran Asterisk's stack with.
+func (m *lexed) checkAccept() *Malformed {
+	count := 0
+	for _, f := range m.fields {
+		if f.name != "Accept" {
+			continue
+		}
+		for _, v := range splitUnquoted(f.value, ',') {
+			if count++; count > maxAccept || len(trim(v)) > maxRange {
+				return malformed("Accept", "too many or too long")
+			}
+		}
+	}
+	return nil
+}
+
 // checkAddress holds one address to the grammar, quotes and all.
 func checkAddress(v string) *Malformed {
 	n, err := ParseNameAddr(v)
@@ -116,17 +138,38 @@ func checkParty(v string) *Malformed {
 		return f
 	}
 	n, _ := ParseNameAddr(v)
-	tags := 0
+	switch scheme, _, _ := strings.Cut(n.URI, ":"); strings.ToLower(scheme) {
+	case "sip", "sips", "tel":
+	default: // chan_sip makes a user of the scheme
+		return malformed("", "neither sip, sips nor tel")
+	}
+	tags, rest := 0, n.Display+n.URI
 	for _, p := range splitUnquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
 		if !strings.EqualFold(trim(key), "tag") {
+			rest += ";" + trim(p)
 			continue
 		}
 		if tags++; tags > 1 || !isToken(trim(value)) || len(value) > maxTag {
 			return malformed("", "bad tag")
 		}
 	}
+	// The first ;tag= is the tag to chan_sip, in a display name or in the URI
+	// as well: a request in another's dialog there, and in none to us.
+	if strings.Contains(strings.ToLower(rest), ";tag=") {
+		return malformed("", "tag out of its place")
+	}
 	return nil
+}
+
+// canonicalParty writes a checked From or To without white space around its
+// parameters: with some, chan_sip finds no tag.
+func canonicalParty(v string) string {
+	n, err := ParseNameAddr(v)
+	if err != nil {
+		return v
+	}
+	return n.Without("").String()
 }
 
 func hasTag(v string) bool {

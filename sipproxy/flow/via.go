@@ -51,7 +51,7 @@ func readVia(v string) *sip.ViaHeader {
 	for _, p := range parts[1:] {
 		key, value, has := strings.Cut(p, "=")
 		key, value = trim(key), trim(value)
-		if !isToken(key) || (has && !isToken(value) && !isLoose(value)) || len(value) > maxTag {
+		if !isToken(key) || (has && !isToken(value) && !isLoose(value)) || len(value) > maxParam {
 			return nil
 		}
 		switch key = viaParam(key); {
