@@ -99,7 +99,7 @@ func (t *bindings) latest(user string) (found *binding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for aor, list := range t.byAOR {
-		if name, _, _ := strings.Cut(aor, "@"); name != user || user == "" {
+		if at := strings.LastIndexByte(aor, '@'); aor[:at] != user || user == "" {
 			continue
 		}
 		for _, b := range list {

@@ -30,7 +30,7 @@ func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Re
 	if r != nil {
 		return r
 	}
-	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: userOf(caller.peer.URI), Number: callee.target.User}); r != nil {
+	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: accountOf(caller.peer.URI), Number: account(callee.target)}); r != nil {
 		return r
 	}
 	return p.startCall(flow.Secure, token, tx, in, caller, callee)
@@ -122,7 +122,7 @@ func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
 func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg) *refusal {
 	c := &call{
 		callID: p.callID(from, in), token: token, caller: from, started: time.Now(), log: p.log,
-		from: userOf(caller.peer.URI), to: userOf(caller.self.URI),
+		from: accountOf(caller.peer.URI), to: accountOf(caller.self.URI),
 		callerAt: caller, calleeAt: callee, dialogs: make(map[string]*dialog),
 	}
 	phone := callee

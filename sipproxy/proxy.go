@@ -127,6 +127,7 @@ func (p *Proxy) receiveRequest(f *flow.Flow, in *sip.Request) {
 		return
 	}
 	p.counters.request(f.Side(), in.Method)
+	p.traceRequest(f, in)
 	r := p.admit(f, in)
 	if r == nil {
 		r = p.route(f, tx, in)
@@ -140,6 +141,19 @@ func (p *Proxy) receiveRequest(f *flow.Flow, in *sip.Request) {
 	if err := tx.Respond(p.refusal(in, r)); err != nil {
 		p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
 	}
+}
+
+// traceRequest tells at level debug what was read of a request: that the PBX
+// reads the same is what all of this package stands on.
+func (p *Proxy) traceRequest(f *flow.Flow, in *sip.Request) {
+	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	from, _ := flow.Address(in, "From") // both checked by package flow
+	to, _ := flow.Address(in, "To")
+	p.log.Debug("request", "side", f.Side().String(), "peer", f.Remote().String(), "method", string(in.Method),
+		"call_id", in.CallID().Value(), "cseq", in.CSeq().SeqNo, "number", account(in.Recipient),
+		"from", accountOf(from.URI), "from_tag", flow.Tag(in, "From"), "to", accountOf(to.URI), "to_tag", flow.Tag(in, "To"))
 }
 
 // admit holds what every request must pass.
@@ -158,7 +172,7 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 		return nil
 	}
 	from, _ := flow.Address(in, "From")
-	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: userOf(from.URI)})
+	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: accountOf(from.URI)})
 }
 
 func (p *Proxy) judge(e policy.Event) *refusal {

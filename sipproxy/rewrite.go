@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -170,6 +171,29 @@ func userOf(uri string) string {
 		return ""
 	}
 	return u.User
+}
+
+// account is the user whom a URI names, as the PBX reads it: without escapes.
+// Policy and bindings go by it, or %31001 would be somebody else than 1001 here,
+// and the same there. The user of a tel URI is its number.
+func account(u sip.Uri) string {
+	user := u.User
+	if u.Scheme == "tel" {
+		user, _, _ = strings.Cut(u.Raw(), ";")
+	}
+	if plain, err := url.PathUnescape(user); err == nil {
+		return plain
+	}
+	return user
+}
+
+// accountOf does so for a URI that is not read yet; nothing if it can't be.
+func accountOf(uri string) string {
+	u, err := parseURI(uri)
+	if err != nil {
+		return ""
+	}
+	return account(u)
 }
 
 func hostOf(u sip.Uri) string { return u.Host }

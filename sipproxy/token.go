@@ -44,12 +44,12 @@ func hasInstance(contact flow.NameAddr) bool {
 }
 
 // aorKey is the form in which an address of record is compared (RFC 3261
-// section 10.3, step 5): no parameters, host in lower case, no port that is
-// the default anyway.
+// section 10.3, step 5): no parameters, no escapes, host in lower case, no
+// port that is the default anyway.
 func aorKey(uri string) (string, error) {
 	u, err := parseURI(uri)
 	if err != nil {
 		return "", err
 	}
-	return u.User + "@" + strings.ToLower(u.Host), nil
+	return account(u) + "@" + strings.ToLower(u.Host), nil
 }
