@@ -24,6 +24,7 @@ type AsteriskConfig struct {
 	Mailboxes   bool   // users have voicemail, and are told of it unasked
 	Six         bool   // it speaks IPv6
 	PJSIP       bool   // by chan_pjsip; else by chan_sip
+	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
 }
 
 // Tech is the driver's name in the dialplan.

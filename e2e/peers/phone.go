@@ -118,6 +118,19 @@ func (p *Phone) Send(text string) {
 	}
 }
 
+// Write writes text as it is; the edge may have closed the connection.
+func (p *Phone) Write(text string) error {
+	_, err := p.conn.Write([]byte(text))
+	return err
+}
+
+// Read reads the next message, whatever it is. An error is a message that did
+// not come in time, or the end of the connection.
+func (p *Phone) Read(timeout time.Duration) (*Message, error) {
+	_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
+	return readMessage(p.r)
+}
+
 // Next reads the next message that is no 100.
 func (p *Phone) Next(timeout time.Duration) *Message {
 	p.t.Helper()

@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// differ sends mutants through the edge to chan_sip, and compares what the
+// edge understood of each request that it let in, what is written on the plain
+// side, and what chan_sip understood.
+type differ struct {
+	*office
+	tap    *peers.Tap
+	host   *peers.Host
+	mutant func(uint64) peers.Mutant
+	phone  *peers.Phone // nil between connections
+	seen   map[string]bool
+	edgeAt int // bytes read of the edge's log
+	pbxAt  int
+
+	refused, closed, passed, compared int
+	fields                            map[string]int // how often each was compared
+	mismatches                        []string
+}
+
+// quiet are the limits off that one host which sends only garbage would meet.
+const quiet = "[policy]\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
+
+func newDiffer(t *testing.T, change func([]byte) []byte) *differ {
+	t.Helper()
+	l := peers.NewLab(t)
+	d := &differ{tap: peers.StartTap(l, change), host: l.Phone("mutant"), seen: map[string]bool{}, fields: map[string]int{}}
+	d.office = &office{
+		Lab: l, t: t,
+		pbx:  peers.StartAsterisk(l, peers.AsteriskConfig{Probe: true, General: peers.TapPBX}),
+		edge: peers.StartEdge(l, peers.EdgeConfig{Extra: quiet}),
+	}
+	d.pbx.Must("sip set debug on")
+	d.pbx.Must("core set debug 5 chan_sip.so")
+	d.mutant = peers.Mutants("1001", d.host.Addr.String()+":5061")
+	return d
+}
+
+// run tries the seeds in turn, some at a time.
+func (d *differ) run(first, count uint64) {
+	d.t.Helper()
+	const chunk = 200
+	for begin := first; begin < first+count; begin += chunk {
+		tried := make([]attempt, 0, chunk)
+		for seed := begin; seed < min(begin+chunk, first+count); seed++ {
+			tried = append(tried, d.try(d.mutant(seed)))
+		}
+		d.judge(tried)
+		if !d.edge.Running() || !d.pbx.Running() {
+			d.t.Fatalf("the edge or Asterisk ended between seeds %d and %d", begin, begin+chunk)
+		}
+	}
+	d.t.Logf("%d mutants: %d refused, %d of them with the connection closed; %d requests reached Asterisk, %d were compared, by field: %v",
+		count, d.refused, d.closed, d.passed, d.compared, d.fields)
+}
+
+// attempt is a mutant and what the edge sent to the PBX because of it.
+type attempt struct {
+	peers.Mutant
+	wires []string
+}
+
+// try sends a mutant and behind it a mark, whose answer tells that both sides
+// are done with the mutant. A connection that does not bring one is given up,
+// and the mark sent by the next.
+func (d *differ) try(m peers.Mutant) attempt {
+	d.t.Helper()
+	mark := fmt.Sprintf("mark-%d", m.Seed)
+	if d.phone == nil {
+		d.phone = peers.NewPhone(d.host, d.edge, "1001")
+	}
+	if d.phone.Write(m.Text) != nil || !d.marked(mark) {
+		d.closed++
+		d.phone.Close()
+		d.phone = peers.NewPhone(d.host, d.edge, "1001")
+		if !d.marked(mark) {
+			d.t.Fatalf("a good request is not answered after seed %d\n%q", m.Seed, m.Text)
+		}
+	}
+	return attempt{m, d.tap.Take()}
+}
+
+func (d *differ) marked(id string) bool {
+	err := d.phone.Write(fmt.Sprintf("OPTIONS sip:600@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:1001@pbx.example.com>;tag=m\r\nTo: <sip:600@pbx.example.com>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", d.host.Addr, peers.Random(8), id))
+	for err == nil {
+		var m *peers.Message
+		// What a mutant's Content-Length swallows is never answered.
+		if m, err = d.phone.Read(2 * time.Second); err == nil && m.Get("Call-Id") == id && m.Status() >= 200 {
+			return m.Status() == 200
+		}
+	}
+	return false
+}
+
+// judge compares the views of some mutants.
+func (d *differ) judge(tried []attempt) {
+	d.t.Helper()
+	last := fmt.Sprintf("mark-%d", tried[len(tried)-1].Seed)
+	peers.Until(d.t, 20*time.Second, "Asterisk to be done", func() bool {
+		return d.pbx.Channels() == 0 && bytes.Contains(d.since(d.pbx.Log, &d.pbxAt, false), []byte(last+"' in "))
+	})
+	understood := byBranch(peers.ReadUnderstood(string(d.since(d.pbx.Log, &d.pbxAt, true))))
+	edge := edgeReadings(d.since(d.edge.Log, &d.edgeAt, true))
+	for _, a := range tried {
+		let := false
+		for _, text := range a.wires {
+			if strings.HasPrefix(text, "SIP/2.0") || d.seen[text] || strings.Contains(text, "\r\nCall-ID: mark-") {
+				continue // an answer, sent again, or the mark
+			}
+			d.seen[text] = true
+			let = true
+			d.passed++
+			d.compare(a, text, edge, understood)
+		}
+		if !let {
+			d.refused++
+		}
+	}
+}
+
+// since returns what a log got since it was read last.
+func (d *differ) since(file string, at *int, move bool) []byte {
+	d.t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	b = b[*at:]
+	if move {
+		*at += len(b)
+	}
+	return b
+}
+
+func (d *differ) compare(a attempt, text string, edge map[string][]peers.Reading, understood map[string]peers.Understood) {
+	wire, err := peers.ReadWire(text)
+	if err != nil {
+		d.mismatch(a, "the edge sent a malformed request: %v\n%q", err, text)
+		return
+	}
+	theirs, ok := understood[branch(text)]
+	if !ok {
+		d.mismatch(a, "Asterisk's log has no such request\n%q", text)
+		return
+	}
+	d.compared++
+	for field := range theirs.Reading {
+		d.fields[field]++
+	}
+	if fields := wire.Differs(theirs.Reading); len(fields) > 0 {
+		d.mismatch(a, "%v: sent     %v\n  Asterisk %v\n%q", fields, wire, theirs.Reading, text)
+	}
+	if wire["method"] == "ACK" || wire["method"] == "CANCEL" { // the edge's own, hop by hop
+		return
+	}
+	all := edge[wire["call_id"]+" "+wire["cseq"]+" "+wire["method"]]
+	for _, ours := range all { // several, if there is a second request behind the first
+		if len(ours.Differs(wire)) == 0 && len(ours.Differs(theirs.Reading)) == 0 {
+			return
+		}
+	}
+	d.mismatch(a, "edge     %v\n  sent     %v\n  Asterisk %v\n%q", all, wire, theirs.Reading, text)
+}
+
+func (d *differ) mismatch(a attempt, format string, args ...any) {
+	d.mismatches = append(d.mismatches, fmt.Sprintf("seed %d %q\n  "+format+"\n  mutant %q", append(append([]any{a.Seed, a.Operators}, args...), a.Text)...))
+}
+
+// edgeReadings are what an edge's log says of the requests that came from
+// outside, by Call-ID, CSeq and method.
+func edgeReadings(log []byte) map[string][]peers.Reading {
+	all := make(map[string][]peers.Reading)
+	for line := range bytes.Lines(log) {
+		var m struct {
+			Msg, Side, Method, Number, From, To string
+			CallID                              string `json:"call_id"`
+			CSeq                                any    `json:"cseq"`
+			FromTag                             string `json:"from_tag"`
+			ToTag                               string `json:"to_tag"`
+		}
+		if json.Unmarshal(line, &m) != nil || m.Msg != "request" || m.Side != "secure" {
+			continue
+		}
+		n, _ := m.CSeq.(float64)
+		cseq := strconv.Itoa(int(n))
+		key := m.CallID + " " + cseq + " " + m.Method
+		all[key] = append(all[key], peers.Reading{
+			"method": m.Method, "call_id": m.CallID, "cseq": cseq, "number": m.Number,
+			"from": m.From, "from_tag": m.FromTag, "to": m.To, "to_tag": m.ToTag,
+		})
+	}
+	return all
+}
+
+func byBranch(list []peers.Understood) map[string]peers.Understood {
+	all := make(map[string]peers.Understood)
+	for _, u := range list {
+		if b := branch(u.Raw); all[b].Raw == "" { // what is sent again is read again
+			all[b] = u
+		}
+	}
+	return all
+}
+
+// branch is that of the edge's Via, with the method: an ACK has its INVITE's.
+func branch(text string) string {
+	_, after, _ := strings.Cut(text, ";branch=")
+	b, _, _ := strings.Cut(after, ";")
+	method, _, _ := strings.Cut(text, " ")
+	return method + " " + b
+}
+
+// Requests that are spoilt in some hundred ways are refused, or Asterisk
+// understands of them what the edge did. COUNT says how many, FIRST from which
+// seed on.
+func TestDifferential(t *testing.T) {
+	d := newDiffer(t, nil)
+	d.run(number(t, "FIRST", 1), number(t, "COUNT", 400))
+	for _, m := range d.mismatches[:min(len(d.mismatches), 20)] {
+		t.Error(m)
+	}
+	if len(d.mismatches) > 20 {
+		t.Errorf("and %d more", len(d.mismatches)-20)
+	}
+	for _, field := range []string{"method", "call_id", "from_tag", "from", "number", "cseq", "contact", "to"} {
+		if d.fields[field] == 0 {
+			t.Errorf("Asterisk never told what it understood of %s: the comparison is broken (%v)", field, slices.Sorted(maps.Keys(d.fields)))
+		}
+	}
+	d.edge.Metric("sallyport_calls")
+}
+
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("read %s: %v", name, err)
+	}
+	return n
+}
