@@ -7,7 +7,7 @@ func TestAccount(t *testing.T) {
 	for uri, want := range map[string]string{
 		"sip:1001@pbx.example.com": "1001", "sips:1001@pbx.example.com": "1001", "sip:%31001@pbx.example.com": "1001",
 		"sip:1001:secret@pbx.example.com": "1001", "sip:%2b49@pbx.example.com": "+49", "sip:a%40b@pbx.example.com": "a@b",
-		"tel:+49-30;phone-context=x": "+49-30", "sip:pbx.example.com": "",
+		"tel:+49-30;phone-context=x": "+49-30", "sip:1001": "1001",
 	} {
 		if got := accountOf(uri); got != want {
 			t.Errorf("%s names %q, want %q", uri, got, want)

@@ -187,13 +187,17 @@ func account(u sip.Uri) string {
 	return user
 }
 
-// accountOf does so for a URI that is not read yet; nothing if it can't be.
+// accountOf is the account that a From or To is about; nothing if it can't be
+// read. Where no user is, chan_sip takes the host for one.
 func accountOf(uri string) string {
 	u, err := parseURI(uri)
 	if err != nil {
 		return ""
 	}
-	return account(u)
+	if name := account(u); name != "" {
+		return name
+	}
+	return u.Host
 }
 
 func hostOf(u sip.Uri) string { return u.Host }

@@ -49,6 +49,8 @@ func (m *Malformed) reason() string {
 	switch m.Code {
 	case 413:
 		return "Request Entity Too Large"
+	case 414:
+		return "Request-URI Too Long"
 	case 416:
 		return "Unsupported URI Scheme"
 	case 505:

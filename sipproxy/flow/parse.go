@@ -179,6 +179,9 @@ func requestLine(line string) (sip.RequestMethod, sip.Uri, *Malformed) {
 		}
 		return "", uri, malformed("", "bad request line")
 	}
+	if len(parts[1]) > maxURI {
+		return "", uri, &Malformed{Code: 414, Fault: "Request-URI too long"}
+	}
 	if f := checkURI(parts[1]); f != nil {
 		return "", uri, f
 	}

@@ -108,6 +108,7 @@ func TestMalformed(t *testing.T) {
 		{"method that is no token", swap("OPTIONS sip", "OPT@ONS sip"), 400, ""},
 		{"Request-URI in brackets", swap("sip:602@pbx.example.com SIP", "<sip:602@pbx.example.com> SIP"), 400, ""},
 		{"Request-URI with headers", swap("sip:602@pbx.example.com SIP", "sip:602@pbx.example.com?Route=x SIP"), 400, ""},
+		{"Request-URI longer than chan_sip has room for", swap("sip:602@pbx.example.com SIP", "sip:"+long[:236]+"@pbx.example.com SIP"), 414, ""},
 		{"Request-URI with port 0", swap("sip:602@pbx.example.com SIP", "sip:602@pbx.example.com:0 SIP"), 400, ""},
 		{"Request-URI with a long port", swap("sip:602@pbx.example.com SIP", "sip:602@pbx.example.com:506000000000 SIP"), 400, ""},
 		{"Request-URI with two @", swap("sip:602@pbx.example.com SIP", "sip:602@a@pbx.example.com SIP"), 400, ""},

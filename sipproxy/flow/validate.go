@@ -11,6 +11,7 @@ const (
 	maxCSeq   = 1<<31 - 1
 	maxTag    = 127 // what chan_sip keeps of one: to it, two that differ behind that are the same
 	maxParam  = 256 // of a Via
+	maxURI    = 255 // of a Request-URI; of a longer one chan_sip loses the end, and calls s
 	maxCallID = 512
 	maxList   = 64 // addresses in one kind of header
 	maxAccept = 32 // media types, and
