@@ -3,6 +3,7 @@
 #   make demo    build, then show an encrypted call in ten seconds
 #   make test    everything CI runs: vet, lint, race, short fuzz, real peers
 #   make e2e CASE=CallOut    one case against the real peers
+#   make differential        does chan_sip understand what the edge does? COUNT requests, from seed FIRST
 
 export CGO_ENABLED = 0
 
@@ -15,9 +16,11 @@ VULN       := $(CACHE)/bin/govulncheck-$(VULN_VER)
 FUZZTIME   ?= 60s
 CASE       ?= .*
 E2E_TIME   ?= 30m
+COUNT      ?= 20000
+FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media lint vuln demo peers clean
+.PHONY: all build test unit race e2e fuzz bench bench-media lint vuln demo peers clean differential
 
 all: build
 
@@ -46,6 +49,9 @@ e2e: build peers ## real peers in network namespaces; CASE=Name for one
 	@go test -list '^Test($(CASE))$$' ./e2e | grep -q '^Test' || \
 	  { echo "no case is named $(CASE); these are:"; go test -list . ./e2e | sed -n 's/^Test/  /p'; exit 1; }
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e -run '^Test($(CASE))$$'
+
+differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: chan_sip must understand what the edge does
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) COUNT=$(COUNT) FIRST=$(FIRST) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^TestDifferential$$'
 
 peers: ## install the real peers, and gcc for the race detector; quick when they are there
 	@bash e2e/peers/install.sh

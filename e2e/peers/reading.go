@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,7 +13,7 @@ import (
 )
 
 // Reading is what somebody understood of a request: method, number (the user
-// of the Request-URI), from and to (users), from_tag, to_tag, contact, call_id
+// of the Request-URI; s for none), from and to (users), from_tag, to_tag, contact, call_id
 // and cseq. What a reader does not tell is absent.
 type Reading map[string]string
 
@@ -29,11 +30,12 @@ func (r Reading) Differs(other Reading) []string {
 }
 
 var (
-	wireStart  = regexp.MustCompile(`^([A-Za-z0-9.!%*_+'~\x60-]+) (sips?:[^\s<>"]+|tel:[^\s<>"]+) SIP/2\.0$`)
+	wireStart  = regexp.MustCompile(`^([A-Za-z0-9.!%*_+'~\x60-]+) ((?i:sips?):[^\s<>"]+|(?i:tel):[^\s<>"]+) SIP/2\.0$`)
 	wireHeader = regexp.MustCompile(`^([A-Za-z0-9.!%*_+'~\x60-]{2,}): (\S.*|)$`)
 	wireParty  = regexp.MustCompile(`^((?:"(?:[^"\\]|\\.)*"|[^"<>,;]*?) ?)<([^<>"\s]+)>((?:\s*;.*)?)$`)
 	wireBare   = regexp.MustCompile(`^([^<>"\s;,?]+)((?:\s*;.*)?)$`)
-	wireUser   = regexp.MustCompile(`^sips?:(?:([^@]*)@)?[^@]+$`)
+	wireUser   = regexp.MustCompile(`(?i)^sips?:(?:([^@]*)@)?[^@]+$`)
+	wireHost   = regexp.MustCompile(`(?i)^sips?:(?:[^@]*@)?(\[[^]]*\]|[^:;?]*)`)
 	wireTag    = regexp.MustCompile(`(?i)(?:^|;)\s*tag\s*=\s*([A-Za-z0-9.!%*_+'~\x60-]+)\s*(?:;|$)`)
 	wireCSeq   = regexp.MustCompile(`^([0-9]{1,10}) ([A-Za-z0-9.!%*_+'~\x60-]+)$`)
 )
@@ -70,7 +72,7 @@ func ReadWire(text string) (Reading, error) {
 	if cseq == nil || cseq[2] != start[1] {
 		return nil, fmt.Errorf("CSeq %q", values["CSeq"][0])
 	}
-	r := Reading{"method": start[1], "number": wireUserOf(start[2]), "call_id": values["Call-ID"][0], "cseq": cseq[1]}
+	r := Reading{"method": start[1], "number": cmp.Or(wireUserOf(start[2]), "s"), "call_id": values["Call-ID"][0], "cseq": cseq[1]}
 	for name, field := range map[string]string{"From": "from", "To": "to"} {
 		if err := r.party(field, values[name][0]); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -115,6 +117,9 @@ func (r Reading) party(field, value string) error {
 		}
 	}
 	r[field], r[field+"_tag"] = wireUserOf(p[2]), ""
+	if h := wireHost.FindStringSubmatch(p[2]); r[field] == "" && h != nil {
+		r[field] = h[1] // as chan_sip has it
+	}
 	if tag := wireTag.FindStringSubmatch(p[3]); tag != nil {
 		r[field+"_tag"] = tag[1]
 	}
@@ -126,7 +131,7 @@ func wireUserOf(uri string) string {
 	user := ""
 	if m := wireUser.FindStringSubmatch(uri); m != nil {
 		user, _, _ = strings.Cut(m[1], ":") // RFC 3261 section 25.1: userinfo is user and password
-	} else if number, ok := strings.CutPrefix(uri, "tel:"); ok {
+	} else if scheme, number, _ := strings.Cut(uri, ":"); strings.EqualFold(scheme, "tel") {
 		user, _, _ = strings.Cut(number, ";")
 	}
 	return unescaped(user)
