@@ -206,10 +206,9 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 func (c *conn) reject(f *Flow, bad frame) error {
 	c.l.log.Info("malformed message; connection closed", "peer", f.remote.String(), "header", bad.fault.Header, "reason", bad.fault.Fault)
 	if answer := bad.m.rejection(bad.fault); answer != nil {
-		if f.write(answer) == nil {
-			c.flush(f)
-		}
+		_ = f.write(answer) // a flow that is gone has nothing to flush either
 	}
+	c.flush(f) // of answers to the messages before it, too
 	return bad.fault
 }
 

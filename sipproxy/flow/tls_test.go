@@ -228,6 +228,21 @@ func TestMalformedIsAnsweredAndClosed(t *testing.T) {
 }
 
 // A slow client costs only its own time.
+// What was answered before a malformed message leaves before the end, though
+// that message itself gets no answer.
+func TestAnswersLeaveBeforeTheEnd(t *testing.T) {
+	h := newInbox()
+	h.on = func(f *Flow, m sip.Message) { _ = f.Send(m) }
+	ln := serve(t, DefaultLimits(), h, nil)
+	for range 20 {
+		c := dial(t, ln)
+		send(t, c, options+"SIP/2.0 099 x\r\n"+options[strings.Index(options, "Via"):])
+		if got := rest(t, c); !strings.HasPrefix(got, "OPTIONS ") {
+			t.Fatalf("read %q, want what was sent before the malformed message", got)
+		}
+	}
+}
+
 func TestSlowClients(t *testing.T) {
 	l := DefaultLimits()
 	l.HandshakeTimeout, l.FirstMessageTimeout, l.MessageTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
