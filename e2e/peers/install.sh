@@ -24,7 +24,7 @@ stamp() {
 	say "install $1"
 	local log="$cache/$1.log"
 	# In a shell of its own: in a condition, bash would ignore set -e.
-	if ! bash -euo pipefail -c "$(declare -f "$3" mirror); here='$here' cache='$cache' apt_wait='$apt_wait'; $3 install" >"$log" 2>&1; then
+	if ! bash -euo pipefail -c "$(declare -f "$3" mirror suite); here='$here' cache='$cache' apt_wait='$apt_wait'; $3 install" >"$log" 2>&1; then
 		tail -n 25 "$log" >&2
 		die "could not install $1; the whole log is $log. Is the package mirror reachable?"
 	fi
@@ -38,6 +38,19 @@ mirror() {
 	[ -n "$m" ] || m=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true)
 	[ -n "$m" ] || { echo "no package source in /etc/apt" >&2; return 1; }
 	echo "$m"
+}
+
+# suite ROOT PACKAGES: makes a root of Debian's testing suite with packages in it.
+suite() {
+	local m
+	m=$(mirror)
+	rm -rf "$1" "$1.new"
+	# A mirror that is a snapshot has a Release file past its date.
+	mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+		--aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+		--include="$2" forky "$1.new" \
+		"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m forky main"
+	mv "$1.new" "$1"
 }
 
 # What bookworm has as it is.
@@ -84,17 +97,16 @@ forky() {
 	local root="$cache/forky"
 	case $1 in
 	present) [ -x "$root/usr/bin/sipp" ] && [ -x "$root/usr/bin/rtpengine" ] ;;
-	install)
-		local m
-		m=$(mirror)
-		rm -rf "$root" "$root.new"
-		# A mirror that is a snapshot has a Release file past its date.
-		mmdebstrap --mode=root --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-			--aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
-			--include=sip-tester,rtpengine-daemon,ca-certificates forky "$root.new" \
-			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m forky main"
-		mv "$root.new" "$root"
-		;;
+	install) suite "$root" sip-tester,rtpengine-daemon,ca-certificates ;;
+	esac
+}
+
+# Asterisk 22, whose only SIP driver is chan_pjsip: a root of its own.
+asterisk22() {
+	local root="$cache/asterisk22"
+	case $1 in
+	present) [ -x "$root/usr/sbin/asterisk" ] && compgen -G "$root/usr/lib/*/asterisk/modules/chan_pjsip.so" >/dev/null ;;
+	install) suite "$root" asterisk,asterisk-modules,ca-certificates ;;
 	esac
 }
 
@@ -141,5 +153,6 @@ flock 9
 stamp packages 3 packages
 stamp asterisk16 1 asterisk
 stamp forky 2 forky
+stamp asterisk22 1 asterisk22
 stamp browser 1 browser
 stamp pebble 2.10.1 pebble
