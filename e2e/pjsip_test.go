@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,18 +12,27 @@ import (
 // The other driver of Asterisk, chan_pjsip: registration, calls both ways, and
 // two phones whose legs it points at each other.
 func TestPjsip(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true, DirectMedia: "yes"}, peers.EdgeConfig{})
+	for _, version := range []int{16, 22} {
+		t.Run(fmt.Sprintf("Asterisk %d", version), func(t *testing.T) {
+			newOfficeWith(t, peers.AsteriskConfig{PJSIP: true, Version: version, DirectMedia: "yes"}, peers.EdgeConfig{}).tryPjsip()
+		})
+	}
+}
+
+func (o *office) tryPjsip() {
+	t := o.t
 	phone := o.registered("1001")
-	if contacts := o.pbx.Must("pjsip show contacts"); strings.Count(contacts, "@"+peers.EdgeInside+":5060") != 1 {
-		t.Fatalf("Asterisk has contacts\n%s", contacts)
+	contact := o.pbx.Contact("1001")
+	if !strings.HasSuffix(contact, "@"+peers.EdgeInside+":5060") {
+		t.Fatalf("Asterisk has the contact %q", contact)
 	}
 	phone.Reset()
 	phone.Connect(o.edge)
 	if m := phone.Register("secret-1001", 600, ""); m.Status() != 200 {
 		t.Fatalf("registering again was answered %s", m.Start)
 	}
-	if contacts := o.pbx.Must("pjsip show contacts"); strings.Count(contacts, "@"+peers.EdgeInside+":5060") != 1 {
-		t.Fatalf("after a reconnect Asterisk has contacts\n%s", contacts)
+	if after := o.pbx.Contact("1001"); after != contact || o.pbx.Registered() != 1 {
+		t.Fatalf("after a reconnect Asterisk has %d contacts, the last %q; before it had %q", o.pbx.Registered(), after, contact)
 	}
 
 	media := phone.NewMedia(suite)
@@ -59,22 +69,28 @@ func TestPjsip(t *testing.T) {
 		t.Fatalf("BYE was answered %s", m.Start)
 	}
 	a.Stop()
-	for { // it may take the media back first
+	for ended := false; !ended; { // it may take the media back first
 		m := ben.Next(5 * time.Second)
-		switch {
+		switch ended = m.Method() == "BYE"; {
 		case m.Method() == "INVITE":
 			ben.Answer(m, 200, "OK", b.Accept(m.Body))
-		case m.Method() == "BYE":
+		case ended:
 			ben.Answer(m, 200, "OK", "")
-			o.idle()
-			return
 		}
 	}
+	o.idle()
 }
 
 // baresip with chan_pjsip.
 func TestPjsipBaresip(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true}, peers.EdgeConfig{})
+	for _, version := range []int{16, 22} {
+		t.Run(fmt.Sprintf("Asterisk %d", version), func(t *testing.T) {
+			newOfficeWith(t, peers.AsteriskConfig{PJSIP: true, Version: version}, peers.EdgeConfig{}).tryBaresip()
+		})
+	}
+}
+
+func (o *office) tryBaresip() {
 	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
 	anna.Dial("602")
 	anna.Event("CALL_ESTABLISHED", 10*time.Second)

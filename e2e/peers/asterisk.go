@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,10 +23,12 @@ var asteriskFiles embed.FS
 type AsteriskConfig struct {
 	DirectMedia string // "no" unless set
 	General     string // lines for sip.conf's [general]
+	Endpoint    string // lines for each endpoint of pjsip.conf
 	Mailboxes   bool   // users have voicemail, and are told of it unasked
 	Six         bool   // it speaks IPv6
 	PJSIP       bool   // by chan_pjsip; else by chan_sip
 	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
+	Version     int    // 16 unless it is 22, which has no chan_sip
 }
 
 // Tech is the driver's name in the dialplan.
@@ -35,13 +39,38 @@ func (c AsteriskConfig) Tech() string {
 	return "SIP"
 }
 
-// Asterisk is a running Asterisk 16.
+// Asterisk is a running Asterisk.
 type Asterisk struct {
 	*Process
-	lab  *Lab
-	tech string
-	conf string // asterisk.conf
-	Dir  string // recordings are in here
+	lab     *Lab
+	tech    string
+	version int
+	conf    string // asterisk.conf
+	Dir     string // recordings are in here
+}
+
+// command is the program of a version, on the PBX's host.
+func (a *Asterisk) command(args ...string) *exec.Cmd {
+	a.lab.t.Helper()
+	args = append([]string{"-C", a.conf}, args...)
+	if a.version == 22 {
+		return a.lab.PBX.fromRoot("asterisk22", "usr/sbin/asterisk", args...)
+	}
+	return a.lab.PBX.Command("/usr/sbin/asterisk", args...)
+}
+
+// installed finds the folders of a version: of its modules, and of its data.
+func (a *Asterisk) installed() (modules, data string) {
+	a.lab.t.Helper()
+	root, driver := "/", "usr/lib/asterisk/modules/chan_sip.so"
+	if a.version == 22 {
+		root, driver = filepath.Join(cacheDir(), "asterisk22"), "usr/lib/*/asterisk/modules/chan_pjsip.so"
+	}
+	found, _ := filepath.Glob(filepath.Join(root, driver))
+	if len(found) == 0 {
+		a.lab.t.Fatalf("find Asterisk %d: no %s; run make peers", a.version, filepath.Join(root, driver))
+	}
+	return filepath.Dir(found[0]), filepath.Join(root, "usr/share/asterisk")
 }
 
 // StartAsterisk runs Asterisk on the lab's PBX host, and returns when it has
@@ -49,13 +78,9 @@ type Asterisk struct {
 // asterisk/extensions.conf for the numbers.
 func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 	l.t.Helper()
-	if _, err := os.Stat("/usr/lib/asterisk/modules/chan_sip.so"); err != nil {
-		l.t.Fatalf("find Asterisk 16: %v; run make peers", err)
-	}
-	if c.DirectMedia == "" {
-		c.DirectMedia = "no"
-	}
-	a := &Asterisk{lab: l, tech: c.Tech(), Dir: filepath.Join(l.Dir, "asterisk")}
+	c.DirectMedia, c.Version = cmp.Or(c.DirectMedia, "no"), cmp.Or(c.Version, 16)
+	c.PJSIP = c.PJSIP || c.Version == 22
+	a := &Asterisk{lab: l, tech: c.Tech(), version: c.Version, Dir: filepath.Join(l.Dir, "asterisk")}
 	a.conf = filepath.Join(a.Dir, "asterisk.conf")
 	for _, d := range []string{"var", "run", "log", "spool", "db", "moh"} {
 		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {
@@ -63,7 +88,7 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 		}
 	}
 	a.write(c)
-	a.Process = l.start("asterisk", l.PBX.Command("/usr/sbin/asterisk", "-C", a.conf, "-f", "-n", "-U", "root"))
+	a.Process = l.start("asterisk", a.command("-f", "-n", "-U", "root"))
 	Until(l.t, 20*time.Second, "Asterisk to boot", func() bool {
 		if !a.Running() {
 			l.t.Fatalf("Asterisk ended: %v", a.err)
@@ -92,12 +117,15 @@ func (a *Asterisk) write(c AsteriskConfig) {
 	if err != nil {
 		a.lab.t.Fatal(err)
 	}
+	modules, data := a.installed()
 	for _, t := range all.Templates() {
 		f, err := os.Create(filepath.Join(a.Dir, t.Name()))
 		if err != nil {
 			a.lab.t.Fatal(err)
 		}
-		err = t.Execute(f, map[string]any{"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr})
+		err = t.Execute(f, map[string]any{
+			"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr, "Modules": modules, "Data": data,
+		})
 		f.Close()
 		if err != nil {
 			a.lab.t.Fatalf("write %s: %v", t.Name(), err)
@@ -112,7 +140,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 
 // CLI runs one console command.
 func (a *Asterisk) CLI(command string) (string, error) {
-	out, err := a.lab.PBX.Command("/usr/sbin/asterisk", "-C", a.conf, "-rx", command).CombinedOutput()
+	out, err := a.command("-rx", command).CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("run Asterisk command %q: %w", command, err)
 	}
@@ -133,6 +161,14 @@ func (a *Asterisk) Must(command string) string {
 func (a *Asterisk) Contact(user string) string {
 	a.lab.t.Helper()
 	contact := ""
+	if a.tech == "PJSIP" {
+		for _, line := range a.contacts() {
+			if of, uri, _ := strings.Cut(line, "/"); of == user {
+				contact = uri
+			}
+		}
+		return contact
+	}
 	for _, line := range strings.Split(a.Must("sip show peer "+user), "\n") {
 		key, value, _ := strings.Cut(line, ":")
 		switch value = strings.TrimSpace(value); strings.TrimSpace(key) {
@@ -147,10 +183,24 @@ func (a *Asterisk) Contact(user string) string {
 	return contact
 }
 
+// contacts are those of chan_pjsip, as user/URI.
+func (a *Asterisk) contacts() (list []string) {
+	a.lab.t.Helper()
+	for _, line := range strings.Split(a.Must("pjsip show contacts"), "\n") {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "Contact:" && strings.Contains(f[1], "/sip:") {
+			list = append(list, f[1])
+		}
+	}
+	return list
+}
+
 // Registered counts the users that have a contact.
 func (a *Asterisk) Registered() int {
 	a.lab.t.Helper()
 	n := 0
+	if a.tech == "PJSIP" {
+		return len(a.contacts())
+	}
 	for _, line := range strings.Split(a.Must("sip show peers"), "\n") {
 		f := strings.Fields(line)
 		if len(f) > 1 && strings.Contains(f[0], "/") && f[1] != "(Unspecified)" {

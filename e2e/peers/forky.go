@@ -6,18 +6,23 @@ import (
 	"path/filepath"
 )
 
-// forky is a command from the root of Debian's testing suite, run in the
-// namespace by that root's own loader: so no chroot is needed, and files are
-// where they are.
+// forky is a command from the root of SIPp and rtpengine.
 func (h *Host) forky(program string, args ...string) *exec.Cmd {
 	h.lab.t.Helper()
-	root := filepath.Join(cacheDir(), "forky")
+	return h.fromRoot("forky", "usr/bin/"+program, args...)
+}
+
+// fromRoot is a command from a root of Debian's testing suite, run in the
+// namespace by that root's own loader: so no chroot is needed, and files are
+// where they are.
+func (h *Host) fromRoot(name, binary string, args ...string) *exec.Cmd {
+	h.lab.t.Helper()
+	root := filepath.Join(cacheDir(), name)
 	loaders, _ := filepath.Glob(filepath.Join(root, "usr/lib/*/ld-linux-*.so.*"))
 	if len(loaders) == 0 {
-		h.lab.t.Fatalf("find %s in %s: run make peers", program, root)
+		h.lab.t.Fatalf("find %s in %s: run make peers", binary, root)
 	}
-	binary := filepath.Join(root, "usr/bin", program)
-	return h.Command(loaders[0], append([]string{"--library-path", filepath.Dir(loaders[0]), binary}, args...)...)
+	return h.Command(loaders[0], append([]string{"--library-path", filepath.Dir(loaders[0]), filepath.Join(root, binary)}, args...)...)
 }
 
 func cacheDir() string {
