@@ -156,3 +156,35 @@ func FromMuLaw(b byte) int16 {
 	}
 	return int16(v - 132)
 }
+
+// ALaw encodes a sample (ITU-T G.711).
+func ALaw(s int16) byte {
+	sign, v := byte(0x80), int(s)
+	if v < 0 {
+		sign, v = 0, -v-1
+	}
+	v >>= 4
+	exp := 0
+	for v > 31 {
+		v >>= 1
+		exp++
+	}
+	if v > 15 {
+		v -= 16
+		exp++
+	}
+	return (sign | byte(exp<<4) | byte(v)) ^ 0x55
+}
+
+// FromALaw decodes a sample.
+func FromALaw(b byte) int16 {
+	b ^= 0x55
+	v := int(b&0x0f)<<4 + 8
+	if exp := int(b >> 4 & 7); exp > 0 {
+		v = (v + 0x100) << (exp - 1)
+	}
+	if b&0x80 == 0 {
+		v = -v
+	}
+	return int16(v)
+}

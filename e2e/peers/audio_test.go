@@ -85,3 +85,16 @@ func TestWAV(t *testing.T) {
 		t.Error("four bytes were read as a recording")
 	}
 }
+
+func TestALaw(t *testing.T) {
+	for s, want := range map[int16]byte{0: 0xd5, -1: 0x55, 32767: 0xaa, -32768: 0x2a, 8: 0xd5, 16: 0xd4, 512: 0xf5} {
+		if got := ALaw(s); got != want {
+			t.Errorf("%d is %#x, want %#x", s, got, want)
+		}
+	}
+	for b := range 256 {
+		if got := ALaw(FromALaw(byte(b))); got != byte(b) {
+			t.Errorf("%#x is %d, and that %#x", b, FromALaw(byte(b)), got)
+		}
+	}
+}

@@ -12,6 +12,13 @@ type Dialog struct {
 	local, remote string // From and To values, with tags
 	target        string
 	cseq          int
+	invite        invite // the last one
+}
+
+// invite is what a CANCEL and an ACK repeat of an INVITE.
+type invite struct {
+	uri, via, to string
+	cseq         int
 }
 
 // Invite calls a number with a description, answering the challenge, and

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -28,4 +30,37 @@ func (h *Host) BlockedUDP() int {
 		}
 	}
 	return blocked
+}
+
+// Loss is SIP that the network loses on its way to a host.
+type Loss struct {
+	h    *Host
+	rule []string
+}
+
+// Lose loses all UDP messages that come to the host and begin with a word of
+// four letters, by IPv4, until Stop.
+func (h *Host) Lose(word string) *Loss {
+	h.lab.t.Helper()
+	l := &Loss{h, []string{"INPUT", "-p", "udp", "-m", "u32", "--u32", fmt.Sprintf("28=%#x", binary.BigEndian.Uint32([]byte(word))), "-j", "DROP"}}
+	h.Run(h.lab.t, "iptables", append([]string{"-I"}, l.rule...)...)
+	return l
+}
+
+// Count is how many were lost.
+func (l *Loss) Count() int {
+	l.h.lab.t.Helper()
+	for _, rule := range strings.Split(l.h.Run(l.h.lab.t, "iptables", "-nvxL", "INPUT"), "\n") {
+		if f := strings.Fields(rule); len(f) > 3 && f[2] == "DROP" && strings.Contains(rule, "u32") {
+			n, _ := strconv.Atoi(f[0])
+			return n
+		}
+	}
+	return 0
+}
+
+// Stop loses no more.
+func (l *Loss) Stop() {
+	l.h.lab.t.Helper()
+	l.h.Run(l.h.lab.t, "iptables", append([]string{"-D"}, l.rule...)...)
 }

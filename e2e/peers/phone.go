@@ -24,6 +24,7 @@ type Phone struct {
 	Host *Host
 	User string
 	six  bool   // it speaks IPv6
+	pbx  bool   // it stands in the place of the PBX
 	web  string // over WebSocket, the host that it calls itself by: it knows no address of its own
 	conn net.Conn
 	raw  net.Conn
@@ -64,8 +65,11 @@ func (p *Phone) addrOn(h *Host) netip.Addr {
 
 // sip is the host and port that the phone calls itself by.
 func (p *Phone) sip() string {
-	if p.web != "" {
+	switch {
+	case p.web != "":
 		return p.web
+	case p.pbx:
+		return netip.AddrPortFrom(p.Host.Addr, 5060).String()
 	}
 	return netip.AddrPortFrom(p.addrOn(p.Host), 5061).String()
 }
@@ -134,14 +138,19 @@ func (p *Phone) Read(timeout time.Duration) (*Message, error) {
 // Next reads the next message that is no 100.
 func (p *Phone) Next(timeout time.Duration) *Message {
 	p.t.Helper()
+	m, err := p.read(timeout)
+	if err != nil {
+		p.t.Fatalf("phone %s awaits a message: %v", p.User, err)
+	}
+	return m
+}
+
+// read reads the next message that is no 100.
+func (p *Phone) read(timeout time.Duration) (*Message, error) {
 	for {
 		_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
-		m, err := readMessage(p.r)
-		if err != nil {
-			p.t.Fatalf("phone %s awaits a message: %v", p.User, err)
-		}
-		if m.Status() != 100 {
-			return m
+		if m, err := readMessage(p.r); err != nil || m.Status() != 100 {
+			return m, err
 		}
 	}
 }
@@ -180,16 +189,22 @@ func Random(n int) string {
 // via is a fresh Via.
 func (p *Phone) via() string {
 	transport := "TLS"
-	if p.web != "" {
+	switch {
+	case p.web != "":
 		transport = "WSS"
+	case p.pbx:
+		transport = "UDP"
 	}
 	return fmt.Sprintf("Via: SIP/2.0/%s %s;branch=z9hG4bK%s;rport", transport, p.sip(), Random(8))
 }
 
 // Contact is the phone's Contact URI.
 func (p *Phone) Contact() string {
-	if p.web != "" {
+	switch {
+	case p.web != "":
 		return fmt.Sprintf("sip:%s@%s;transport=ws;ob", p.User, p.sip())
+	case p.pbx:
+		return fmt.Sprintf("sip:%s@%s", p.User, p.sip())
 	}
 	return fmt.Sprintf("sip:%s@%s;transport=tls", p.User, p.sip())
 }

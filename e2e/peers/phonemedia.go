@@ -34,7 +34,8 @@ type Media struct {
 	Zero      bool   // its descriptions name an address of zeros
 	Session   int    // version of its descriptions
 	SSRC      uint32
-	Payload   uint8 // the type of its packets: 0 is PCMU
+	Payload   uint8 // the type of its packets: 0 is PCMU, 8 PCMA; see Speaks
+	Plain     bool  // no SRTP: the phone stands in the place of the PBX
 
 	listens sync.Once
 	mu      sync.Mutex // guards what follows
@@ -144,6 +145,9 @@ func (m *Media) Remote() netip.AddrPort {
 // Offer describes the media: the suite and key, PCMU and DTMF.
 func (m *Media) Offer() string {
 	m.p.t.Helper()
+	if m.Plain {
+		return m.PlainOffer()
+	}
 	if m.engine != nil {
 		return m.engine.offer(m)
 	}
@@ -160,6 +164,9 @@ func (m *Media) PlainOffer() string { return m.describe("RTP/AVP", "", "") }
 // crypto line of the suite.
 func (m *Media) Accept(offer string) string {
 	m.p.t.Helper()
+	if m.Plain {
+		return m.PlainOffer()
+	}
 	if m.DTLS != nil {
 		return m.DTLS.accept(offer)
 	}
@@ -205,9 +212,13 @@ func (m *Media) describe(proto, above, keys string) string {
 	if m.Mux {
 		keys += "a=rtcp-mux\r\n"
 	}
-	return fmt.Sprintf("v=0\r\no=- 1 %d IN %[2]s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\n%[7]sm=audio %[3]d %[4]s 0 101\r\n"+
-		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%[5]sa=%[6]s\r\n",
-		m.Session, host, at.Port(), proto, keys, m.Direction, above)
+	codec := "0 PCMU"
+	if m.Payload == pcma {
+		codec = "8 PCMA"
+	}
+	return fmt.Sprintf("v=0\r\no=- 1 %d IN %[2]s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\n%[7]sm=audio %[3]d %[4]s %.1[8]s 101\r\n"+
+		"a=rtpmap:%[8]s/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%[5]sa=%[6]s\r\n",
+		m.Session, host, at.Port(), proto, keys, m.Direction, above, codec)
 }
 
 // Start sends a tone to where a description says, and decodes what comes back
@@ -237,13 +248,15 @@ func (m *Media) Apply(remote string) {
 		return
 	}
 	to, key, suite := readRemote(remote)
-	if suite != m.Suite {
-		m.p.t.Fatalf("the edge chose %q, want %s", suite, m.Suite)
-	}
 	stack := m.Stack
-	if m.engine != nil {
+	switch none := func(*Phone, Key) (Guard, error) { return unguarded, nil }; {
+	case m.Plain:
+		stack = none
+	case suite != m.Suite:
+		m.p.t.Fatalf("the edge chose %q, want %s", suite, m.Suite)
+	case m.engine != nil:
 		to, _, _ = readRemote(m.engine.remote(remote))
-		stack = func(*Phone, Key) (Guard, error) { return unguarded, nil }
+		stack = none
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -20,6 +20,17 @@ func (m *Media) Speak(hz float64) {
 	m.tone, m.at = Sine(hz, 60), 0
 }
 
+// pcma is the payload type of A-law (RFC 3551 section 6).
+const pcma = 8
+
+// Speaks changes the codec of the next description, and of all that comes from
+// now on; what is sent changes with the next Apply.
+func (m *Media) Speaks(payload uint8) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Payload = payload
+}
+
 // Silence stops the packets, or lets them go on.
 func (m *Media) Silence(on bool) {
 	m.mu.Lock()
@@ -66,9 +77,12 @@ func (m *Media) Packet() []byte {
 }
 
 func (m *Media) packetLocked() []byte {
-	payload := make([]byte, 160)
+	payload, encode := make([]byte, 160), MuLaw
+	if m.header.PayloadType == pcma {
+		encode = ALaw
+	}
 	for i := range payload {
-		payload[i] = MuLaw(m.tone[(m.at+i)%len(m.tone)])
+		payload[i] = encode(m.tone[(m.at+i)%len(m.tone)])
 	}
 	m.at += len(payload)
 	plain, err := (&rtp.Packet{Header: m.header, Payload: payload}).Marshal()
@@ -187,8 +201,12 @@ func (m *Media) takeRTP(p []byte) {
 		return
 	}
 	m.ssrcs[h.SSRC]++
+	decode := FromMuLaw
+	if h.PayloadType == pcma {
+		decode = FromALaw
+	}
 	for _, b := range plain[size:] {
-		m.heard = append(m.heard, FromMuLaw(b))
+		m.heard = append(m.heard, decode(b))
 	}
 }
 

@@ -1,0 +1,200 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// eachPBX runs a case against both PBXs that offices have. The configuration
+// given is changed for each.
+func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
+	t.Helper()
+	for _, pbx := range []struct {
+		name    string
+		version int
+	}{{"chan_sip", 16}, {"chan_pjsip", 22}} {
+		t.Run(pbx.name, func(t *testing.T) {
+			c.Version = pbx.version
+			run(newOfficeWith(t, c, peers.EdgeConfig{}))
+		})
+	}
+}
+
+// standsIn is an office whose PBX is played by the script, for what real ones
+// do rarely or never: a call from a phone to it.
+type standsIn struct {
+	*office
+	phone, pbx *peers.Phone
+	out, in    *peers.Media  // the phone's, and the PBX's
+	call       *peers.Dialog // the phone's
+	called     *peers.Dialog // the PBX's
+}
+
+func newStandsIn(t *testing.T) *standsIn {
+	t.Helper()
+	l := peers.NewLab(t)
+	s := &standsIn{office: &office{Lab: l, t: t, edge: peers.StartEdge(l, peers.EdgeConfig{})}}
+	s.pbx = peers.NewPBXPhone(l, "602")
+	s.phone = s.script("1001")
+	s.out, s.in = s.phone.NewMedia(suite), s.pbx.NewPlainMedia()
+	answered := make(chan *peers.Dialog, 1)
+	go func() { answered <- s.answer(s.pbx, s.in, 1300) }() // ends with the call's answer; waited for below
+	var m *peers.Message
+	if s.call, m = s.phone.Invite("602", s.out.Offer()); m.Status() != 200 {
+		t.Fatalf("the call was answered %s", m.Start)
+	}
+	s.called = <-answered
+	s.out.Start(m.Body, 700)
+	s.talk()
+	return s
+}
+
+// talk waits until both hear each other.
+func (s *standsIn) talk() {
+	s.t.Helper()
+	s.out.Forget()
+	s.in.Forget()
+	s.out.Hears(1300, 10*time.Second)
+	s.in.Hears(700, 10*time.Second)
+}
+
+// sides are both ends of the call, the one that begins first.
+func (s *standsIn) sides(fromPBX bool) (d *peers.Dialog, media *peers.Media, far *peers.Phone, farMedia *peers.Media) {
+	if fromPBX {
+		return s.called, s.in, s.phone, s.out
+	}
+	return s.call, s.out, s.pbx, s.in
+}
+
+// end hangs up from the phone.
+func (s *standsIn) end() {
+	s.t.Helper()
+	s.call.Ask("BYE", "")
+	s.pbx.Answer(s.pbx.Expect("BYE", 5*time.Second), 200, "OK", "")
+	s.call.Await("BYE", 200)
+	peers.Until(s.t, 10*time.Second, "the edge to have no call", func() bool { return s.edge.Metric("sallyport_calls") == 0 })
+}
+
+// change offers what media say now, has the far end take it with a direction,
+// and returns what it was offered and what came back.
+func (s *standsIn) change(fromPBX bool, method, direction string) (offer, answer *peers.Message) {
+	s.t.Helper()
+	d, media, far, farMedia := s.sides(fromPBX)
+	media.Session++
+	farMedia.Session++
+	d.Ask(method, media.Offer())
+	offer = far.Expect(method, 5*time.Second)
+	farMedia.Direction = direction
+	accepted := farMedia.Accept(offer.Body)
+	far.Answer(offer, 200, "OK", accepted)
+	answer = d.Await(method, 200)
+	if method == "INVITE" {
+		d.Ack(answer, "")
+		far.Expect("ACK", 5*time.Second)
+	}
+	farMedia.Apply(onlySuite(offer.Body, farMedia.Suite))
+	media.Apply(answer.Body)
+	return offer, answer
+}
+
+// holds are the ways to put a call on hold, and what they are answered with.
+var holds = []struct {
+	name, direction, offered, answer string
+	zero                             bool
+}{
+	{"sendonly", "sendonly", "sendonly", "recvonly", false}, // RFC 3264 section 8.4
+	{"inactive", "inactive", "inactive", "inactive", false},
+	{"zero address", "sendrecv", "sendonly", "recvonly", true}, // RFC 2543's way
+}
+
+// A call between two phones is held each way: who is held hears music, and
+// after that the other again.
+func TestHold(t *testing.T) {
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		anna, ben := o.registered("1001"), o.registered("1002")
+		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
+		d := o.connect(anna, ben, a, b)
+		a.Hears(1300, 10*time.Second)
+		b.Hears(700, 10*time.Second)
+		for _, h := range holds {
+			a.Direction, a.Zero = h.direction, h.zero
+			if m := o.change(d, a); direction(m.Body) != h.answer && direction(m.Body) != "inactive" {
+				o.t.Fatalf("hold by %s was answered %s", h.name, direction(m.Body))
+			}
+			a.Silence(true)
+			b.Forget()
+			b.Hears(peers.MusicHz, 10*time.Second)
+			a.Silence(false)
+			a.Direction, a.Zero = "sendrecv", false
+			if m := o.change(d, a); direction(m.Body) != "sendrecv" {
+				o.t.Fatalf("resuming from %s was answered %s", h.name, direction(m.Body))
+			}
+			a.Forget()
+			b.Forget()
+			a.Hears(1300, 10*time.Second)
+			b.Hears(700, 10*time.Second)
+		}
+		o.bye(d, a)
+		ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
+		o.idle()
+	})
+	t.Run("by the PBX", func(t *testing.T) {
+		s := newStandsIn(t)
+		for _, h := range holds {
+			s.in.Direction, s.in.Zero = h.direction, h.zero
+			offer, answer := s.change(true, "INVITE", h.answer)
+			if got := direction(offer.Body); got != h.offered || strings.Contains(offer.Body, "0.0.0.0") {
+				t.Errorf("hold by %s comes to the phone as %s:\n%s", h.name, got, offer.Body)
+			}
+			if got := direction(answer.Body); got != h.answer {
+				t.Errorf("hold by %s is answered %s, want %s", h.name, got, h.answer)
+			}
+			s.out.Silence(true)
+			if h.direction != "inactive" { // its music is heard
+				s.in.Speak(peers.MusicHz)
+				s.out.Forget()
+				s.out.Hears(peers.MusicHz, 10*time.Second)
+				s.in.Speak(1300)
+			}
+			s.out.Silence(false)
+			s.in.Direction, s.in.Zero = "sendrecv", false
+			s.change(true, "INVITE", "sendrecv")
+			s.talk()
+		}
+		s.end()
+	})
+}
+
+// chan_pjsip can pass on that a phone holds, instead of playing music itself.
+func TestHoldPassedOn(t *testing.T) {
+	o := newOfficeWith(t, peers.AsteriskConfig{Version: 22, Endpoint: "moh_passthrough=yes"}, peers.EdgeConfig{})
+	anna, ben := o.registered("1001"), o.registered("1002")
+	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
+	d := o.connect(anna, ben, a, b)
+	a.Hears(1300, 10*time.Second)
+	b.Hears(700, 10*time.Second)
+	for _, h := range []string{"sendonly", "sendrecv"} {
+		a.Direction = h
+		o.change(d, a)
+		inv := ben.Expect("INVITE", 5*time.Second)
+		if got := direction(inv.Body); got != h {
+			t.Errorf("%s of the phone comes to the other as %s", h, got)
+		}
+		if b.Direction = "sendrecv"; h == "sendonly" {
+			b.Direction = "recvonly"
+		}
+		b.Session++
+		ben.Answer(inv, 200, "OK", b.Accept(inv.Body))
+		ben.Expect("ACK", 5*time.Second)
+		b.Forget()
+		b.Hears(700, 10*time.Second) // the phone's own music
+	}
+	a.Forget()
+	a.Hears(1300, 10*time.Second)
+	o.bye(d, a)
+	ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
+	o.idle()
+}
