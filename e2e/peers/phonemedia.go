@@ -271,7 +271,7 @@ func (m *Media) Apply(remote string) {
 // keyLocked puts keys in force, the phone's and the edge's.
 func (m *Media) keyLocked(stack Stack, ours, edges Key) error {
 	for c, k := range map[*cipher]Key{&m.seal: ours, &m.open: edges} {
-		if c.key == k.Suite+string(k.KeySalt) {
+		if c.guard != nil && c.key == k.Suite+string(k.KeySalt) {
 			continue
 		}
 		guard, err := stack(m.p, k)
