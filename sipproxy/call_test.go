@@ -128,6 +128,23 @@ func TestGlare(t *testing.T) {
 	}
 }
 
+// A re-INVITE that asks the phone for an offer is the phone's to refuse, and
+// does not take with it what the phone has offered itself.
+func TestGlareWithoutOffer(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	first := b.callOut(p, "c1")
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, secureSDP, contact))
+	ours := b.atPBX("INVITE")
+	b.fromPBX(b.inDialog("INVITE", first, 7, ""))
+	p.send(reply(p.next("INVITE"), 491, "", ""))
+	b.atPBX("491")
+	b.fromPBX(reply(ours, 200, "", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	if ok := p.next("200"); !strings.Contains(ok.body, "RTP/SAVP") {
+		t.Errorf("the phone is answered\n%s", ok.body)
+	}
+}
+
 // An offer that was never answered does not stand in the way of the next.
 func TestOfferWithoutAnswer(t *testing.T) {
 	b := newBench(t)

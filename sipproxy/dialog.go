@@ -93,6 +93,9 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 		_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
 		return nil
 	}
+	if offered {
+		c.media.rollback()
+	}
 	return p.unreachable(far.flow.Side(), err)
 }
 

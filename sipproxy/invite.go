@@ -161,7 +161,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	})
 	client, err := p.tx.Request(to.flow, req, func(res *sip.Response, err error) { p.inviteAnswered(inv, res, err) })
 	if err != nil {
-		inv.call.media.rollback()
+		inv.call.media.withdraw(inv.from, inv.offered)
 		return p.unreachable(to.flow.Side(), err)
 	}
 	inv.server.SetNext(client)
@@ -187,7 +187,7 @@ func (p *Proxy) inviteAnswered(inv *invite, res *sip.Response, err error) {
 
 // inviteFailed ends an INVITE with a final answer. call.mu is held.
 func (p *Proxy) inviteFailed(inv *invite, res *sip.Response) {
-	inv.call.media.rollback()
+	inv.call.media.withdraw(inv.from, inv.offered)
 	if inv.dialog == nil {
 		inv.call.first = nil
 		if isChallenge(res.StatusCode) && !inv.call.ended {
@@ -244,7 +244,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	if res.StatusCode >= 200 {
 		d.accepted = &accepted{at: time.Now(), cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
 		if inv.offered {
-			c.media.rollback() // unless it was answered
+			c.media.withdraw(inv.from, true) // unless it was answered
 		}
 	}
 	if err := inv.server.Respond(out); err != nil && res.StatusCode >= 200 {

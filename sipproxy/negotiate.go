@@ -368,6 +368,16 @@ func (n *negotiation) rollback() {
 	n.pending = nil
 }
 
+// withdraw does likewise at the end of an INVITE, for what was offered by it, or
+// by a response to it if it had none. An offer that the other side has under
+// way is not touched (RFC 3261 section 14.2, RFC 3311 section 5.2).
+func (n *negotiation) withdraw(inviter flow.Side, offered bool) {
+	if o := n.pending; o != nil && !o.answered && (o.response == offered || (o.from == inviter) != offered) {
+		return
+	}
+	n.rollback()
+}
+
 // heard is when the phone's media was heard last.
 func (n *negotiation) heard() (last time.Time) {
 	if n.session == nil {
