@@ -148,6 +148,21 @@ func (o *office) reinvited(phone *peers.Phone, media *peers.Media) {
 	media.Apply(onlySuite(inv.Body, media.Suite))
 }
 
+// hungUp takes the PBX's BYE. Before it may come a re-INVITE, with which the PBX
+// takes the media back.
+func (o *office) hungUp(phone *peers.Phone, media *peers.Media) {
+	o.t.Helper()
+	for ended := false; !ended; {
+		m := phone.Next(5 * time.Second)
+		switch ended = m.Method() == "BYE"; {
+		case m.Method() == "INVITE":
+			phone.Answer(m, 200, "OK", media.Accept(m.Body))
+		case ended:
+			phone.Answer(m, 200, "OK", "")
+		}
+	}
+}
+
 // bypassed waits until Asterisk gets no more sound.
 func (o *office) bypassed() {
 	o.t.Helper()

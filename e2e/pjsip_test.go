@@ -69,15 +69,7 @@ func (o *office) tryPjsip() {
 		t.Fatalf("BYE was answered %s", m.Start)
 	}
 	a.Stop()
-	for ended := false; !ended; { // it may take the media back first
-		m := ben.Next(5 * time.Second)
-		switch ended = m.Method() == "BYE"; {
-		case m.Method() == "INVITE":
-			ben.Answer(m, 200, "OK", b.Accept(m.Body))
-		case ended:
-			ben.Answer(m, 200, "OK", "")
-		}
-	}
+	o.hungUp(ben, b)
 	o.idle()
 }
 
