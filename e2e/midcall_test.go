@@ -8,8 +8,7 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// eachPBX runs a case against both PBXs that offices have. The configuration
-// given is changed for each.
+// eachPBX runs a case against both PBXs that offices have, at the same time.
 func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 	t.Helper()
 	for _, pbx := range []struct {
@@ -17,6 +16,8 @@ func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 		version int
 	}{{"chan_sip", 16}, {"chan_pjsip", 22}} {
 		t.Run(pbx.name, func(t *testing.T) {
+			t.Parallel()
+			c := c
 			c.Version = pbx.version
 			run(newOfficeWith(t, c, peers.EdgeConfig{}))
 		})

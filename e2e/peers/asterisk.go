@@ -21,7 +21,7 @@ var asteriskFiles embed.FS
 
 // AsteriskConfig chooses what differs from test to test.
 type AsteriskConfig struct {
-	DirectMedia string // "no" unless set
+	DirectMedia string // "no" unless set; "update" is by UPDATE instead of re-INVITE
 	General     string // lines for sip.conf's [general]
 	Endpoint    string // lines for each endpoint of pjsip.conf
 	Mailboxes   bool   // users have voicemail, and are told of it unasked
@@ -106,8 +106,10 @@ func (a *Asterisk) write(c AsteriskConfig) {
 	for i := range users {
 		users[i] = strconv.Itoa(1001 + i)
 	}
-	if err := WriteWAV(filepath.Join(a.Dir, "moh", "music.wav"), Sine(MusicHz, 30)); err != nil {
-		a.lab.t.Fatal(err)
+	for name, seconds := range map[string]float64{"moh/music.wav": 30, "short.wav": 2} {
+		if err := WriteWAV(filepath.Join(a.Dir, name), Sine(MusicHz, seconds)); err != nil {
+			a.lab.t.Fatal(err)
+		}
 	}
 	addr := PBXAddr
 	if c.Six {
