@@ -8,10 +8,9 @@ import (
 
 // This file is a Dialog one message at a time, for cases about their order.
 
-// Call calls a number and answers the challenge. What comes then is the test's
-// to read. Without a description the INVITE has no offer. The headers go with
-// the INVITE.
-func (p *Phone) Call(number, sdp string, headers ...string) *Dialog {
+// Dial calls a number. What comes then is the test's to read. Without a
+// description the INVITE has no offer.
+func (p *Phone) Dial(number, sdp string, headers ...string) *Dialog {
 	p.t.Helper()
 	uri := "sip:" + number + "@pbx.example.com"
 	if p.pbx {
@@ -19,15 +18,17 @@ func (p *Phone) Call(number, sdp string, headers ...string) *Dialog {
 	}
 	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), remote: "<" + uri + ">", target: uri}
 	d.Ask("INVITE", sdp, headers...)
-	if p.pbx {
-		return d
-	}
-	m := p.final(10 * time.Second)
-	if m.Status() != 401 {
-		p.t.Fatalf("phone %s is not challenged: %s", p.User, m.Start)
-	}
+	return d
+}
+
+// Call dials a number and answers the challenge. The headers go with both
+// INVITEs.
+func (p *Phone) Call(number, sdp string, headers ...string) *Dialog {
+	p.t.Helper()
+	d := p.Dial(number, sdp, headers...)
+	m := d.Await("INVITE", 401)
 	d.Refused(m)
-	d.Ask("INVITE", sdp, append(headers, "Authorization: "+p.digest(m, "INVITE", uri, "secret-"+p.User))...)
+	d.Ask("INVITE", sdp, append(headers, "Authorization: "+p.digest(m, "INVITE", d.target, "secret-"+p.User))...)
 	return d
 }
 
