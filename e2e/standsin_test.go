@@ -122,6 +122,6 @@ func (s *standsIn) change(fromPBX bool, method, direction string) (offer, answer
 func (s *standsIn) moves() string {
 	s.t.Helper()
 	s.out.Session++
-	s.out.Move(s.phone.Host)
+	s.out.Shift()
 	return s.out.Offer()
 }

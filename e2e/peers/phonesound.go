@@ -53,6 +53,12 @@ func (m *Media) From(seq uint16) {
 	m.header.SequenceNumber = seq
 }
 
+// Shift goes on from other ports of the phone's own host.
+func (m *Media) Shift() {
+	m.p.t.Helper()
+	m.Move(m.p.Host)
+}
+
 // Move goes on from other ports, of another host perhaps.
 func (m *Media) Move(h *Host) {
 	m.p.t.Helper()
