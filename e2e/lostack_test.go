@@ -11,6 +11,7 @@ import (
 // answer itself, twice. Whoever waits says its part again (RFC 3261 section
 // 13.3.1.4) until the call has come about; the phone, over TLS, sees each once.
 func TestLostAck(t *testing.T) {
+	t.Parallel()
 	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
 		phone := o.registered("1001")
 		for _, c := range []struct {

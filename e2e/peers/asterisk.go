@@ -44,8 +44,8 @@ type Asterisk struct {
 	*Process
 	lab     *Lab
 	tech    string
-	version int
 	conf    string // asterisk.conf
+	Version int
 	Dir     string // recordings are in here
 }
 
@@ -53,7 +53,7 @@ type Asterisk struct {
 func (a *Asterisk) command(args ...string) *exec.Cmd {
 	a.lab.t.Helper()
 	args = append([]string{"-C", a.conf}, args...)
-	if a.version == 22 {
+	if a.Version == 22 {
 		return a.lab.PBX.fromRoot("asterisk22", "usr/sbin/asterisk", args...)
 	}
 	return a.lab.PBX.Command("/usr/sbin/asterisk", args...)
@@ -63,12 +63,12 @@ func (a *Asterisk) command(args ...string) *exec.Cmd {
 func (a *Asterisk) installed() (modules, data string) {
 	a.lab.t.Helper()
 	root, driver := "/", "usr/lib/asterisk/modules/chan_sip.so"
-	if a.version == 22 {
+	if a.Version == 22 {
 		root, driver = filepath.Join(cacheDir(), "asterisk22"), "usr/lib/*/asterisk/modules/chan_pjsip.so"
 	}
 	found, _ := filepath.Glob(filepath.Join(root, driver))
 	if len(found) == 0 {
-		a.lab.t.Fatalf("find Asterisk %d: no %s; run make peers", a.version, filepath.Join(root, driver))
+		a.lab.t.Fatalf("find Asterisk %d: no %s; run make peers", a.Version, filepath.Join(root, driver))
 	}
 	return filepath.Dir(found[0]), filepath.Join(root, "usr/share/asterisk")
 }
@@ -80,7 +80,7 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 	l.t.Helper()
 	c.DirectMedia, c.Version = cmp.Or(c.DirectMedia, "no"), cmp.Or(c.Version, 16)
 	c.PJSIP = c.PJSIP || c.Version == 22
-	a := &Asterisk{lab: l, tech: c.Tech(), version: c.Version, Dir: filepath.Join(l.Dir, "asterisk")}
+	a := &Asterisk{lab: l, tech: c.Tech(), Version: c.Version, Dir: filepath.Join(l.Dir, "asterisk")}
 	a.conf = filepath.Join(a.Dir, "asterisk.conf")
 	for _, d := range []string{"var", "run", "log", "spool", "db", "moh"} {
 		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {

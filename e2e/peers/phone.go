@@ -145,7 +145,15 @@ func (p *Phone) Next(timeout time.Duration) *Message {
 	return m
 }
 
-// read reads the next message that is no 100.
+// Within reads the next message that is no 100, if one comes in time; or nil.
+func (p *Phone) Within(timeout time.Duration) *Message {
+	m, err := p.read(timeout)
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
 func (p *Phone) read(timeout time.Duration) (*Message, error) {
 	for {
 		_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
