@@ -145,6 +145,24 @@ func TestGlareWithoutOffer(t *testing.T) {
 	}
 }
 
+// A 200 may repeat the description of an earlier provisional response. If the
+// media were changed meanwhile, it says nothing any more.
+func TestAnswerRepeatedAfterUpdate(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, contact))
+	first := b.atPBX("INVITE")
+	b.fromPBX(reply(first, 183, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>", "Require: 100rel", "RSeq: 1"))
+	p.next("183")
+	b.fromPBX(b.inDialog("UPDATE", first, 7, strings.Replace(plainSDP, "30000", "30010", 1)))
+	p.send(reply(p.next("UPDATE"), 200, "", secureSDP, contact))
+	b.atPBX("200")
+	b.fromPBX(reply(first, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	if ok := p.next("200"); ok.body != "" {
+		t.Errorf("the phone is answered\n%s", ok.body)
+	}
+}
+
 // An offer that was never answered does not stand in the way of the next.
 func TestOfferWithoutAnswer(t *testing.T) {
 	b := newBench(t)

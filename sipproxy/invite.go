@@ -22,6 +22,7 @@ type invite struct {
 	// offered tells that the INVITE carried the offer; otherwise the 2xx
 	// does, and the ACK the answer (RFC 3264 section 4, RFC 3261 section 13.2.1).
 	offered bool
+	offer   *offer // that one
 }
 
 // inviteFromPhone starts a call that a phone makes.
@@ -152,7 +153,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		if r != nil {
 			return r
 		}
-		b = sdp
+		b, inv.offer = sdp, inv.call.media.pending
 	}
 	_ = inv.server.Respond(p.answer(inv.in, sip.StatusTrying, "Trying"))
 	req := p.request(inv.in, outgoing{
@@ -273,6 +274,9 @@ func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 	b := bodyOf(res)
 	if !b.isSDP() {
 		return body{}, nil
+	}
+	if inv.offered && inv.offer.answered && inv.offer != inv.call.media.pending {
+		return body{}, nil // it repeats what a later offer has replaced (RFC 3261 section 13.2.1)
 	}
 	if inv.offered {
 		return inv.call.media.answer(other(inv.from), b)
