@@ -170,7 +170,7 @@ func TestReferOutsideCalls(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()
 	token := b.register(p)
-	refer := strings.Replace(b.inviteTo(token, "r1", ""), "INVITE", "REFER", -1)
+	refer := strings.ReplaceAll(b.inviteTo(token, "r1", ""), "INVITE", "REFER")
 	b.fromPBX(strings.Replace(refer, "Max-Forwards", "Refer-To: <sip:1003@127.0.0.1>\r\nMax-Forwards", 1))
 	m := p.next("REFER")
 	if m.h.Get("Refer-To") != "<sip:1003@pbx.example.com>" {
