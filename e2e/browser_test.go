@@ -56,31 +56,34 @@ func (o *office) quit(b *peers.Browser) {
 	o.idle()
 }
 
+// turnedAway starts a browser that the edge or it itself keeps away, which it
+// says in its log.
+func (o *office) turnedAway(c peers.BrowserConfig, said, event string) {
+	o.t.Helper()
+	c.User, c.NoRegister = "1001", true
+	b := peers.StartBrowser(o.Phone(event), o.edge, c)
+	b.Start()
+	b.Event("disconnected", 10*time.Second)
+	b.WaitLog(said, 5*time.Second)
+	b.Quiet("registered")
+	if n := o.edge.Metric(fmt.Sprintf(`sallyport_flow_events_total{event=%q,socket="203.0.113.7:%s"}`, event, peers.WSSPort)); n == 0 {
+		o.t.Errorf("the edge counts no %s", event)
+	}
+	if contact := o.pbx.Contact("1001"); contact != "" {
+		o.t.Errorf("it is registered at %s", contact)
+	}
+}
+
 // What the other cases rely on: a browser keeps away from an edge whose
 // certificate it has no reason to trust, the edge keeps away pages it was not
 // told of, and the meter tells one tone from another and from none.
 func TestBrowserControl(t *testing.T) {
 	o := newPageOffice(t, peers.AsteriskConfig{})
-	turnedAway := func(t *testing.T, c peers.BrowserConfig, said, event string) {
-		t.Helper()
-		c.User, c.NoRegister = "1001", true
-		b := peers.StartBrowser(o.Phone(event), o.edge, c)
-		b.Start()
-		b.Event("disconnected", 10*time.Second)
-		b.WaitLog(said, 5*time.Second)
-		b.Quiet("registered")
-		if n := o.edge.Metric(fmt.Sprintf(`sallyport_flow_events_total{event=%q,socket="203.0.113.7:%s"}`, event, peers.WSSPort)); n == 0 {
-			t.Errorf("the edge counts no %s", event)
-		}
-		if contact := o.pbx.Contact("1001"); contact != "" {
-			t.Errorf("it is registered at %s", contact)
-		}
-	}
-	t.Run("foreign page", func(t *testing.T) {
-		turnedAway(t, peers.BrowserConfig{Page: "http://localhost:8080"}, "Unexpected response code: 403", "refused_upgrade")
+	t.Run("foreign page", func(*testing.T) {
+		o.turnedAway(peers.BrowserConfig{Page: "http://localhost:8080"}, "Unexpected response code: 403", "refused_upgrade")
 	})
-	t.Run("distrust", func(t *testing.T) {
-		turnedAway(t, peers.BrowserConfig{Distrust: true}, "net::ERR_CERT_AUTHORITY_INVALID", "handshake_failed")
+	t.Run("distrust", func(*testing.T) {
+		o.turnedAway(peers.BrowserConfig{Distrust: true}, "net::ERR_CERT_AUTHORITY_INVALID", "handshake_failed")
 	})
 	b := o.browser("1002", peers.JsSIP, 700)
 	if hz, share, ok := b.Listen(700, 1500*time.Millisecond); ok || share > 0 {

@@ -16,53 +16,59 @@ func TestBrowserDtls(t *testing.T) {
 	o := newPageOffice(t, peers.AsteriskConfig{})
 	b := o.browser("1001", peers.JsSIP, 700)
 	// DTLS's server chooses: the browser not as the edge would.
-	agreed := func(role string, suites ...string) {
-		t.Helper()
-		b.Connected(10 * time.Second)
-		got := b.Transport()
-		t.Logf("agreed as DTLS %s: %s, %s, version %s", got.DtlsRole, got.DtlsCipher, got.SrtpCipher, got.TLSVersion)
-		if got.DtlsState != "connected" || got.DtlsRole != role || got.TLSVersion != "FEFD" {
-			t.Errorf("the browser's DTLS is %s as %s, version %s; want as %s, FEFD", got.DtlsState, got.DtlsRole, got.TLSVersion, role)
-		}
-		if !strings.HasPrefix(got.DtlsCipher, "TLS_ECDHE_ECDSA_WITH_AES_") || !slices.Contains(suites, got.SrtpCipher) {
-			t.Errorf("the browser's DTLS uses %s, its SRTP %s, want one of %v", got.DtlsCipher, got.SrtpCipher, suites)
-		}
-		b.Hears(1004, 10*time.Second)
-		o.quit(b)
-	}
 	o.dial(b, "602")
-	agreed("server", "SRTP_AES128_CM_HMAC_SHA1_80", "SRTP_AEAD_AES_128_GCM")
+	o.agreed(b, "server", "SRTP_AES128_CM_HMAC_SHA1_80", "SRTP_AEAD_AES_128_GCM")
+	b.Hears(1004, 10*time.Second)
+	o.quit(b)
 	o.pbx.Originate("1001", "602")
 	o.accept(b)
-	agreed("client", "SRTP_AEAD_AES_128_GCM")
+	o.agreed(b, "client", "SRTP_AEAD_AES_128_GCM")
+	b.Hears(1004, 10*time.Second)
+	o.quit(b)
 }
 
-// A browser holds a call and goes on with it. One that goes on sending is mixed
-// with the music by chan_sip: all that matters is what comes after.
-func TestBrowserHold(t *testing.T) {
-	eachStack(t, func(o *office, b *peers.Browser) {
-		desk := o.phone("1002", 1300)
-		o.dial(b, "1002")
-		b.Hears(1300, 10*time.Second)
-		desk.Hears(700, 10*time.Second)
-		for _, silent := range []bool{false, true} {
-			b.Hold()
-			if _, answer := b.Descriptions(); direction(answer) != "recvonly" {
-				o.t.Fatalf("the hold was answered %s, want recvonly", direction(answer))
-			}
-			if silent {
-				b.Mute(true)
-				desk.Forget()
-				desk.Hears(peers.MusicHz, 10*time.Second)
-				b.Mute(false)
-			}
-			b.Resume()
-			desk.Forget()
-			desk.Hears(700, 10*time.Second)
-			b.Hears(1300, 10*time.Second)
+// agreed waits for a browser's keys and checks how they came about.
+func (o *office) agreed(b *peers.Browser, role string, suites ...string) {
+	o.t.Helper()
+	b.Connected(10 * time.Second)
+	got := b.Transport()
+	o.t.Logf("agreed as DTLS %s: %s, %s, version %s", got.DtlsRole, got.DtlsCipher, got.SrtpCipher, got.TLSVersion)
+	if got.DtlsState != "connected" || got.DtlsRole != role || got.TLSVersion != "FEFD" {
+		o.t.Errorf("the browser's DTLS is %s as %s, version %s; want as %s, FEFD", got.DtlsState, got.DtlsRole, got.TLSVersion, role)
+	}
+	if !strings.HasPrefix(got.DtlsCipher, "TLS_ECDHE_ECDSA_WITH_AES_") || !slices.Contains(suites, got.SrtpCipher) {
+		o.t.Errorf("the browser's DTLS uses %s, its SRTP %s, want one of %v", got.DtlsCipher, got.SrtpCipher, suites)
+	}
+}
+
+// A browser holds a call and goes on with it.
+func TestBrowserHold(t *testing.T) { eachStack(t, (*office).holds) }
+
+// holds lets a browser call a desk phone and hold it. One that goes on sending
+// is mixed with the music by chan_sip: all that matters is what comes after.
+func (o *office) holds(b *peers.Browser) {
+	o.t.Helper()
+	desk := o.phone("1002", 1300)
+	o.dial(b, "1002")
+	b.Hears(1300, 10*time.Second)
+	desk.Hears(700, 10*time.Second)
+	for _, silent := range []bool{false, true} {
+		b.Hold()
+		if _, answer := b.Descriptions(); direction(answer) != "recvonly" {
+			o.t.Fatalf("the hold was answered %s, want recvonly", direction(answer))
 		}
-		o.quit(b)
-	})
+		if silent {
+			b.Mute(true)
+			desk.Forget()
+			desk.Hears(peers.MusicHz, 10*time.Second)
+			b.Mute(false)
+		}
+		b.Resume()
+		desk.Forget()
+		desk.Hears(700, 10*time.Second)
+		b.Hears(1300, 10*time.Second)
+	}
+	o.quit(b)
 }
 
 // A desk phone holds a browser and takes it back: the browser hears the PBX's
@@ -103,28 +109,29 @@ func TestBrowserEarlyMedia(t *testing.T) {
 
 // A browser begins ICE again in a call (RFC 8445 section 9): both ends are new,
 // and the sound goes on both ways.
-func TestIceRestart(t *testing.T) {
-	eachStack(t, func(o *office, b *peers.Browser) {
-		o.dial(b, "600")
-		b.Hears(700, 10*time.Second) // its own tone: both ways
-		for range 2 {
-			local, remote := b.Descriptions()
-			b.RestartICE()
-			newLocal, newRemote := b.Descriptions()
-			if ufrag(o.t, newLocal) == ufrag(o.t, local) || ufrag(o.t, newRemote) == ufrag(o.t, remote) {
-				o.t.Fatalf("ICE did not begin again: the browser's ufrag was %s and is %s, the edge's was %s and is %s",
-					ufrag(o.t, local), ufrag(o.t, newLocal), ufrag(o.t, remote), ufrag(o.t, newRemote))
-			}
-			// Chromium goes on naming the edge's former ufrag at a pair of addresses
-			// where that is still answered; its own end is a new one.
-			peers.Until(o.t, 10*time.Second, "the browser to use its new end", func() bool {
-				local, _ := b.Pair()
-				return local.UsernameFragment == ufrag(o.t, newLocal)
-			})
-			b.Hears(700, 10*time.Second)
+func TestIceRestart(t *testing.T) { eachStack(t, (*office).restartsICE) }
+
+func (o *office) restartsICE(b *peers.Browser) {
+	o.t.Helper()
+	o.dial(b, "600")
+	b.Hears(700, 10*time.Second) // its own tone: both ways
+	for range 2 {
+		local, remote := b.Descriptions()
+		b.RestartICE()
+		newLocal, newRemote := b.Descriptions()
+		if ufrag(o.t, newLocal) == ufrag(o.t, local) || ufrag(o.t, newRemote) == ufrag(o.t, remote) {
+			o.t.Fatalf("ICE did not begin again: the browser's ufrag was %s and is %s, the edge's was %s and is %s",
+				ufrag(o.t, local), ufrag(o.t, newLocal), ufrag(o.t, remote), ufrag(o.t, newRemote))
 		}
-		o.quit(b)
-	})
+		// Chromium goes on naming the edge's former ufrag at a pair of addresses
+		// where that is still answered; its own end is a new one.
+		peers.Until(o.t, 10*time.Second, "the browser to use its new end", func() bool {
+			local, _ := b.Pair()
+			return local.UsernameFragment == ufrag(o.t, newLocal)
+		})
+		b.Hears(700, 10*time.Second)
+	}
+	o.quit(b)
 }
 
 func ufrag(t *testing.T, description string) string {

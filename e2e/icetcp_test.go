@@ -10,30 +10,31 @@ import (
 
 // A browser in a network that lets no UDP through calls by ICE-TCP (RFC 6544):
 // tones both ways.
-func TestIceTcpOnly(t *testing.T) {
-	eachStack(t, func(o *office, b *peers.Browser) {
-		o.dial(b, "602") // the control: with UDP, that is what it uses
-		b.Hears(1004, 10*time.Second)
-		if local, remote := b.Pair(); local.Protocol != "udp" || remote.Protocol != "udp" {
-			o.t.Fatalf("the browser speaks %s to %s, want UDP", local.Protocol, remote.Protocol)
-		}
-		o.quit(b)
+func TestIceTcpOnly(t *testing.T) { eachStack(t, (*office).callsByTCP) }
 
-		b.Host.BlockUDP()
-		outside := peers.StartCapture(o.Edge, "outside")
-		o.dial(b, "610")
-		b.Hears(1004, 10*time.Second)
-		if local, remote := b.Pair(); local.Protocol != "tcp" || remote.Protocol != "tcp" {
-			o.t.Errorf("the browser speaks %s to %s, want TCP", local.Protocol, remote.Protocol)
-		}
-		o.pbxHeard(700)
-		o.quit(b)
-		outside.Stop()
-		if n := outside.Count(fmt.Sprintf("udp && (ip.src == %s || ipv6.src == %s)", b.Host.Addr, b.Host.Addr6)); n != 0 {
-			o.t.Errorf("%d UDP packets of the browser came through: the case shows nothing", n)
-		}
-		if b.Host.BlockedUDP() == 0 {
-			o.t.Error("the browser sent no UDP that was blocked: the case shows nothing")
-		}
-	})
+func (o *office) callsByTCP(b *peers.Browser) {
+	o.t.Helper()
+	o.dial(b, "602") // the control: with UDP, that is what it uses
+	b.Hears(1004, 10*time.Second)
+	if local, remote := b.Pair(); local.Protocol != "udp" || remote.Protocol != "udp" {
+		o.t.Fatalf("the browser speaks %s to %s, want UDP", local.Protocol, remote.Protocol)
+	}
+	o.quit(b)
+
+	b.Host.BlockUDP()
+	outside := peers.StartCapture(o.Edge, "outside")
+	o.dial(b, "610")
+	b.Hears(1004, 10*time.Second)
+	if local, remote := b.Pair(); local.Protocol != "tcp" || remote.Protocol != "tcp" {
+		o.t.Errorf("the browser speaks %s to %s, want TCP", local.Protocol, remote.Protocol)
+	}
+	o.pbxHeard(700)
+	o.quit(b)
+	outside.Stop()
+	if n := outside.Count(fmt.Sprintf("udp && (ip.src == %s || ipv6.src == %s)", b.Host.Addr, b.Host.Addr6)); n != 0 {
+		o.t.Errorf("%d UDP packets of the browser came through: the case shows nothing", n)
+	}
+	if b.Host.BlockedUDP() == 0 {
+		o.t.Error("the browser sent no UDP that was blocked: the case shows nothing")
+	}
 }

@@ -21,23 +21,13 @@ func (b *Browser) evaluate(function string, result any, args ...any) error {
 	if err != nil {
 		return err
 	}
-	expression := fmt.Sprintf("(async () => await tested.%s(...%s))()", function, list)
-	if result == nil { // it may be what JSON cannot say
-		expression += ".then(() => null)"
+	call := fmt.Sprintf("await tested.%s(...%s)", function, list)
+	if result != nil { // or it may be what JSON cannot say
+		call = "return JSON.stringify(" + call + ")"
 	}
-	var out struct {
-		Result           struct{ Value json.RawMessage }
-		ExceptionDetails *struct {
-			Text      string
-			Exception struct{ Description string }
-		}
-	}
-	err = b.tools.call(b.session, "Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &out)
-	switch {
-	case err == nil && out.ExceptionDetails != nil:
-		err = fmt.Errorf("%s %s", out.ExceptionDetails.Text, out.ExceptionDetails.Exception.Description)
-	case err == nil && result != nil:
-		err = json.Unmarshal(out.Result.Value, result)
+	text, err := b.tab.evaluate("(async () => { " + call + " })()")
+	if err == nil && result != nil {
+		err = json.Unmarshal([]byte(text), result)
 	}
 	if err != nil {
 		return fmt.Errorf("browser %s: %s: %w", b.config.User, function, err)

@@ -1,55 +1,52 @@
 package peers
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 )
 
-// devtools speaks the DevTools protocol with a Chromium by a pair of pipes:
-// JSON messages, each ended by a zero byte.
+// devtools asks a browser for things, as the DevTools protocol and WebDriver
+// BiDi both have it: in JSON, whose answers bear the question's number, and
+// whose events bear none.
 type devtools struct {
-	w      *os.File
+	out    func(text []byte) error // sends a message
 	event  func(method string, params json.RawMessage)
 	closed chan struct{} // when the browser has closed its end
 
-	mu      sync.Mutex // guards what follows, and w
+	mu      sync.Mutex // guards what follows, and calls of out
 	id      int
 	waiting map[int]chan devtoolsMessage
 }
 
 type devtoolsMessage struct {
-	ID     int             `json:"id"`
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-	Result json.RawMessage `json:"result"`
-	Error  *struct {
-		Message string `json:"message"`
-	} `json:"error"`
+	ID      int             `json:"id"`
+	Method  string          `json:"method"`
+	Params  json.RawMessage `json:"params"`
+	Result  json.RawMessage `json:"result"`
+	Error   json.RawMessage `json:"error"`   // BiDi: its kind alone
+	Message string          `json:"message"` // BiDi: of the error
 }
 
-// newDevtools reads from r until the browser closes it. event is called for
+// newDevtools takes messages from in until that fails. event is called for
 // each event, on the reader's goroutine.
-func newDevtools(r, w *os.File, event func(method string, params json.RawMessage)) *devtools {
-	d := &devtools{w: w, event: event, closed: make(chan struct{}), waiting: make(map[int]chan devtoolsMessage)}
-	go d.read(r) // ends with the browser; close waits for it
+func newDevtools(in func() ([]byte, error), out func([]byte) error, event func(method string, params json.RawMessage)) *devtools {
+	d := &devtools{out: out, event: event, closed: make(chan struct{}), waiting: make(map[int]chan devtoolsMessage)}
+	go d.read(in) // ends with the browser; close waits for it
 	return d
 }
 
-func (d *devtools) read(r *os.File) {
+func (d *devtools) read(in func() ([]byte, error)) {
 	defer close(d.closed)
-	defer r.Close()
-	for in := bufio.NewReader(r); ; {
-		text, err := in.ReadBytes(0)
+	for {
+		text, err := in()
 		if err != nil {
 			return
 		}
 		var m devtoolsMessage
-		if json.Unmarshal(text[:len(text)-1], &m) != nil {
+		if json.Unmarshal(text, &m) != nil {
 			continue
 		}
 		if m.ID == 0 {
@@ -66,26 +63,24 @@ func (d *devtools) read(r *os.File) {
 	}
 }
 
-// close ends the conversation, after the browser did.
-func (d *devtools) close() {
-	<-d.closed
-	_ = d.w.Close()
-}
-
-// call asks for something and reads the result. The session is that of a tab,
-// or none for the browser's own.
+// call asks for something and reads the result, if that is wanted. The session
+// is that of a tab in the DevTools protocol, or none.
 func (d *devtools) call(session, method string, params, result any) error {
+	if params == nil {
+		params = struct{}{}
+	}
 	answer := make(chan devtoolsMessage, 1)
 	d.mu.Lock()
 	d.id++
-	id := d.id
-	d.waiting[id] = answer
-	text, err := json.Marshal(map[string]any{"id": id, "method": method, "params": params, "sessionId": session})
-	if session == "" {
-		text, err = json.Marshal(map[string]any{"id": id, "method": method, "params": params})
-	}
+	d.waiting[d.id] = answer
+	text, err := json.Marshal(struct {
+		ID      int    `json:"id"`
+		Method  string `json:"method"`
+		Params  any    `json:"params"`
+		Session string `json:"sessionId,omitempty"`
+	}{d.id, method, params, session})
 	if err == nil {
-		_, err = d.w.Write(append(text, 0))
+		err = d.out(text)
 	}
 	d.mu.Unlock()
 	if err != nil {
@@ -94,7 +89,7 @@ func (d *devtools) call(session, method string, params, result any) error {
 	select {
 	case m := <-answer:
 		if m.Error != nil {
-			return fmt.Errorf("ask the browser for %s: %s", method, m.Error.Message)
+			return fmt.Errorf("ask the browser for %s: %s %s", method, m.Error, m.Message)
 		}
 		if result == nil {
 			return nil

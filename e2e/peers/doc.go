@@ -1,12 +1,14 @@
 // Package peers starts the real peers of the end-to-end tests, each in a
-// network namespace of its own: Asterisk, baresip, Chromium, SIPp, rtpengine,
-// pebble, tshark, and the edge under test; and it plays a phone by script, whose SRTP
-// is pion's, libsrtp's or rtpengine's, and whose DTLS and STUN are pion's. It
-// imports nothing of sallyport: the edge is the built binary.
+// network namespace of its own: Asterisk, baresip, Chromium, Firefox, SIPp,
+// rtpengine, pebble, tshark, and the edge under test; and it plays a phone by
+// script, whose SRTP is pion's, libsrtp's or rtpengine's, and whose DTLS and
+// STUN are pion's. It imports nothing of sallyport: the edge is the built
+// binary.
 //
-// Chromium is driven over a pipe. Its page has a phone of JsSIP or SIP.js and is
-// served in the browser's own namespace, or is the edge's own; its microphone is
-// a file, and what its user hears is measured by WebAudio.
+// Chromium is driven over a pipe, Firefox over a WebSocket. Its page has a phone
+// of JsSIP or SIP.js and is served in the browser's own namespace, or is the
+// edge's own; its microphone is a file or a tone, and what its user hears is
+// measured by WebAudio.
 //
 // A Lab is made for one test. It owns namespaces and processes, and takes all
 // down at the test's end; if the test failed, it first prints the SIP ladder

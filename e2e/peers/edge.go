@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -134,6 +135,24 @@ func (e *Edge) CAFile() string {
 		return e.ca
 	}
 	return filepath.Join(e.State, "tls", "self-signed.crt")
+}
+
+// certificate is the one in CAFile.
+func (e *Edge) certificate() *x509.Certificate {
+	e.lab.t.Helper()
+	text, err := os.ReadFile(e.CAFile())
+	if err != nil {
+		e.lab.t.Fatalf("read the edge's certificate: %v", err)
+	}
+	var der []byte
+	if block, _ := pem.Decode(text); block != nil {
+		der = block.Bytes
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		e.lab.t.Fatalf("read the edge's certificate: %v", err)
+	}
+	return cert
 }
 
 // Trust changes what phones trust from now on; "" is the self-signed certificate.

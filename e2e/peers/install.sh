@@ -134,6 +134,17 @@ browser() {
 	esac
 }
 
+# Firefox, and the sound server without which it lets no page listen.
+firefox() {
+	case $1 in
+	present) [ -x /usr/lib/firefox-esr/firefox-esr ] && [ -x /usr/bin/pulseaudio ] ;;
+	install)
+		apt-get $apt_wait -q update
+		apt-get $apt_wait -q -y --no-install-recommends install firefox-esr pulseaudio
+		;;
+	esac
+}
+
 # Pebble, the ACME server that certificate authorities test clients with, and
 # the DNS server that comes with it.
 pebble() {
@@ -155,4 +166,5 @@ stamp asterisk16 1 asterisk
 stamp forky 2 forky
 stamp asterisk22 1 asterisk22
 stamp browser 1 browser
+stamp firefox 1 firefox
 stamp pebble 2.10.1 pebble

@@ -37,13 +37,19 @@ type webSocket struct {
 // openWebSocket upgrades a connection, from a page of an origin; none if that
 // is empty. The status is that of the answer, 0 if there is none.
 func openWebSocket(conn net.Conn, origin string) (w *webSocket, status int, err error) {
-	key := make([]byte, 16)
-	_, _ = rand.Read(key)
-	nonce := base64.StdEncoding.EncodeToString(key)
 	if origin != "" {
 		origin = "Origin: " + origin + "\r\n"
 	}
-	if _, err := io.WriteString(conn, halfUpgrade+origin+"Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+nonce+"\r\n\r\n"); err != nil {
+	return upgrade(conn, halfUpgrade+origin+"Sec-WebSocket-Protocol: sip\r\n", "sip")
+}
+
+// upgrade sends a request that is begun, and takes the answer with the
+// subprotocol.
+func upgrade(conn net.Conn, request, subprotocol string) (w *webSocket, status int, err error) {
+	key := make([]byte, 16)
+	_, _ = rand.Read(key)
+	nonce := base64.StdEncoding.EncodeToString(key)
+	if _, err := io.WriteString(conn, request+"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+nonce+"\r\n\r\n"); err != nil {
 		return nil, 0, fmt.Errorf("ask for an upgrade: %w", err)
 	}
 	w = &webSocket{Conn: conn, r: bufio.NewReader(conn)}
@@ -57,13 +63,16 @@ func openWebSocket(conn net.Conn, origin string) (w *webSocket, status int, err 
 	switch {
 	case res.StatusCode != http.StatusSwitchingProtocols:
 		return nil, res.StatusCode, fmt.Errorf("the upgrade is refused: %s", res.Status)
-	case res.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]), res.Header.Get("Sec-WebSocket-Protocol") != "sip":
+	case res.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]), res.Header.Get("Sec-WebSocket-Protocol") != subprotocol:
 		return nil, res.StatusCode, errors.New("the upgrade is answered wrongly")
 	}
 	return w, res.StatusCode, nil
 }
 
-const halfUpgrade = "GET / HTTP/1.1\r\nHost: pbx.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+const (
+	connectionUpgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	halfUpgrade       = "GET / HTTP/1.1\r\nHost: pbx.example.com\r\n" + connectionUpgrade
+)
 
 // Write sends one text message.
 func (w *webSocket) Write(b []byte) (int, error) {
@@ -118,15 +127,24 @@ func (w *webSocket) frame() (opcode byte, payload []byte, err error) {
 	if _, err = io.ReadFull(w.r, head); err != nil {
 		return 0, nil, err
 	}
-	n := int(head[1])
-	if n == 126 {
-		long := make([]byte, 2)
-		if _, err = io.ReadFull(w.r, long); err != nil {
-			return 0, nil, err
-		}
-		n = int(binary.BigEndian.Uint16(long))
-	} else if n > 126 {
-		return 0, nil, errors.New("a frame of the edge is masked, or longer than any message")
+	n, long := int(head[1]), []byte(nil)
+	switch n {
+	case 126:
+		long = make([]byte, 2)
+	case 127:
+		long = make([]byte, 8)
+	}
+	if _, err = io.ReadFull(w.r, long); err != nil {
+		return 0, nil, err
+	}
+	if long != nil {
+		n = 0
+	}
+	for _, b := range long {
+		n = n<<8 | int(b)
+	}
+	if head[1] > 127 || n < 0 || n > 1<<20 {
+		return 0, nil, errors.New("a frame is masked, or longer than any message")
 	}
 	payload = make([]byte, n)
 	_, err = io.ReadFull(w.r, payload)
