@@ -91,20 +91,21 @@ func TestBrowserHeld(t *testing.T) {
 }
 
 // A browser hears what the PBX plays before it answers.
-func TestBrowserEarlyMedia(t *testing.T) {
-	eachStack(t, func(o *office, b *peers.Browser) {
-		b.Dial("608")
-		if e := b.Event("progress", 10*time.Second); e.Detail != "183" {
-			o.t.Fatalf("the call was answered %s, want 183", e.Detail)
-		}
-		b.Hears(peers.MusicHz, 10*time.Second)
-		b.Quiet("established")
-		o.pbx.Redirect("1001", "610") // which answers
-		b.Event("established", 10*time.Second)
-		b.Hears(1004, 10*time.Second)
-		o.pbxHeard(700)
-		o.quit(b)
-	})
+func TestBrowserEarlyMedia(t *testing.T) { eachStack(t, (*office).hearsEarly) }
+
+func (o *office) hearsEarly(b *peers.Browser) {
+	o.t.Helper()
+	b.Dial("608")
+	if e := b.Event("progress", 10*time.Second); e.Detail != "183" {
+		o.t.Fatalf("the call was answered %s, want 183", e.Detail)
+	}
+	b.Hears(peers.MusicHz, 10*time.Second)
+	b.Quiet("established")
+	o.pbx.Redirect("1001", "610") // which answers
+	b.Event("established", 10*time.Second)
+	b.Hears(1004, 10*time.Second)
+	o.pbxHeard(700)
+	o.quit(b)
 }
 
 // A browser begins ICE again in a call (RFC 8445 section 9): both ends are new,

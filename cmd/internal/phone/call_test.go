@@ -61,7 +61,7 @@ func TestCallOut(t *testing.T) {
 		t.Errorf("the answer is acknowledged by %q", ack.fields)
 	}
 	b.is("bench.results.call", "done")
-	b.is("media().log.join()", "mute false,offer,pranswer early,answer early")
+	b.is("media().log.join()", "mute false,offer,accept early,accept early")
 	b.receive(ok) // again: our ACK was lost
 	b.next("ACK")
 	b.is(`(() => { try { agent.call.dtmf("12#"); } catch (e) { return e.message; } return media().log.pop(); })()`, "dtmf 12#")
@@ -183,7 +183,7 @@ func TestBadAnswer(t *testing.T) {
 	for _, body := range []string{"", "not taken\r\n"} {
 		b := registered(t)
 		inv := b.dial()
-		b.js("bench.refuses = 'answer'")
+		b.js("bench.refuses = 'accept'")
 		b.receive(reply(inv, "200 OK", "far", body, edge))
 		b.next("ACK")
 		b.next("BYE")

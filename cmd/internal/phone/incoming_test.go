@@ -114,7 +114,7 @@ func TestDelayedOffer(t *testing.T) {
 			continue
 		}
 		b.silent()
-		b.is("media().log.join() + agent.call.remoteHeld", "mute false,offer,answer their answer\r\na=sendonlytrue")
+		b.is("media().log.join() + agent.call.remoteHeld", "mute false,offer,accept their answer\r\na=sendonlytrue")
 	}
 }
 

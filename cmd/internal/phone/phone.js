@@ -601,7 +601,10 @@ class Call {
     if (res.status < 200) {
       if (res.status === 100 || this.state === "ended") return;
       if (tag) this.provisional(res, tag);
-      if (res.hasSDP) this.describe(res.body, "pranswer").catch(() => {}); // the 2xx's decides
+      if (res.hasSDP) {
+        this.early = res.body;
+        this.describe(res.body).catch(() => {}); // the 2xx's decides
+      }
       if (this.state === "calling" || this.state === "ringing") this.change("ringing");
       return;
     }
@@ -617,7 +620,7 @@ class Call {
     this.dialog = dialog;
     this.answered = Date.now();
     this.change("active");
-    this.describe(res.hasSDP ? res.body : this.early, "answer")
+    this.describe(res.hasSDP ? res.body : this.early)
       .then(() => this.settled.resolve(), (e) => this.hangup(`the answer does not fit: ${e.message}`));
   }
 
@@ -634,12 +637,11 @@ class Call {
     this.agent.authorized(() => d.request("PRACK").add("RAck", `${rseq} ${res.get("cseq")}`), () => {});
   }
 
-  describe(sdp, type) {
-    if (type === "pranswer") this.early = sdp;
+  describe(sdp) {
     this.described = this.described.catch(() => {}).then(() => {
       if (this.state === "ended") return null;
       if (!sdp) throw new Failure(0, "it has no description");
-      return this.media.accept(sdp, type);
+      return this.media.accept(sdp);
     });
     return this.described;
   }
@@ -732,7 +734,7 @@ class Call {
     if (!this.stopRepeat(`200 ${m.sequence}`)) return;
     if (this.owed !== m.sequence) { this.serving = false; return; }
     this.owed = undefined;
-    this.describe(m.hasSDP ? m.body : "", "answer")
+    this.describe(m.hasSDP ? m.body : "")
       .then(() => { this.remoteHeld = heldBy(m.body); this.serving = false; this.agent.changed(); }, (e) => this.hangup(`the answer does not fit: ${e.message}`));
   }
 
@@ -853,7 +855,7 @@ class Call {
         if (res.status < 300) {
           this.dialog.refresh(res);
           this.acknowledge(this.dialog, sent.invite);
-          await this.describe(res.hasSDP ? res.body : "", "answer").catch((e) => { this.hangup(`the answer does not fit: ${e.message}`); throw e; });
+          await this.describe(res.hasSDP ? res.body : "").catch((e) => { this.hangup(`the answer does not fit: ${e.message}`); throw e; });
           this.remoteHeld = heldBy(res.body);
           return this.agent.changed();
         }
@@ -1202,7 +1204,7 @@ class Media {
   }
 
   constructor(mic, context, on) {
-    Object.assign(this, { mic, context, remote: new MediaStream() });
+    Object.assign(this, { mic, context, remote: new MediaStream(), accepted: "" });
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", rtcpMuxPolicy: "require", iceServers: [] });
     this.track = mic.getAudioTracks()[0];
     this.sender = this.pc.addTrack(this.track, mic);
@@ -1238,9 +1240,16 @@ class Media {
     return this.pc.localDescription.sdp;
   }
 
-  async accept(sdp, type) {
-    if (this.pc.signalingState === "stable") return; // it was all said before
-    await this.pc.setRemoteDescription({ type, sdp });
+  // accept takes an answer. Firefox does nothing upon a provisional one (RFC 8829
+  // section 4.1.10.1), so what comes before the call is answered is taken for
+  // final; another answer that follows is then one to the same offer made again.
+  async accept(sdp) {
+    if (this.pc.signalingState === "stable") {
+      if (sdp === this.accepted) return;
+      await this.pc.setLocalDescription(await this.pc.createOffer());
+    }
+    await this.pc.setRemoteDescription({ type: "answer", sdp });
+    this.accepted = sdp;
   }
 
   // rollback forgets an offer that was refused (RFC 8829 section 4.1.10.2).

@@ -9,7 +9,7 @@ class FakeMedia {
   did(what) { this.log.push(what); if (bench.refuses && what.startsWith(bench.refuses)) throw new Error("not to my taste"); }
   async offer(options) { this.did("offer" + (options && options.iceRestart ? " anew" : "")); return `our offer ${++this.offers} ${this.direction}\r\n`; }
   async answer(sdp) { this.did(`answer ${sdp.trim()}`); return "our answer\r\n"; }
-  async accept(sdp, type) { this.did(`${type} ${sdp.trim()}`); }
+  async accept(sdp) { this.did(`accept ${sdp.trim()}`); }
   async rollback() { this.did("rollback"); }
   hold(on) { this.direction = on ? "sendonly" : "sendrecv"; }
   mute(on) { this.did(`mute ${on}`); }
