@@ -31,7 +31,7 @@ func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Re
 	if r != nil {
 		return r
 	}
-	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: accountOf(caller.peer.URI), Number: account(callee.target)}); r != nil {
+	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: accountOf(callee.self.URI), Number: account(callee.target)}); r != nil {
 		return r
 	}
 	return p.startCall(flow.Secure, token, tx, in, caller, callee)
@@ -44,7 +44,8 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 		return "", nil, nil, r
 	}
 	token = randomCallToken()
-	if key, err := aorKey(caller.peer.URI); err == nil {
+	peer := p.inwardParty(caller.peer)
+	if key, err := aorKey(peer.URI); err == nil {
 		if b := p.bindings.on(key, f); b != nil {
 			token = b.token
 		}
@@ -53,10 +54,11 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	if caller.target.Scheme == "sips" {
 		scheme = "sips"
 	}
-	caller.contact = p.contactForPhone(f, scheme, hostOf(in.Recipient), in.Recipient.User)
+	target := p.inwardURI(in.Recipient)
+	caller.contact = p.contactForPhone(f, scheme, target.Host, target.User)
 	callee = &leg{
-		flow: p.pbx, peer: caller.self, self: caller.peer,
-		target: inwardURI(in.Recipient), contact: p.contactForPBX(token),
+		flow: p.pbx, peer: p.inwardParty(caller.self), self: peer,
+		target: target, contact: p.contactForPBX(token),
 	}
 	return token, caller, callee, nil
 }
@@ -123,7 +125,7 @@ func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
 func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg) *refusal {
 	c := &call{
 		callID: p.callID(from, in), token: token, caller: from, started: time.Now(), log: p.log,
-		from: accountOf(caller.peer.URI), to: accountOf(caller.self.URI),
+		from: accountOf(p.inwardParty(caller.peer).URI), to: accountOf(p.inwardParty(caller.self).URI),
 		callerAt: caller, calleeAt: callee, dialogs: make(map[string]*dialog),
 	}
 	phone := callee

@@ -150,7 +150,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 			}
 			value = string(p.outwardText([]byte(p.callInURI(side, value))))
 		case namesParties[name]:
-			value = p.callInURI(side, value)
+			value = p.inwardParties(p.callInURI(side, value))
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}

@@ -172,7 +172,8 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 		return nil
 	}
 	from, _ := flow.Address(in, "From")
-	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: accountOf(from.URI)})
+	user := accountOf(p.inwardParty(from).URI)
+	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: user})
 }
 
 func (p *Proxy) judge(e policy.Event) *refusal {

@@ -43,8 +43,8 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 		b = body{}
 	}
 	req := p.request(in, outgoing{
-		to: p.pbx, uri: inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
-		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
+		to: p.pbx, uri: p.inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
+		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	})
 	_, err = p.tx.Request(p.pbx, req, func(res *sip.Response, err error) { p.registered(reg, tx, res, err) })
 	if err != nil {
@@ -59,7 +59,7 @@ func (p *Proxy) readRegister(f *flow.Flow, in *sip.Request) (*registration, erro
 		return nil, err
 	}
 	reg := &registration{flow: f, in: in, uri: to.URI}
-	if reg.aor, err = aorKey(to.URI); err != nil {
+	if reg.aor, err = aorKey(p.inwardParty(to).URI); err != nil {
 		return nil, err
 	}
 	list, err := flow.Addresses(in, "Contact")

@@ -41,22 +41,16 @@ func (p *Proxy) contactForPhone(f *flow.Flow, scheme, host, user string) string 
 // randomCallToken stands for a phone that calls without being registered.
 func randomCallToken() string { return "call-" + randomToken(8) }
 
-// inwardURI is a Request-URI as a PBX that knows only UDP can take it. User
-// and host stay: the phone's digest is about them.
-func inwardURI(u sip.Uri) sip.Uri {
-	in := *u.Clone()
-	if in.Scheme == "sips" {
-		in.Scheme = "sip"
-	}
-	in.Headers = nil
-	in.UriParams = slices.DeleteFunc(in.UriParams, func(kv sip.HeaderKV) bool {
+// withoutTransport leaves out the parameters by which a URI says how it is
+// reached.
+func withoutTransport(params sip.HeaderParams) sip.HeaderParams {
+	return slices.DeleteFunc(slices.Clone(params), func(kv sip.HeaderKV) bool {
 		switch strings.ToLower(kv.K) {
 		case "transport", "maddr", "ttl", "lr", "ob":
 			return true
 		}
 		return false
 	})
-	return in
 }
 
 // outward maps an address of the plain side to our domain, so that phones can
@@ -87,9 +81,12 @@ func (p *Proxy) outwardURI(scheme, user, host string) string {
 	return scheme + ":" + user + p.cfg.Domain
 }
 
-// outwardList does so for all the addresses of a header's value. One that it
-// has no reason to change stays byte for byte.
-func (p *Proxy) outwardList(value string) string {
+// outwardList does so for all the addresses of a header's value.
+func (p *Proxy) outwardList(value string) string { return mapList(value, p.outward) }
+
+// mapList maps the addresses of a header's value. One in which there is no
+// reason to change any stays byte for byte.
+func mapList(value string, mapped func(flow.NameAddr) flow.NameAddr) string {
 	list, err := flow.ParseList(value)
 	if err != nil {
 		return value
@@ -97,9 +94,9 @@ func (p *Proxy) outwardList(value string) string {
 	changed := false
 	texts := make([]string, len(list))
 	for i, n := range list {
-		mapped := p.outward(n)
-		changed = changed || mapped != n
-		texts[i] = mapped.String()
+		to := mapped(n)
+		changed = changed || to != n
+		texts[i] = to.String()
 	}
 	if !changed {
 		return value
@@ -151,7 +148,7 @@ func (p *Proxy) inward(n flow.NameAddr) flow.NameAddr {
 	if err != nil {
 		return n
 	}
-	u = inwardURI(u)
+	u = p.inwardURI(u)
 	if p.isOurs(u.Host) {
 		u.Host, u.Port = p.cfg.PBX.Addr().String(), int(p.cfg.PBX.Port())
 	}

@@ -15,15 +15,16 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
 	contact := ""
-	if key, err := aorKey(from.URI); err == nil && len(in.GetHeaders("Contact")) > 0 {
+	if key, err := aorKey(p.inwardParty(from).URI); err == nil && len(in.GetHeaders("Contact")) > 0 {
 		if b := p.bindings.on(key, f); b != nil {
 			contact = p.contactForPBX(b.token)
 		}
 	}
+	target := p.inwardURI(in.Recipient)
 	return p.standalone(tx, in, outgoing{
-		to: p.pbx, uri: inwardURI(in.Recipient), contact: contact, body: bodyOf(in),
-		from: in.GetHeader("From").Value(), dest: in.GetHeader("To").Value(),
-	}, p.contactForPhone(f, in.Recipient.Scheme, hostOf(in.Recipient), in.Recipient.User))
+		to: p.pbx, uri: target, contact: contact, body: bodyOf(in),
+		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
+	}, p.contactForPhone(f, in.Recipient.Scheme, target.Host, target.User))
 }
 
 // toPhone forwards a request of the PBX to a registered phone.

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"strings"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -50,6 +51,9 @@ func aorKey(uri string) (string, error) {
 	u, err := parseURI(uri)
 	if err != nil {
 		return "", err
+	}
+	if u.Host == "" {
+		return "", fmt.Errorf("read address of record %q: no host", uri)
 	}
 	return account(u) + "@" + strings.ToLower(u.Host), nil
 }

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,11 +22,14 @@ type invite struct {
 	cseq         int
 }
 
-// Invite calls a number with a description, answering the challenge, and
-// returns the dialog and the final response. It acknowledges that.
+// Invite calls a number, or a tel URI, with a description, answering the
+// challenge, and returns the dialog and the final response. It acknowledges that.
 func (p *Phone) Invite(number, sdp string) (*Dialog, *Message) {
 	p.t.Helper()
-	uri := "sip:" + number + "@pbx.example.com"
+	uri := number
+	if !strings.HasPrefix(uri, "tel:") {
+		uri = "sip:" + number + "@pbx.example.com"
+	}
 	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), target: uri}
 	auth := ""
 	for {

@@ -25,8 +25,37 @@ func checkURI(uri string) *Malformed {
 	switch strings.ToLower(scheme) {
 	case "sip", "sips":
 		return checkSIPURI(rest)
+	case "tel":
+		return checkTelURI(rest)
 	}
 	return nil
+}
+
+// checkTelURI accepts a number and parameters (RFC 3966 section 3).
+func checkTelURI(rest string) *Malformed {
+	if _, ok := TelNumber(rest); !ok {
+		return malformed("", "not a telephone number")
+	}
+	if _, params, found := strings.Cut(rest, ";"); found && (params == "" || strings.ContainsAny(params, "@?#")) {
+		return malformed("", "bad parameter in URI")
+	}
+	return nil
+}
+
+// TelNumber is the number of a tel URI's scheme-specific part, as it may stand
+// in the user part of a SIP URI: without visual separators and parameters.
+// Anything that is no number is refused: it would be read as a URI's other parts.
+func TelNumber(rest string) (string, bool) {
+	number, _, _ := strings.Cut(rest, ";")
+	number = strings.NewReplacer("-", "", ".", "", "(", "", ")", "", "%23", "#").Replace(number)
+	digits, allowed := strings.TrimPrefix(number, "+"), "0123456789"
+	if digits == number { // a local number
+		allowed += "abcdefABCDEF*#"
+	}
+	if digits == "" || strings.Trim(digits, allowed) != "" {
+		return "", false
+	}
+	return strings.ReplaceAll(number, "#", "%23"), true
 }
 
 func isScheme(s string) bool {

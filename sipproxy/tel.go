@@ -1,0 +1,50 @@
+package sipproxy
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// inwardURI is a URI as a PBX that knows only UDP can take it. User and host
+// stay: the phone's digest is about them. A telephone number is a user of our
+// domain (RFC 3261 section 19.1.6), but without parameters in the user part: to
+// chan_sip they belong to the extension, which none then is.
+func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
+	in := *u.Clone()
+	switch in.Scheme {
+	case "sips":
+		in.Scheme = "sip"
+	case "tel":
+		number, ok := flow.TelNumber(in.Raw())
+		if !ok {
+			return in // validation lets no such Request-URI through
+		}
+		in = sip.Uri{Scheme: "sip", User: number, Host: p.cfg.Domain}
+		in.UriParams.Add("user", "phone")
+	}
+	in.Headers = nil
+	in.UriParams = withoutTransport(in.UriParams)
+	return in
+}
+
+// inwardParty writes an address that a phone gave, of its own or another's, for
+// the PBX. One that there is no reason to change stays byte for byte.
+func (p *Proxy) inwardParty(n flow.NameAddr) flow.NameAddr {
+	uri, headers, found := strings.Cut(n.URI, "?")
+	u, err := parseURI(uri)
+	if err != nil || u.Scheme == "sip" && len(withoutTransport(u.UriParams)) == len(u.UriParams) {
+		return n
+	}
+	u = p.inwardURI(u)
+	n.URI = u.String()
+	if found {
+		n.URI += "?" + headers
+	}
+	return n
+}
+
+// inwardParties does so for all the addresses of a header's value.
+func (p *Proxy) inwardParties(value string) string { return mapList(value, p.inwardParty) }
