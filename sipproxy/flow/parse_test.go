@@ -255,35 +255,6 @@ func TestTortureMeaning(t *testing.T) {
 	}
 }
 
-// IPv6 in its places (RFC 5118 section 4).
-func TestTortureRFC5118(t *testing.T) {
-	for _, c := range []struct {
-		name, text string
-		code       int
-	}{
-		{"4.1 reference in the Request-URI", swap("sip:602@pbx.example.com SIP", "sip:602@[2001:db8::10] SIP"), 0},
-		{"4.2 no brackets", swap("sip:602@pbx.example.com SIP", "sip:602@2001:db8::10 SIP"), 400},
-		{"4.3 port ambiguous", swap("sip:602@pbx.example.com SIP", "sip:[2001:db8::10:5070] SIP"), 0},
-		{"4.4 port unambiguous", swap("sip:602@pbx.example.com SIP", "sip:[2001:db8::10]:5070 SIP"), 0},
-		{"4.5 received without brackets", swap(";rport", ";received=2001:db8::9:255"), 0},
-		{"4.5 received with brackets", swap(";rport", ";received=[2001:db8::9:255]"), 0},
-		{"4.7 many references", swap("192.168.1.9:5061;b", "[2001:db8:0:0:0:0:0:9]:6050;b"), 0},
-		{"4.10 mapped address", swap("sip:602@pbx.example.com SIP", "sip:602@[::ffff:192.0.2.10] SIP"), 0},
-		{"three colons", swap("sip:602@pbx.example.com SIP", "sip:602@[2001:db8:::192.0.2.1] SIP"), 400},
-		{"a zone", swap("sip:602@pbx.example.com SIP", "sip:602@[fe80::1%25eth0] SIP"), 400},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, m, fault := parseDatagram([]byte(c.text))
-			switch {
-			case fault == nil && c.code != 0:
-				t.Fatalf("passes as\n%s", m)
-			case fault != nil && fault.Code != c.code:
-				t.Fatalf("refused: %v", fault)
-			}
-		})
-	}
-}
-
 // An answer to a malformed request repeats only what passed the lexer, and
 // there is none to an ACK or a response.
 func TestRejection(t *testing.T) {

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -43,7 +44,7 @@ func readVia(v string) *sip.ViaHeader {
 	}
 	via := &sip.ViaHeader{
 		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(protocol[2]),
-		Host: strings.Trim(host, "[]"),
+		Host: viaHost(host),
 	}
 	if port != "" {
 		via.Port, _ = strconv.Atoi(port)
@@ -63,6 +64,16 @@ func readVia(v string) *sip.ViaHeader {
 		via.Params.Add(key, value)
 	}
 	return via
+}
+
+// viaHost is a host as sipgo keeps one, which writes the brackets of IPv6 anew,
+// but takes a mapped address (RFC 5118 section 4.9) for IPv4.
+func viaHost(host string) string {
+	bare := strings.Trim(host, "[]")
+	if ip, err := netip.ParseAddr(bare); err == nil && ip.Is4In6() {
+		return host
+	}
+	return bare
 }
 
 // viaParam gives the parameters we read one spelling.
