@@ -10,6 +10,10 @@
 // edge's own; its microphone is a file or a tone, and what its user hears is
 // measured by WebAudio.
 //
+// For the differential test, Mutants spoils requests by seeds, a Tap in the
+// PBX's place sees what the edge sends there, ReadWire reads that strictly, and
+// ReadUnderstood reads from Asterisk's debug log what chan_sip made of it.
+//
 // A Lab is made for one test. It owns namespaces and processes, and takes all
 // down at the test's end; if the test failed, it first prints the SIP ladder
 // and each peer's log. A peer that is missing fails the test, with the command
