@@ -33,9 +33,9 @@ type differ struct {
 	edgeAt int64                       // bytes read of the edge's log
 	pbxAt  int64
 
-	refused, closed, passed, compared int
-	fields                            map[string]int // how often each was compared
-	mismatches                        []string
+	barred, ended, passed, compared int
+	fields                          map[string]int // how often each was compared
+	mismatches                      []string
 }
 
 // quiet are the limits off that one host which sends only garbage would meet.
@@ -70,8 +70,8 @@ func (d *differ) run(first, count uint64) {
 			d.t.Fatalf("the edge or Asterisk ended between seeds %d and %d", begin, begin+chunk)
 		}
 	}
-	d.t.Logf("%d mutants: %d refused, %d of them with the connection closed; %d requests reached Asterisk, %d were compared, by field: %v",
-		count, d.refused, d.closed, d.passed, d.compared, d.fields)
+	d.t.Logf("%d mutants: %d let nothing through, %d ended their connection; %d requests reached Asterisk, %d were compared, by field: %v",
+		count, d.barred, d.ended, d.passed, d.compared, d.fields)
 }
 
 // attempt is a mutant and what the edge sent to the PBX because of it.
@@ -93,7 +93,7 @@ func (d *differ) try(m peers.Mutant) attempt {
 		_, err = marked(d.phone)
 	}
 	if err != nil {
-		d.closed++
+		d.ended++
 		d.phone.Close()
 		d.phone = peers.NewPhone(d.host, d.edge, "1001")
 		if _, err := marked(d.phone); err != nil {
@@ -138,7 +138,7 @@ func (d *differ) judge(tried []attempt) {
 			d.compare(a, text, edge, understood)
 		}
 		if !let {
-			d.refused++
+			d.barred++
 		}
 	}
 }
@@ -203,15 +203,15 @@ func edgeReadings(log []byte) map[string][]peers.Reading {
 		var m struct {
 			Msg, Side, Method, Number, From, To string
 			CallID                              string `json:"call_id"`
-			CSeq                                any    `json:"cseq"`
+			CSeq                                uint32 `json:"cseq"`
 			FromTag                             string `json:"from_tag"`
 			ToTag                               string `json:"to_tag"`
 		}
+		// A line about a message has its whole CSeq, and is none about a request.
 		if json.Unmarshal(line, &m) != nil || m.Msg != "request" || m.Side != "secure" {
 			continue
 		}
-		n, _ := m.CSeq.(float64)
-		cseq := strconv.Itoa(int(n))
+		cseq := strconv.FormatUint(uint64(m.CSeq), 10)
 		key := m.CallID + " " + cseq + " " + m.Method
 		all[key] = append(all[key], peers.Reading{
 			"method": m.Method, "call_id": m.CallID, "cseq": cseq, "number": cmp.Or(m.Number, "s"),
