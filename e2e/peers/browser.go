@@ -139,7 +139,7 @@ func (b *Browser) open() {
 	if err := b.tab.open(b.config.Page, script); err != nil {
 		b.lab.t.Fatalf("browser %s: %v", b.config.User, err)
 	}
-	b.Event("loaded", 10*time.Second)
+	b.Event("loaded", 20*time.Second)
 }
 
 // Reload loads the page again, as its user would; the phone that was in it is
@@ -149,7 +149,7 @@ func (b *Browser) Reload() {
 	if err := b.tab.reload(); err != nil {
 		b.lab.t.Fatalf("browser %s: %v", b.config.User, err)
 	}
-	b.Event("loaded", 10*time.Second)
+	b.Event("loaded", 20*time.Second)
 }
 
 // Register starts the page's phone, and returns when it is registered.

@@ -25,8 +25,8 @@ type firefox struct {
 const firefoxPort = "9222"
 
 // firefoxPrefs make a browser that a test can drive: its microphone is a tone,
-// nobody is asked for permission, and all names are the edge's. That it calls
-// nobody by itself is what being driven comes to.
+// nobody is asked for permission, and all names are the edge's. Firefox itself
+// sees to it that one which is driven calls nobody.
 var firefoxPrefs = map[string]any{
 	"media.navigator.streams.fake":                      true,
 	"media.navigator.permission.disabled":               true,
@@ -64,7 +64,7 @@ func startFirefox(b *Browser, e *Edge, dir string) tab {
 	cmd := b.command(dir, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", firefoxPort, "about:blank")
 	cmd.Env = append(cmd.Env, "PULSE_SERVER="+startSound(b, dir))
 	b.run(cmd)
-	b.WaitLog("WebDriver BiDi listening", 20*time.Second)
+	b.WaitLog("WebDriver BiDi listening", 30*time.Second)
 	conn := b.Host.dial("127.0.0.1:" + firefoxPort)
 	ws, _, err := upgrade(conn, "GET /session HTTP/1.1\r\nHost: 127.0.0.1:"+firefoxPort+"\r\n"+connectionUpgrade, "")
 	if err != nil {
@@ -98,7 +98,8 @@ func startSound(b *Browser, dir string) string {
 	return "unix:" + server
 }
 
-// override lets Firefox trust the edge's certificate, at its WebSockets alone.
+// override lets Firefox trust the edge's certificate where its WebSockets are:
+// a line of a file that Firefox keeps for what its user trusts.
 func (e *Edge) override() string {
 	e.lab.t.Helper()
 	sum := sha256.Sum256(e.certificate().Raw)

@@ -127,21 +127,16 @@ func (w *webSocket) frame() (opcode byte, payload []byte, err error) {
 	if _, err = io.ReadFull(w.r, head); err != nil {
 		return 0, nil, err
 	}
-	n, long := int(head[1]), []byte(nil)
-	switch n {
-	case 126:
-		long = make([]byte, 2)
-	case 127:
-		long = make([]byte, 8)
-	}
-	if _, err = io.ReadFull(w.r, long); err != nil {
-		return 0, nil, err
-	}
-	if long != nil {
+	n := int(head[1])
+	if n == 126 || n == 127 { // RFC 6455 section 5.2
+		long := make([]byte, map[int]int{126: 2, 127: 8}[n])
+		if _, err = io.ReadFull(w.r, long); err != nil {
+			return 0, nil, err
+		}
 		n = 0
-	}
-	for _, b := range long {
-		n = n<<8 | int(b)
+		for _, b := range long {
+			n = n<<8 | int(b)
+		}
 	}
 	if head[1] > 127 || n < 0 || n > 1<<20 {
 		return 0, nil, errors.New("a frame is masked, or longer than any message")
