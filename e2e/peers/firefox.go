@@ -25,14 +25,16 @@ type firefox struct {
 const firefoxPort = "9222"
 
 // firefoxPrefs make a browser that a test can drive: its microphone is a tone,
-// nobody is asked for permission, and all names are the edge's. Firefox itself
-// sees to it that one which is driven calls nobody.
+// nobody is asked for permission, all names are the edge's, and what it would ask
+// of its maker by itself it does not ask.
 var firefoxPrefs = map[string]any{
 	"media.navigator.streams.fake":                      true,
 	"media.navigator.permission.disabled":               true,
 	"media.autoplay.default":                            0, // all may play
 	"media.peerconnection.ice.obfuscate_host_addresses": false,
 	"network.dns.forceResolve":                          EdgeOutside,
+	"services.settings.server":                          "data:,#remote-settings-dummy/v1",
+	"media.gmp-manager.updateEnabled":                   false,
 }
 
 // startFirefox runs it with its files in dir.
@@ -62,7 +64,7 @@ func startFirefox(b *Browser, e *Edge, dir string) tab {
 		}
 	}
 	cmd := b.command(dir, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", firefoxPort, "about:blank")
-	cmd.Env = append(cmd.Env, "PULSE_SERVER="+startSound(b, dir))
+	cmd.Env = append(cmd.Env, "PULSE_SERVER="+startSound(b, dir), "MOZ_REMOTE_SETTINGS_DEVTOOLS=1") // or it takes no services.settings.server
 	b.run(cmd)
 	b.WaitLog("WebDriver BiDi listening", 30*time.Second)
 	conn := b.Host.dial("127.0.0.1:" + firefoxPort)
