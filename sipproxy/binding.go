@@ -19,7 +19,12 @@ type binding struct {
 	callID   string // of its REGISTER
 	host     string // the name by which the phone knows us
 	flow     *flow.Flow
-	expires  time.Time
+	expires  time.Time // for the phone, who may have asked for less than the PBX granted
+
+	params    string    // of the contact, but expires
+	cseq      uint32    // of the last REGISTER
+	refreshed time.Time // when the PBX saw the last
+	granted   time.Time // until when the PBX keeps the contact
 }
 
 // bindings are the registered contacts. Only a 200 of the PBX changes them,

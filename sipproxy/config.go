@@ -28,6 +28,10 @@ type Config struct {
 	// Suites we accept and offer, best first.
 	Suites []media.Suite
 
+	// RefreshInterval is how often the PBX sees a registration refreshed, and
+	// how long it is asked to keep one; 0: as the phones say.
+	RefreshInterval time.Duration
+
 	RingTimeout time.Duration // timer C: an INVITE that rings longer is given up; over 3 min (RFC 3261 section 16.6)
 }
 
@@ -78,6 +82,8 @@ func (c Config) Validate() error {
 	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
 	fault(c.WSSPort != 0 && len(c.Suites) > 0 && !slices.ContainsFunc(c.Suites, media.Suite.DTLS),
 		"media.suites: has none that browsers know; add AEAD_AES_128_GCM or AES_CM_128_HMAC_SHA1_80, or leave out sip.wss_listen")
+	fault(c.RefreshInterval != 0 && (c.RefreshInterval < time.Minute || c.RefreshInterval > maxGranted*time.Second),
+		"sip.refresh_interval: %s is not between 1m and 24h; 0 lets each refresh through", c.RefreshInterval)
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
 	return errors.Join(faults...)
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
+// maxGranted bounds how long a contact is kept, in seconds.
+const maxGranted = 24 * 3600
+
 // maxContacts bounds what one REGISTER may ask for.
 const maxContacts = 8
 
@@ -38,6 +41,9 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if err != nil {
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
+	if p.answerRefresh(reg, tx) {
+		return nil
+	}
 	b := bodyOf(in)
 	if bodyRefused(b) != nil { // some makers' phones say more in it, to PBXs of the same maker
 		b = body{}
@@ -46,6 +52,9 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 		to: p.pbx, uri: p.inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	})
+	if p.stretch(reg) {
+		p.stretchHeader(reg, req)
+	}
 	_, err = p.tx.Request(p.pbx, req, func(res *sip.Response, err error) { p.registered(reg, tx, res, err) })
 	if err != nil {
 		return p.unreachable(flow.Plain, err)
@@ -134,11 +143,15 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 	if reg.star {
 		return "*"
 	}
-	ours := make([]string, len(reg.contacts))
+	ours, stretch := make([]string, len(reg.contacts)), p.stretch(reg)
 	for i, c := range reg.contacts {
 		ours[i] = p.contactForPBX(c.token)
 		for _, name := range []string{"q", "expires"} {
-			if v, ok := c.phone.Param(name); ok && isNumber(v) {
+			v, ok := c.phone.Param(name)
+			if name == "expires" && stretch {
+				v, ok = strconv.Itoa(p.expiresForPBX(reg, c.phone)), true
+			}
+			if ok && isNumber(v) {
 				ours[i] += ";" + name + "=" + v
 			}
 		}
@@ -195,18 +208,27 @@ func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
 	var shown []string
 	for _, token := range order {
 		if b := p.bindings.get(token); b != nil && b.aor == reg.aor {
-			shown = append(shown, fmt.Sprintf("<%s>;expires=%d", b.contact, granted[token]))
+			seconds := granted[token]
+			if p.cfg.RefreshInterval > 0 {
+				seconds = min(seconds, int(time.Until(b.expires).Round(time.Second)/time.Second))
+			}
+			shown = append(shown, fmt.Sprintf("<%s>;expires=%d", b.contact, seconds))
 		}
 	}
 	return shown
 }
 
 func (p *Proxy) bindOne(reg *registration, c registrant, seconds int) {
-	known := p.bindings.get(c.token)
+	known, now := p.bindings.get(c.token), time.Now()
+	granted := now.Add(time.Duration(seconds) * time.Second)
+	if p.cfg.RefreshInterval > 0 { // the phone is heard again when it said it would be, or is gone
+		seconds = min(seconds, reg.asked(c.phone))
+	}
 	p.bindings.put(&binding{
 		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone),
 		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow,
-		expires: time.Now().Add(time.Duration(seconds) * time.Second),
+		expires: now.Add(time.Duration(seconds) * time.Second),
+		params:  c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
 	})
 	if known == nil || known.flow != reg.flow {
 		p.log.Info("registered", "user", reg.aor, "peer", reg.flow.Remote().String(), "expires", seconds)
@@ -234,7 +256,7 @@ func grantedTo(c flow.NameAddr, res *sip.Response, in *sip.Request) (int, bool) 
 		return 3600, true
 	}
 	seconds, err := strconv.Atoi(text)
-	return min(seconds, 24*3600), err == nil
+	return min(seconds, maxGranted), err == nil
 }
 
 func expiresOf(m sip.Message) string {

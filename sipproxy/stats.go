@@ -18,6 +18,7 @@ type Stats struct {
 	CallsFromPhones uint64
 	CallsToPhones   uint64
 	StrayResponses  uint64
+	RefreshesSpared uint64 // that the PBX did not see
 	Requests        map[RequestKind]uint64
 	Refused         map[int]uint64    // by status
 	Ended           map[string]uint64 // calls by reason
@@ -32,7 +33,7 @@ type RequestKind struct {
 
 // counters are what Stats is made from.
 type counters struct {
-	fromPhones, toPhones, strayResponses atomic.Uint64
+	fromPhones, toPhones, strayResponses, refreshesSpared atomic.Uint64
 
 	mu       sync.Mutex // guards the maps; they are bounded by their keys
 	requests map[RequestKind]uint64
@@ -94,7 +95,7 @@ func (p *Proxy) Stats() Stats {
 	s := Stats{
 		Calls: p.calls.len(), Bindings: p.bindings.len(), Transactions: p.tx.Len(),
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
-		StrayResponses: c.strayResponses.Load(),
+		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -72,6 +72,8 @@ type sipConfig struct {
 	PlainListen listenAddr    `toml:"plain_listen"`
 	RingTimeout time.Duration `toml:"ring_timeout"`
 
+	RefreshInterval time.Duration `toml:"refresh_interval"`
+
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
 	WSSPhone   bool         `toml:"wss_phone"`

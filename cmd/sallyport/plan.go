@@ -138,6 +138,8 @@ func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Confi
 		PBX:         pbx,
 		Inside:      c.PBX.names(c.Edge.Domain),
 		RingTimeout: c.SIP.RingTimeout,
+
+		RefreshInterval: c.SIP.RefreshInterval,
 	}
 	for _, name := range c.Media.Suites {
 		suite, ok := media.ParseSuite(name)

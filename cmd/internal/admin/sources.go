@@ -57,6 +57,7 @@ var (
 	sipEnded        = &Metric{Name: "calls_ended_total", Help: "Calls ended, by reason.", Labels: []string{"reason"}}
 	sipRequests     = &Metric{Name: "requests_total", Help: "Requests, by the side they came from.", Labels: []string{"side", "method"}}
 	sipRefused      = &Metric{Name: "requests_refused_total", Help: "Requests that we refused, by status.", Labels: []string{"status"}}
+	sipSpared       = &Metric{Name: "refreshes_spared_total", Help: "Refreshed registrations that the PBX did not see (sip.refresh_interval)."}
 	sipStray        = &Metric{Name: "stray_responses_total", Help: "Responses to nothing we had sent."}
 )
 
@@ -70,6 +71,7 @@ func SIP(snapshot func() sipproxy.Stats) Source {
 		emit(Sample{sipStarted, []string{"phone"}, float64(s.CallsFromPhones)})
 		emit(Sample{sipStarted, []string{"pbx"}, float64(s.CallsToPhones)})
 		emit(Sample{Metric: sipStray, Value: float64(s.StrayResponses)})
+		emit(Sample{Metric: sipSpared, Value: float64(s.RefreshesSpared)})
 		for reason, n := range s.Ended {
 			emit(Sample{sipEnded, []string{reason}, float64(n)})
 		}

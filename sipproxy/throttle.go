@@ -1,0 +1,104 @@
+package sipproxy
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// Phones refresh their registrations each minute, to keep a NAT open or to be
+// found again soon, and a PBX checks a digest and writes a database each time.
+// With Config.RefreshInterval the PBX is asked for that long, and sees one
+// refresh in it; those between are answered here, as long as what the PBX
+// granted lasts. Only a REGISTER that changes nothing is, and only on the
+// connection over which the PBX took the contact's credentials.
+
+// asked is how many seconds a REGISTER asks for a contact (RFC 3261 section
+// 10.2.1.1).
+func (reg *registration) asked(c flow.NameAddr) int {
+	text, ok := c.Param("expires")
+	if !ok {
+		text = expiresOf(reg.in)
+	}
+	seconds, err := strconv.Atoi(text)
+	if err != nil {
+		return 3600
+	}
+	return min(seconds, maxGranted)
+}
+
+// stretch tells whether the PBX shall be asked for longer than the phone asks.
+func (p *Proxy) stretch(reg *registration) bool {
+	if p.cfg.RefreshInterval == 0 || reg.star || len(reg.contacts) == 0 {
+		return false
+	}
+	for _, c := range reg.contacts {
+		if reg.removes(c.phone) {
+			return false
+		}
+	}
+	return true
+}
+
+// expiresForPBX is how many seconds the PBX is asked for a contact.
+func (p *Proxy) expiresForPBX(reg *registration, c flow.NameAddr) int {
+	return max(reg.asked(c), int(p.cfg.RefreshInterval/time.Second))
+}
+
+// stretchHeader puts that into the Expires header, which some registrars read
+// before a contact's own.
+func (p *Proxy) stretchHeader(reg *registration, req *sip.Request) {
+	if !req.RemoveHeader("Expires") {
+		return
+	}
+	longest := 0
+	for _, c := range reg.contacts {
+		longest = max(longest, p.expiresForPBX(reg, c.phone))
+	}
+	req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(longest)))
+}
+
+// answerRefresh answers a refresh that the PBX need not see, and tells whether
+// it was one.
+func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
+	if !p.stretch(reg) {
+		return false
+	}
+	now := time.Now()
+	fresh := make([]*binding, len(reg.contacts))
+	for i, c := range reg.contacts {
+		b := p.bindings.get(c.token)
+		if b == nil || !p.isSpared(reg, c, b, now) {
+			return false
+		}
+		next := *b
+		next.expires, next.cseq = now.Add(time.Duration(reg.asked(c.phone))*time.Second), reg.in.CSeq().SeqNo
+		fresh[i] = &next
+	}
+	for _, b := range fresh {
+		p.bindings.put(b)
+	}
+	p.counters.refreshesSpared.Add(1)
+	res := p.answer(reg.in, sip.StatusOK, "OK")
+	for _, b := range p.bindings.of(reg.aor) {
+		if left := b.expires.Sub(now) / time.Second; left > 0 {
+			res.AppendHeader(sip.NewHeader("Contact", fmt.Sprintf("<%s>;expires=%d", b.contact, left)))
+		}
+	}
+	_ = tx.Respond(res)
+	return true
+}
+
+// isSpared tells whether a refresh says nothing new of a contact, and is
+// covered by what the PBX granted.
+func (p *Proxy) isSpared(reg *registration, c registrant, b *binding, now time.Time) bool {
+	asked := time.Duration(reg.asked(c.phone)) * time.Second
+	return b.flow == reg.flow && b.aor == reg.aor && b.contact == c.phone.URI && b.params == c.phone.Without("expires").Params &&
+		b.callID == reg.in.CallID().Value() && b.cseq < reg.in.CSeq().SeqNo && now.Before(b.expires) &&
+		now.Sub(b.refreshed) < p.cfg.RefreshInterval && !now.Add(asked).After(b.granted)
+}
