@@ -107,28 +107,16 @@ var sipURI = regexp.MustCompile(`(?i)\b(sips?):((?:[^\s"'<>@&]|&amp;)*@)?(\[[0-9
 // xmlCallID finds the Call-ID of a dialog (RFC 4235 section 4.1.1).
 var xmlCallID = regexp.MustCompile(`(\bcall-id\s*=\s*)("[^"]*"|'[^']*')`)
 
-// textOf finds any of some hosts in a text, each with its port. A name without a
-// dot may be any word: only in a URI it is sure to be a host.
-func textOf(hosts []string) *regexp.Regexp {
-	var quoted []string
-	for _, h := range hosts {
-		if strings.ContainsAny(h, ".:") {
-			quoted = append(quoted, regexp.QuoteMeta(strings.Trim(h, "[]")))
-		}
-	}
-	return regexp.MustCompile(`(?i)(^|[^a-z0-9.])\[?(?:` + strings.Join(quoted, "|") + `)\]?(?::[0-9]+)?(\.?$|\.?[^a-z0-9.])`)
-}
-
 // outwardText maps the addresses of the plain side in a text, as outward does,
 // the Call-IDs of its dialogs, and what names it otherwise.
 func (p *Proxy) outwardText(text []byte) []byte {
-	if !p.insideText.Match(text) {
+	if !p.inside.maybeIn(text) {
 		return text
 	}
 	text = xmlCallID.ReplaceAllFunc(text, func(attr []byte) []byte {
 		parts := xmlCallID.FindSubmatch(attr)
 		quote, id := parts[2][:1], string(parts[2][1:len(parts[2])-1])
-		return slices.Concat(parts[1], quote, []byte(p.outwardCallID(id)), quote)
+		return slices.Concat(parts[1], quote, []byte(p.crossCallID(id)), quote)
 	})
 	text = sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
 		parts := sipURI.FindSubmatch(uri)
@@ -138,8 +126,5 @@ func (p *Proxy) outwardText(text []byte) []byte {
 		}
 		return []byte(p.outwardURI(string(parts[1]), user, host))
 	})
-	for range 2 { // what stands between two of them belongs to one match alone
-		text = p.insideText.ReplaceAll(text, []byte("${1}"+p.cfg.Domain+"${2}"))
-	}
-	return text
+	return p.inside.replace(text, p.cfg.Domain)
 }

@@ -321,7 +321,11 @@ func (p *Proxy) ownRequest(method sip.RequestMethod, d *dialog, to flow.Side, cs
 	req.AppendHeader(sip.NewHeader("Max-Forwards", "70"))
 	req.AppendHeader(sip.NewHeader("From", near.self.WithTag(far.tag)))
 	req.AppendHeader(sip.NewHeader("To", near.peer.WithTag(near.tag)))
-	req.AppendHeader(sip.NewHeader("Call-ID", p.callIDFor(to, d.call.callID)))
+	id := d.call.callID
+	if to == flow.Secure {
+		id = p.crossCallID(id)
+	}
+	req.AppendHeader(sip.NewHeader("Call-ID", id))
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: cseq, MethodName: method})
 	return req
 }

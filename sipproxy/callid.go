@@ -22,38 +22,43 @@ import (
 // sealTag is how many bytes of a seal tell ours from any other host.
 const sealTag = 8
 
-// outwardCallID is a Call-ID of the plain side as phones know it.
-func (p *Proxy) outwardCallID(id string) string {
+// crossCallID is a Call-ID of one side as the other knows it: an address of the
+// plain side is sealed, and a seal is opened. It is one rule for both ways, so
+// that what crossed comes back as it was: a phone at home may well have the
+// address that the PBX has at the office, and knows its calls by that.
+func (p *Proxy) crossCallID(id string) string {
 	local, host, ok := cutLast(id, "@")
-	if !ok || !p.isInside(hostWithoutPort(host)) {
+	switch {
+	case !ok:
 		return id
+	case p.isInside(hostWithoutPort(host)):
+		return local + "@" + p.seal(host)
 	}
+	if opened, ok := p.unseal(host); ok {
+		return local + "@" + opened
+	}
+	return id
+}
+
+func (p *Proxy) seal(host string) string {
 	tag := p.sealMAC("tag", host)[:sealTag]
 	stream := p.sealMAC("stream", string(tag))
 	if len(host) > len(stream) {
-		return local + "@" + p.cfg.Domain // no address is as long: a name, and nobody finds the way back
+		return p.cfg.Domain // no address is as long: a name, and nobody finds the way back
 	}
 	sealed := make([]byte, len(host))
 	subtle.XORBytes(sealed, []byte(host), stream)
-	return local + "@" + tokenEncoding.EncodeToString(append(tag, sealed...))
+	return tokenEncoding.EncodeToString(append(tag, sealed...))
 }
 
-// inwardCallID is a Call-ID as a phone wrote it, as the plain side knows it.
-func (p *Proxy) inwardCallID(id string) string {
-	local, seal, ok := cutLast(id, "@")
-	if !ok {
-		return id
-	}
+func (p *Proxy) unseal(seal string) (host string, ok bool) {
 	b, err := tokenEncoding.DecodeString(seal)
 	if err != nil || len(b) <= sealTag || len(b) > sealTag+sha512.Size {
-		return id
+		return "", false
 	}
-	host := make([]byte, len(b)-sealTag)
-	subtle.XORBytes(host, b[sealTag:], p.sealMAC("stream", string(b[:sealTag])))
-	if !hmac.Equal(b[:sealTag], p.sealMAC("tag", string(host))[:sealTag]) {
-		return id
-	}
-	return local + "@" + string(host)
+	opened := make([]byte, len(b)-sealTag)
+	subtle.XORBytes(opened, b[sealTag:], p.sealMAC("stream", string(b[:sealTag])))
+	return string(opened), hmac.Equal(b[:sealTag], p.sealMAC("tag", string(opened))[:sealTag])
 }
 
 func (p *Proxy) sealMAC(purpose, text string) []byte {
@@ -66,29 +71,21 @@ func (p *Proxy) sealMAC(purpose, text string) []byte {
 // knows it.
 func (p *Proxy) callID(from flow.Side, m sip.Message) string {
 	if from == flow.Secure {
-		return p.inwardCallID(m.CallID().Value())
+		return p.crossCallID(m.CallID().Value())
 	}
 	return m.CallID().Value()
-}
-
-// callIDFor writes a Call-ID of the plain side for a side.
-func (p *Proxy) callIDFor(to flow.Side, id string) string {
-	if to == flow.Secure {
-		return p.outwardCallID(id)
-	}
-	return id
 }
 
 // namesCalls are the headers that begin with a Call-ID (RFC 3891, 4538, 3911),
 // or are a list of them (RFC 3261 section 20.21).
 var namesCalls = map[string]bool{"replaces": true, "target-dialog": true, "join": true, "in-reply-to": true}
 
-// callsFor maps the Call-IDs in such a header.
-func (p *Proxy) callsFor(to flow.Side, value string) string {
+// crossCalls maps the Call-IDs in such a header.
+func (p *Proxy) crossCalls(value string) string {
 	list := strings.Split(value, ",")
 	for i, each := range list {
 		id, params, found := strings.Cut(each, ";")
-		if id = p.mapCallID(to, strings.TrimSpace(id)); found {
+		if id = p.crossCallID(strings.TrimSpace(id)); found {
 			id += ";" + params
 		}
 		list[i] = id
@@ -96,27 +93,19 @@ func (p *Proxy) callsFor(to flow.Side, value string) string {
 	return strings.Join(list, ", ")
 }
 
-// mapCallID maps a Call-ID that came from the other side for this one.
-func (p *Proxy) mapCallID(to flow.Side, id string) string {
-	if to == flow.Secure {
-		return p.outwardCallID(id)
-	}
-	return p.inwardCallID(id)
-}
-
 // namedCall finds the Call-ID of a Replaces that is inside of a URI.
 var namedCall = regexp.MustCompile(`(?i)([?&](?:Replaces|Join|Target-Dialog)=)([^&;>]*?)(%3B|[&;>]|$)`)
 
 // callInURI maps the Call-ID of a call that a URI says to replace. What has no
 // reason to change stays byte for byte.
-func (p *Proxy) callInURI(to flow.Side, uri string) string {
+func (p *Proxy) callInURI(uri string) string {
 	return namedCall.ReplaceAllStringFunc(uri, func(s string) string {
 		parts := namedCall.FindStringSubmatch(s)
 		id, err := url.PathUnescape(parts[2])
 		if err != nil {
 			return s
 		}
-		mapped := p.mapCallID(to, id)
+		mapped := p.crossCallID(id)
 		if mapped == id {
 			return s
 		}

@@ -60,34 +60,49 @@ func TestCallIDHidesThePBX(t *testing.T) {
 	}
 }
 
+// A phone at home may have the address that the PBX has at the office.
+func TestPhoneWithThePBXsAddress(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.register(p)
+	const id = "home-1@127.0.0.1:5061"
+	inv := b.callOut(p, id)
+	b.fromPBX(text("", "BYE "+strings.Trim(inv.h.Get("Contact"), "<>")+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKbye",
+		"Max-Forwards: 70", "From: "+inv.h.Get("To")+";tag=pbx", "To: "+inv.h.Get("From"), "Call-ID: "+inv.h.Get("Call-Id"), "CSeq: 5 BYE"))
+	if bye := p.next("BYE"); bye.h.Get("Call-Id") != id {
+		t.Errorf("the phone is told of call %s, and knows %s", bye.h.Get("Call-Id"), id)
+	}
+}
+
 // A seal is always the same, opens only under our key, and is made for nothing
 // but the plain side's own hosts.
 func TestCallIDSeals(t *testing.T) {
 	b := newBench(t)
 	b.proxy.cfg.Inside = []string{"asterisk.lan", strings.Repeat("a.", 50) + "lan"}
-	stranger := &Proxy{cfg: b.proxy.cfg}
+	b.proxy.inside = newInsideHosts(b.proxy.cfg)
+	stranger := &Proxy{cfg: b.proxy.cfg, inside: b.proxy.inside}
 	stranger.cfg.Secret = append([]byte{1}, b.proxy.cfg.Secret[1:]...)
 	for _, host := range []string{"127.0.0.1", "127.0.0.1:5060", "Asterisk.LAN", "asterisk.lan:5080", "[::ffff:10.0.0.1]", "example.net", "pbx.example.com", "192.168.1.9:5061", ""} {
 		id := "a-b.c@" + host
-		shown, hidden := b.proxy.outwardCallID(id), b.proxy.isInside(hostWithoutPort(host))
+		shown, hidden := b.proxy.crossCallID(id), b.proxy.isInside(hostWithoutPort(host))
 		if (shown != id) != hidden || hidden && strings.Contains(strings.ToLower(shown), strings.ToLower(hostWithoutPort(host))) {
 			t.Errorf("%s is shown as %s", id, shown)
 		}
-		if b.proxy.outwardCallID(id) != shown || b.proxy.inwardCallID(shown) != id {
-			t.Errorf("%s is shown as %s and read as %s", id, shown, b.proxy.inwardCallID(shown))
+		if b.proxy.crossCallID(id) != shown || b.proxy.crossCallID(shown) != id {
+			t.Errorf("%s is shown as %s and read as %s", id, shown, b.proxy.crossCallID(shown))
 		}
-		if hidden && stranger.inwardCallID(shown) != shown {
+		if hidden && stranger.crossCallID(shown) != shown {
 			t.Errorf("another key opens %s", shown)
 		}
-		if changed := shown[:len(shown)-1]; b.proxy.inwardCallID(changed) != changed {
-			t.Errorf("%s, cut short, is read as %s", shown, b.proxy.inwardCallID(changed))
+		if changed := shown[:len(shown)-1]; b.proxy.crossCallID(changed) != changed {
+			t.Errorf("%s, cut short, is read as %s", shown, b.proxy.crossCallID(changed))
 		}
 	}
-	if id := b.proxy.outwardCallID("a@" + b.proxy.cfg.Inside[1]); id != "a@pbx.example.com" {
+	if id := b.proxy.crossCallID("a@" + b.proxy.cfg.Inside[1]); id != "a@pbx.example.com" {
 		t.Errorf("a name that no seal holds is shown as %s", id)
 	}
 	for _, id := range []string{"no-host", "a@b@127.0.0.1"} {
-		if got := b.proxy.inwardCallID(b.proxy.outwardCallID(id)); got != id {
+		if got := b.proxy.crossCallID(b.proxy.crossCallID(id)); got != id {
 			t.Errorf("%s became %s", id, got)
 		}
 	}
@@ -97,7 +112,7 @@ func TestCallIDSeals(t *testing.T) {
 func TestHeadersHideThePBX(t *testing.T) {
 	b := newBench(t)
 	b.proxy.cfg.Inside = []string{"asterisk.lan", "ast"}
-	b.proxy.insideText = textOf(b.proxy.cfg.insideHosts())
+	b.proxy.inside = newInsideHosts(b.proxy.cfg)
 	p := b.phone()
 	token := b.register(p)
 	for i, c := range []struct{ header, want string }{
@@ -107,6 +122,7 @@ func TestHeadersHideThePBX(t *testing.T) {
 		{"Call-Info: <http://127.0.0.1:8088/1002.png>;purpose=icon", "<http://pbx.example.com/1002.png>;purpose=icon"},
 		{"Alert-Info: <http://Asterisk.LAN/ring.wav>;info=internal", "<http://pbx.example.com/ring.wav>;info=internal"},
 		{"Error-Info: <sip:sorry@ast:5060;transport=udp>, <sip:x@127.0.0.1>", "<sip:sorry@pbx.example.com>, <sip:x@pbx.example.com>"},
+		{"X-Alone: <sip:sorry@ast>", "<sip:sorry@pbx.example.com>"},
 		{"X-Node: asterisk.lan, 127.0.0.1:5060 and 127.0.0.1.", "pbx.example.com, pbx.example.com and pbx.example.com."},
 		{"X-Other: ast 227.0.0.1 127.0.0.15 127.0.0.1.5 asterisk.lander", "ast 227.0.0.1 127.0.0.15 127.0.0.1.5 asterisk.lander"},
 		{`P-Asserted-Identity: "ast" <sip:1002@asterisk.lan>`, `"ast" <sip:1002@pbx.example.com>`},
@@ -121,7 +137,7 @@ func TestHeadersHideThePBX(t *testing.T) {
 	}
 	xml := `<dialog id="1" call-id="pickup-5f1c8@127.0.0.1:5060"><x call-id='y@example.net'/></dialog> 127.0.0.1 127.0.0.1`
 	got := string(b.proxy.carried(body{kind: "application/dialog-info+xml", bytes: []byte(xml)}, flow.Secure).bytes)
-	want := strings.NewReplacer("5f1c8@127.0.0.1:5060", b.proxy.outwardCallID("5f1c8@127.0.0.1:5060"), "127.0.0.1", "pbx.example.com").Replace(xml)
+	want := strings.NewReplacer("5f1c8@127.0.0.1:5060", b.proxy.crossCallID("5f1c8@127.0.0.1:5060"), "127.0.0.1", "pbx.example.com").Replace(xml)
 	if got != want {
 		t.Errorf("the phone is told\n%s\nwant\n%s", got, want)
 	}

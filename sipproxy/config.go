@@ -48,11 +48,6 @@ func Defaults() Config {
 	}
 }
 
-// insideHosts are the names and addresses that phones must not learn.
-func (c Config) insideHosts() []string {
-	return append([]string{c.PlainAddr.Addr().String(), c.PBX.Addr().String()}, c.Inside...)
-}
-
 // Validate reports all faults at once, each with the key that it is about.
 func (c Config) Validate() error {
 	var faults []error

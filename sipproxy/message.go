@@ -61,7 +61,7 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	req.AppendHeader(sip.NewHeader("Max-Forwards", strconv.Itoa(maxForwards(in)-1)))
 	req.AppendHeader(sip.NewHeader("From", out.from))
 	req.AppendHeader(sip.NewHeader("To", out.dest))
-	req.AppendHeader(sip.NewHeader("Call-ID", p.mapCallID(out.to.Side(), in.CallID().Value())))
+	req.AppendHeader(sip.NewHeader("Call-ID", p.crossCallID(in.CallID().Value())))
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo, MethodName: in.Method})
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
@@ -141,16 +141,16 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 			private && assertsIdentity[name]:
 			continue
 		case namesCalls[name]:
-			value = p.callsFor(side, value)
+			value = p.crossCalls(value)
 		case name == "www-authenticate", name == "proxy-authenticate":
 			value = withoutAuthInt(value) // and a realm that is an address: digests are made with it
 		case side == flow.Secure:
 			if namesParties[name] {
 				value = p.outwardList(value)
 			}
-			value = string(p.outwardText([]byte(p.callInURI(side, value))))
+			value = string(p.outwardText([]byte(p.callInURI(value))))
 		case namesParties[name]:
-			value = p.inwardParties(p.callInURI(side, value))
+			value = p.inwardParties(p.callInURI(value))
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}

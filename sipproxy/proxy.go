@@ -3,7 +3,6 @@ package sipproxy
 import (
 	"context"
 	"log/slog"
-	"regexp"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -21,18 +20,18 @@ type Judge interface {
 
 // Proxy is the SIP edge. It implements flow.Handler.
 type Proxy struct {
-	cfg        Config
-	log        *slog.Logger
-	judgeBy    Judge
-	engine     *media.Engine
-	tx         *transaction.Layer
-	bindings   *bindings
-	calls      *calls
-	watches    *subscriptions
-	counters   counters
-	pbx        *flow.Flow // set by Attach, before the first message
-	draining   chan struct{}
-	insideText *regexp.Regexp // finds the plain side's addresses and names
+	cfg      Config
+	log      *slog.Logger
+	judgeBy  Judge
+	engine   *media.Engine
+	tx       *transaction.Layer
+	bindings *bindings
+	calls    *calls
+	watches  *subscriptions
+	counters counters
+	pbx      *flow.Flow // set by Attach, before the first message
+	draining chan struct{}
+	inside   *insideHosts
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -45,8 +44,8 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	return &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
 		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(),
-		insideText: textOf(cfg.insideHosts()),
-		draining:   make(chan struct{}),
+		inside:   newInsideHosts(cfg),
+		draining: make(chan struct{}),
 	}, nil
 }
 
@@ -190,7 +189,7 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	var s *subscription
 	if flow.Tag(in, "To") != "" && in.Method != sip.CANCEL && in.Method != sip.REGISTER {
 		var r *refusal
-		if d, s, r = p.inside(f, in); r != nil {
+		if d, s, r = p.within(f, in); r != nil {
 			return r
 		}
 	}
@@ -221,9 +220,9 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	}
 }
 
-// inside finds the call or the subscription that a request with a To tag is
+// within finds the call or the subscription that a request with a To tag is
 // inside of. Some requests have none, and go on as they are.
-func (p *Proxy) inside(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *refusal) {
+func (p *Proxy) within(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *refusal) {
 	if d := p.find(f, in); d != nil {
 		return d, nil, nil
 	}

@@ -44,6 +44,7 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if p.answerRefresh(reg, tx) {
 		return nil
 	}
+	p.bindings.doubt(reg)
 	b := bodyOf(in)
 	if bodyRefused(b) != nil { // some makers' phones say more in it, to PBXs of the same maker
 		b = body{}

@@ -104,16 +104,6 @@ func mapList(value string, mapped func(flow.NameAddr) flow.NameAddr) string {
 	return strings.Join(texts, ", ")
 }
 
-func (p *Proxy) isInside(host string) bool {
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return slices.ContainsFunc(p.cfg.insideHosts(), func(inside string) bool {
-		if other, bad := netip.ParseAddr(strings.Trim(inside, "[]")); err == nil && bad == nil {
-			return ip == other
-		}
-		return strings.EqualFold(host, inside)
-	})
-}
-
 func sameHost(host string, addr netip.Addr) bool {
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && ip == addr

@@ -94,6 +94,20 @@ func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
 	return true
 }
 
+// doubt lets the PBX see all that a phone says of its contacts from now on,
+// until it has accepted one of them again.
+func (t *bindings) doubt(reg *registration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for token, b := range t.byAOR[reg.aor] {
+		if b.flow == reg.flow {
+			doubted := *b
+			doubted.refreshed = time.Time{}
+			t.byToken[token], t.byAOR[reg.aor][token] = &doubted, &doubted
+		}
+	}
+}
+
 // isSpared tells whether a refresh says nothing new of a contact, and is
 // covered by what the PBX granted.
 func (p *Proxy) isSpared(reg *registration, c registrant, b *binding, now time.Time) bool {

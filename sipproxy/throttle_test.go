@@ -112,6 +112,13 @@ func TestRefreshesThatThePBXSees(t *testing.T) {
 	p.send(p.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "reg", 7, "")) // asks who is there
 	b.fromPBX(reply(b.atPBX("REGISTER"), 200, "r", ""))
 	p.next("200")
+	b, p, _ = throttled(t, 3600) // one that is refused is no longer trusted
+	p.refresh(2, same+";q=0.1", "Expires: 60")
+	b.fromPBX(reply(b.atPBX("REGISTER"), 403, "r", ""))
+	p.next("403")
+	p.refresh(3, same, "Expires: 60")
+	b.fromPBX(reply(b.atPBX("REGISTER"), 403, "r", ""))
+	p.next("403")
 	_, p, _ = throttled(t, 40) // a PBX that grants little
 	p.refresh(2, same, "Expires: 30")
 	p.next("200")

@@ -1,0 +1,67 @@
+package sipproxy
+
+import (
+	"bytes"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// insideHosts are the names and addresses of the plain side, which phones must
+// not learn.
+type insideHosts struct {
+	addrs []netip.Addr
+	names []string       // in lower case
+	text  *regexp.Regexp // finds them in a text, each with its port
+}
+
+func newInsideHosts(c Config) *insideHosts {
+	h := &insideHosts{addrs: []netip.Addr{c.PlainAddr.Addr(), c.PBX.Addr()}}
+	for _, each := range c.Inside {
+		if ip, err := netip.ParseAddr(strings.Trim(each, "[]")); err == nil {
+			h.addrs = append(h.addrs, ip)
+		} else {
+			h.names = append(h.names, strings.ToLower(each))
+		}
+	}
+	var quoted []string
+	for _, ip := range h.addrs {
+		quoted = append(quoted, regexp.QuoteMeta(ip.String()))
+	}
+	for _, name := range h.names {
+		if strings.Contains(name, ".") { // without, it may be any word: only in a URI it is sure to be a host
+			quoted = append(quoted, regexp.QuoteMeta(name))
+		}
+	}
+	h.text = regexp.MustCompile(`(?i)(^|[^a-z0-9.])\[?(?:` + strings.Join(quoted, "|") + `)\]?(?::[0-9]+)?(\.?$|\.?[^a-z0-9.])`)
+	return h
+}
+
+// has tells whether a host is one of them.
+func (h *insideHosts) has(host string) bool {
+	if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return slices.Contains(h.addrs, ip)
+	}
+	return slices.Contains(h.names, strings.ToLower(host))
+}
+
+// maybeIn tells quickly of most texts that none of them is in it.
+func (h *insideHosts) maybeIn(text []byte) bool {
+	if bytes.IndexByte(text, '[') >= 0 { // IPv6 has more than one spelling
+		return true
+	}
+	lower := bytes.ToLower(text)
+	return slices.ContainsFunc(h.addrs, func(ip netip.Addr) bool { return bytes.Contains(lower, []byte(ip.String())) }) ||
+		slices.ContainsFunc(h.names, func(name string) bool { return bytes.Contains(lower, []byte(name)) })
+}
+
+// replace puts another name in their place.
+func (h *insideHosts) replace(text []byte, by string) []byte {
+	for range 2 { // what stands between two of them belongs to one match alone
+		text = h.text.ReplaceAll(text, []byte("${1}"+by+"${2}"))
+	}
+	return text
+}
+
+func (p *Proxy) isInside(host string) bool { return p.inside.has(host) }
