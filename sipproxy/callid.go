@@ -51,6 +51,8 @@ func (p *Proxy) seal(host string) string {
 	return tokenEncoding.EncodeToString(append(tag, sealed...))
 }
 
+// unseal opens what seal made of an address of the plain side, letter by letter:
+// base32 has more than one spelling of some bytes.
 func (p *Proxy) unseal(seal string) (host string, ok bool) {
 	b, err := tokenEncoding.DecodeString(seal)
 	if err != nil || len(b) <= sealTag || len(b) > sealTag+sha512.Size {
@@ -58,7 +60,8 @@ func (p *Proxy) unseal(seal string) (host string, ok bool) {
 	}
 	opened := make([]byte, len(b)-sealTag)
 	subtle.XORBytes(opened, b[sealTag:], p.sealMAC("stream", string(b[:sealTag])))
-	return string(opened), hmac.Equal(b[:sealTag], p.sealMAC("tag", string(opened))[:sealTag])
+	host = string(opened)
+	return host, hmac.Equal([]byte(p.seal(host)), []byte(seal)) && p.isInside(hostWithoutPort(host))
 }
 
 func (p *Proxy) sealMAC(purpose, text string) []byte {

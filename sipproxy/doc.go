@@ -17,7 +17,8 @@
 // A REGISTER goes to the PBX with a Contact of ours, sip:<token>@<plain
 // address>. The token is an HMAC of the user and the device, so a phone that
 // reconnects keeps its one contact there. Only a 200 of the PBX makes, changes
-// or removes a binding.
+// or removes a binding; a refresh that says nothing new may be answered here,
+// within what the PBX granted (Config.RefreshInterval).
 //
 // A call is a dialog (RFC 3261 section 12) with two legs, and a media session
 // while it has SDP. It is known by Call-ID and the tags of each side, so that
@@ -42,10 +43,11 @@
 //
 // The flow's reader goroutine runs everything a message causes, in order.
 // A call's state is guarded by its own mutex; a goroutine holds one call's
-// mutex at most, or one subscription's, and tables' mutexes only inside it. Proxy.Run owns the one
-// goroutine that expires bindings and ends abandoned calls.
+// mutex at most, or one subscription's, and tables' mutexes only inside it.
+// Proxy.Run owns the one goroutine that expires bindings and subscriptions, and
+// ends abandoned calls.
 //
-// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 4568 (SDES), 5626 (flows), 5763
-// and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665 (events), 7118 (WebSocket), 8839 (ICE),
-// 8843 (BUNDLE).
+// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 3966 (tel), 4568 (SDES), 5626
+// (flows), 5763 and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665 (events),
+// 7118 (WebSocket), 8839 (ICE), 8843 (BUNDLE).
 package sipproxy

@@ -1,0 +1,70 @@
+package sipproxy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// hiding is enough of a proxy to hide the plain side.
+func hiding() *Proxy {
+	c := Defaults()
+	c.Domain, c.Secret, c.Inside = "pbx.example.com", make([]byte, 32), []string{"asterisk.lan", "ast"}
+	c.PlainAddr, c.PBX = netip.MustParseAddrPort("10.0.0.1:5060"), netip.MustParseAddrPort("10.0.0.5:5060")
+	return &Proxy{cfg: c, bindings: newBindings(), inside: newInsideHosts(c)}
+}
+
+// A Call-ID that crossed twice is what it was, and names no inside on the way.
+func FuzzCrossCallID(f *testing.F) {
+	p := hiding()
+	for _, id := range []string{"a@10.0.0.5:5060", "a@ast", "a@example.net", "a", "@", "a@[::1]:5060", p.crossCallID("b@10.0.0.5")} {
+		f.Add(id)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		crossed := p.crossCallID(id)
+		if back := p.crossCallID(crossed); back != id && !strings.HasSuffix(crossed, "@"+p.cfg.Domain) {
+			t.Errorf("%q crosses as %q and comes back as %q", id, crossed, back)
+		}
+		_, host, _ := cutLast(id, "@")
+		if _, after, _ := cutLast(crossed, "@"); p.isInside(hostWithoutPort(host)) && p.isInside(hostWithoutPort(after)) {
+			t.Errorf("%q crosses as %q", id, crossed)
+		}
+	})
+}
+
+// Whatever a PBX says, no address of its own is left in it, and mapping it again
+// changes nothing.
+func FuzzOutwardText(f *testing.F) {
+	p := hiding()
+	for _, s := range []string{"<sip:1@10.0.0.5:5060;transport=udp>", "10.0.0.5, 10.0.0.1.", `call-id="a@10.0.0.5:5060"`, "sip:asterisk.lan", "x 10.0.0.55", "[10.0.0.5]:1"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		out := p.outwardText(text)
+		if again := p.outwardText(out); string(again) != string(out) && !strings.Contains(string(out), "call-id") {
+			t.Errorf("%q became %q and then %q", text, out, again)
+		}
+		if p.inside.text.Match(out) {
+			t.Errorf("%q became %q", text, out)
+		}
+	})
+}
+
+// What a telephone number becomes is a user part and nothing else.
+func FuzzTelNumber(f *testing.F) {
+	for _, s := range []string{"+49-30-1", "*72#", "%23;x=y", "1@10.0.0.5", "+", "a;b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		number, ok := flow.TelNumber(rest)
+		if !ok {
+			return
+		}
+		u, err := parseURI("sip:" + number + "@h")
+		if err != nil || u.User != number || u.Host != "h" || u.Password != "" || len(u.UriParams)+len(u.Headers) != 0 {
+			t.Errorf("%q is the user part %q of %q, %v", rest, number, u.String(), err)
+		}
+	})
+}
