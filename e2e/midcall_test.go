@@ -41,8 +41,7 @@ func TestHold(t *testing.T) {
 		anna, ben := o.registered("1001"), o.registered("1002")
 		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
 		d := o.connect(anna, ben, a, b)
-		a.Hears(1300, 10*time.Second)
-		b.Hears(700, 10*time.Second)
+		hear(a, b)
 		for _, h := range holds {
 			a.Direction, a.Zero = h.direction, h.zero
 			if m := o.change(d, a); direction(m.Body) != h.answer && direction(m.Body) != "inactive" {
@@ -56,10 +55,7 @@ func TestHold(t *testing.T) {
 			if m := o.change(d, a); direction(m.Body) != "sendrecv" {
 				o.t.Fatalf("resuming from %s was answered %s", h.name, direction(m.Body))
 			}
-			a.Forget()
-			b.Forget()
-			a.Hears(1300, 10*time.Second)
-			b.Hears(700, 10*time.Second)
+			hear(a, b)
 		}
 		o.bye(d, a)
 		ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
@@ -98,8 +94,7 @@ func TestHoldPassedOn(t *testing.T) {
 	anna, ben := o.registered("1001"), o.registered("1002")
 	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
 	d := o.connect(anna, ben, a, b)
-	a.Hears(1300, 10*time.Second)
-	b.Hears(700, 10*time.Second)
+	hear(a, b)
 	for _, h := range []string{"sendonly", "sendrecv"} {
 		a.Direction = h
 		o.change(d, a)

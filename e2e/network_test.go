@@ -148,15 +148,15 @@ func (o *office) reinvited(phone *peers.Phone, media *peers.Media) {
 	media.Apply(onlySuite(inv.Body, media.Suite))
 }
 
-// hungUp takes the PBX's BYE. Before it may come a re-INVITE, with which the PBX
-// takes the media back.
+// hungUp takes the PBX's BYE. Before it may come a re-INVITE or an UPDATE, with
+// which the PBX takes the media back.
 func (o *office) hungUp(phone *peers.Phone, media *peers.Media) {
 	o.t.Helper()
 	for ended := false; !ended; {
 		m := phone.Next(5 * time.Second)
 		switch ended = m.Method() == "BYE"; {
-		case m.Method() == "INVITE":
-			phone.Answer(m, 200, "OK", media.Accept(m.Body))
+		case m.Method() == "INVITE", m.Method() == "UPDATE":
+			phone.Answer(m, 200, "OK", media.Accept(m.Body), allow)
 		case ended:
 			phone.Answer(m, 200, "OK", "")
 		}

@@ -65,6 +65,14 @@ func (o *office) connect(from, to *peers.Phone, a, b *peers.Media) *peers.Dialog
 	return <-called
 }
 
+// hear waits until both ends of such a call hear the other from now on.
+func hear(a, b *peers.Media) {
+	a.Forget()
+	b.Forget()
+	a.Hears(1300, 10*time.Second)
+	b.Hears(700, 10*time.Second)
+}
+
 // talk lets one baresip call another, and each hear the other's tone.
 func (o *office) talk(from, to *peers.Baresip) {
 	o.t.Helper()

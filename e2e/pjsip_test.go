@@ -61,10 +61,7 @@ func (o *office) tryPjsip() {
 	o.reinvited(ben, b)
 	o.reinvited(phone, a)
 	o.bypassed()
-	a.Forget()
-	b.Forget()
-	a.Hears(1300, 10*time.Second)
-	b.Hears(700, 10*time.Second)
+	hear(a, b)
 	if m := d.Request("BYE", ""); m.Status() != 200 {
 		t.Fatalf("BYE was answered %s", m.Start)
 	}

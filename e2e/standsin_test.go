@@ -73,10 +73,7 @@ func (s *standsIn) taken() {
 // talk waits until both hear each other.
 func (s *standsIn) talk() {
 	s.t.Helper()
-	s.out.Forget()
-	s.in.Forget()
-	s.out.Hears(1300, 10*time.Second)
-	s.in.Hears(700, 10*time.Second)
+	hear(s.out, s.in)
 }
 
 // sides are both ends of the call, the one that begins first.

@@ -26,20 +26,9 @@ func TestUpdate(t *testing.T) {
 		a.Start(m.Body, 700)
 		o.updated(ben, b)
 		o.updated(anna, a)
-		a.Forget()
-		b.Forget()
-		a.Hears(1300, 10*time.Second)
-		b.Hears(700, 10*time.Second)
+		hear(a, b)
 		o.bye(d, a)
-		for ended := false; !ended; { // it takes the media back first
-			m := ben.Next(5 * time.Second)
-			switch ended = m.Method() == "BYE"; {
-			case m.Method() == "UPDATE":
-				ben.Answer(m, 200, "OK", b.Accept(m.Body), allow)
-			case ended:
-				ben.Answer(m, 200, "OK", "")
-			}
-		}
+		o.hungUp(ben, b)
 		o.idle()
 
 		media := anna.NewMedia(suite)
