@@ -128,3 +128,39 @@ func (p *phone) finalOf(id string) int {
 		}
 	}
 }
+
+// Requests that would be none of a call to us, and of one to chan_sip: it takes
+// a tag wherever it finds one, and a method in any case. They end their
+// connection, and the PBX gets what a good phone sends behind them.
+func TestWhatChanSIPReadsOtherwiseEndsHere(t *testing.T) {
+	b := newBench(t)
+	good := b.phone()
+	spoil := func(p *phone, method, to string) string {
+		return p.request(method, "sip:602@pbx.example.com", to, "victim@192.168.1.8", 2, "", contact)
+	}
+	for name, write := range map[string]func(*phone) string{
+		"a tag in the display name": func(p *phone) string { return spoil(p, "BYE", "\"x;tag=as1\" <sip:602@pbx.example.com>") },
+		"a tag in the URI":          func(p *phone) string { return spoil(p, "BYE", "<sip:602@pbx.example.com;tag=as1>") },
+		"a call in lower case":      func(p *phone) string { return spoil(p, "invite", "<sip:602@pbx.example.com>") },
+		"a registration in lower case": func(p *phone) string {
+			return spoil(p, "Register", "<sip:602@pbx.example.com>")
+		},
+	} {
+		p := b.phone()
+		p.send(write(p))
+		p.next("400")
+		good.send(good.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "good-"+randomToken(4), 1, ""))
+		got := b.raw()
+		if !strings.HasPrefix(got, "OPTIONS ") {
+			t.Errorf("%s: the PBX got\n%s", name, got)
+		}
+		readAndAnswer(b, good, got)
+	}
+	// The control: the same request with its tag where it belongs is no call's
+	// here either, and is told so on a connection that stays.
+	p := b.phone()
+	p.send(spoil(p, "BYE", "<sip:602@pbx.example.com>;tag=as1"))
+	p.next("481")
+	p.send(spoil(p, "BYE", "<sip:602@pbx.example.com>;tag=as2"))
+	p.next("481")
+}
