@@ -36,12 +36,17 @@ func readStream(stream string) (accepted []sip.Message, fault *Malformed, most i
 // hidden is the request that an attacker would bring past the edge.
 var hidden = strings.ReplaceAll(options, "sip:602@", "sip:hidden@")
 
-// Published ways to bring a request past a proxy, or to make it read something
-// else than the PBX behind it. None of them yields the hidden request, and
-// nothing of the malformed one is accepted.
-func TestSmuggling(t *testing.T) {
+// smuggling is a way to bring a request past a proxy, or to make it read
+// something else than the PBX behind it.
+type smuggling struct {
+	source, stream string
+	header         string // that it is refused for
+}
+
+// published are those with a name.
+func published() []smuggling {
 	head := strings.TrimSuffix(options, "Content-Length: 0\r\n\r\n")
-	for _, c := range []struct{ source, stream, header string }{
+	return []smuggling{
 		{"CVE-2026-45103 (OpenSIPS): length of 2^32+32", head + "Content-Length: 4294967328\r\n\r\n" + hidden, "Content-Length"},
 		{"CVE-2026-45103: length of 2^64", head + "Content-Length: 18446744073709551616\r\n\r\n" + hidden, "Content-Length"},
 		{"CVE-2026-45103: negative length", head + "Content-Length: -1\r\n\r\n" + hidden, "Content-Length"},
@@ -65,7 +70,13 @@ func TestSmuggling(t *testing.T) {
 		{"CVE-2018-8828: a branch too long", strings.Replace(options, "z9hG4bKa", "z9hG4bK"+strings.Repeat("x", 250), 1), "Via"},
 		{"GHSA-wxfg-3gwh-rhvx (OpenSIPS): malformed Via", strings.Replace(options, "SIP/2.0/TLS 192", "SIP/2.0/TLS; 192", 1), "Via"},
 		{"GHSA-358f-935m-7p9c (OpenSIPS): port of the Request-URI", strings.Replace(options, "pbx.example.com SIP", "pbx.example.com:99999999999 SIP", 1), ""},
-	} {
+	}
+}
+
+// None of them yields the hidden request, and nothing of the malformed one is
+// accepted.
+func TestSmuggling(t *testing.T) {
+	for _, c := range published() {
 		t.Run(c.source, func(t *testing.T) {
 			accepted, fault, most := readStream(c.stream)
 			if fault == nil || len(accepted) > 0 {
@@ -128,6 +139,9 @@ func chanSIPTag(header string) string {
 func FuzzStream(f *testing.F) {
 	f.Add(options + hidden)
 	f.Add(withBody(hidden) + options)
+	for _, c := range published() {
+		f.Add(c.stream)
+	}
 	files, _ := filepath.Glob("testdata/torture/*.dat")
 	for _, name := range files {
 		if b, err := os.ReadFile(name); err == nil {
