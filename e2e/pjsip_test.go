@@ -72,14 +72,7 @@ func (o *office) tryPjsip() {
 
 // baresip with chan_pjsip.
 func TestPjsipBaresip(t *testing.T) {
-	for _, version := range []int{16, 22} {
-		t.Run(fmt.Sprintf("Asterisk %d", version), func(t *testing.T) {
-			newOfficeWith(t, peers.AsteriskConfig{PJSIP: true, Version: version}, peers.EdgeConfig{}).tryBaresip()
-		})
-	}
-}
-
-func (o *office) tryBaresip() {
+	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true}, peers.EdgeConfig{})
 	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
 	anna.Dial("602")
 	anna.Event("CALL_ESTABLISHED", 10*time.Second)
