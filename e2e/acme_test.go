@@ -109,6 +109,20 @@ func TestAcmeIssue(t *testing.T) {
 				t.Errorf("port 80 is open when no challenge is: %v", err)
 			}
 			o.secrets()
+			for _, words := range []string{"by ACME    https://", "issuer     CN=Pebble Intermediate", "names      pbx.example.com"} {
+				if shown := o.edge.Run("cert", "show"); !strings.Contains(shown, words) {
+					t.Errorf("cert show does not say %q:\n%s", words, shown)
+				}
+			}
+
+			o.edge.Run("cert", "renew")
+			o.fetched(2)
+			former := serial
+			if serial = o.edge.Serial(other); serial == former {
+				t.Errorf("after cert renew the edge still serves serial %x", serial)
+			}
+			baresip.Forget()
+			baresip.Hears(700, 10*time.Second)
 			baresip.Hangup()
 			baresip.Event("CALL_CLOSED", 5*time.Second)
 			o.idle()

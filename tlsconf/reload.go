@@ -70,6 +70,9 @@ func (s *Source) look(now time.Time) {
 	}
 	s.before = at
 	s.remind(now)
+	if s.renewer != nil {
+		s.renewer.ask()
+	}
 }
 
 // takeAll loads the files whose stamp is at. The caller holds the lock.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +34,8 @@ type renewer struct {
 
 	mu       sync.Mutex // guards the rest
 	next     time.Time
-	inARow   int // failures
+	wanted   bool // by the operator, whatever the certificate's age
+	inARow   int  // failures
 	fetched  uint64
 	failures uint64
 }
@@ -64,7 +67,7 @@ func (r *renewer) run(ctx context.Context) {
 		case <-timer.C:
 		case <-r.nudged:
 			r.mu.Lock()
-			if r.inARow > 0 {
+			if r.inARow > 0 || r.wanted {
 				r.next = time.Now()
 			}
 			r.mu.Unlock()
@@ -79,6 +82,37 @@ func (r *renewer) nudge() {
 	case r.nudged <- struct{}{}:
 	default:
 	}
+}
+
+// renewalWanted is the name of a file in the folder "tls" that asks for a renewal.
+const renewalWanted = "acme-renew"
+
+// Renew asks for a new certificate before the one in force is due: by a file that
+// the edge finds within seconds if it runs, and else at its start.
+func Renew(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if cfg.ACME == nil {
+		return errors.New("tls.acme: is not true, so there is nothing to renew by ACME; for a self-signed certificate run `sallyport cert self-signed -anew`")
+	}
+	if err := cfg.keep(kept{renewalWanted, nil, 0o600}); err != nil {
+		return fmt.Errorf("edge.state_dir: ask for a renewal: %w; run it as root, or as the user sallyport runs as", err)
+	}
+	return nil
+}
+
+// ask looks whether Renew was called.
+func (r *renewer) ask() {
+	err := os.Remove(filepath.Join(r.cfg.StateDir, "tls", renewalWanted))
+	if err != nil { // there is none; or it can't be taken away, and would be found again and again
+		return
+	}
+	r.log.Info("a renewal was asked for, by `sallyport cert renew`")
+	r.mu.Lock()
+	r.wanted = true
+	r.mu.Unlock()
+	r.nudge()
 }
 
 // plan sets the time for the next attempt by the certificate in force.
@@ -102,6 +136,9 @@ func due(leaf *x509.Certificate, random float64) time.Time {
 // attempt orders once, and sets the time for the next.
 func (r *renewer) attempt(ctx context.Context) {
 	r.log.Info("asking the CA for a certificate", "names", strings.Join(r.cfg.Names, ", "), "ca", r.cfg.ACME.directory(), "challenges", r.cfg.ACME.challenges())
+	r.mu.Lock()
+	r.wanted = false
+	r.mu.Unlock()
 	data, err := r.order(ctx)
 	if err == nil {
 		err = r.take(data, time.Now())

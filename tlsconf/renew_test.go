@@ -164,6 +164,19 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("a renewal in time is complained of:\n%s", log)
 		}
 
+		// Asked for by the operator.
+		if err := Renew(cfg); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			s.look(time.Now())
+			later(time.Second)
+		}
+		second = s.Describe()[0]
+		if asked, _ = ca.seen(); len(asked) != 7 {
+			t.Fatalf("after Renew it was asked %d times, want 7", len(asked))
+		}
+
 		// Refused from then on.
 		ca.from(func() ([]byte, error) { return nil, errRefused })
 		for range 91 {
@@ -183,7 +196,7 @@ func TestRenewal(t *testing.T) {
 		if strings.Contains(log, "expires in 29 days") {
 			t.Error("it is complained of while it is being renewed")
 		}
-		asked = asked[6:]
+		asked = asked[7:]
 		for i := 1; i < len(asked); i++ {
 			if gap := asked[i].Sub(asked[i-1]); gap < time.Minute || gap > 15*time.Hour || i > 10 && gap < 11*time.Hour {
 				t.Fatalf("refusal %d was followed after %s", i, gap)

@@ -19,6 +19,7 @@ func certCommands() []command {
 		{"self-signed", "[-config FILE] [-anew]", "make the self-signed certificate, unless there is one that serves", certSelfSigned},
 		{"show", "[-config FILE]", "what is served: names, issuer, days left, chain, and what each phone gets", certShow},
 		{"check", "[-config FILE] [-days N]", "report what would keep phones away: name, chain, permissions, expiry, DNS", certCheck},
+		{"renew", "[-config FILE]", "have an edge that runs get another certificate by ACME now", certRenew},
 	}
 }
 
@@ -206,6 +207,24 @@ func certCheck(c console, args []string) int {
 		return exitFault
 	}
 	fmt.Fprintf(c.out, "%s: nothing keeps phones away from %s\n", *path, cfg.Edge.Domain)
+	return exitOK
+}
+
+func certRenew(c console, args []string) int {
+	flags := newFlags("cert renew")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	_, t, doc := certConfig(*path)
+	if len(doc.faults) == 0 {
+		doc.addError(tlsconf.Renew(t))
+	}
+	if len(doc.faults) > 0 {
+		report(c.err, doc.sorted())
+		return exitFault
+	}
+	fmt.Fprintln(c.out, "asked; an edge that runs does so within seconds, and its log tells how it went")
 	return exitOK
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -118,6 +119,22 @@ func (e *Edge) StartFails() string {
 
 func (e *Edge) launch() {
 	e.lab.t.Helper()
+	e.Process = e.lab.start("edge", e.command("run"))
+}
+
+// Run runs another command of the binary, with the edge's configuration, and
+// returns what it printed.
+func (e *Edge) Run(args ...string) string {
+	e.lab.t.Helper()
+	out, err := e.command(args...).CombinedOutput()
+	if err != nil {
+		e.lab.t.Fatalf("run sallyport %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (e *Edge) command(args ...string) *exec.Cmd {
+	e.lab.t.Helper()
 	bin := os.Getenv("SALLYPORT_BIN")
 	if bin == "" {
 		_, here, _, _ := runtime.Caller(0)
@@ -126,7 +143,7 @@ func (e *Edge) launch() {
 	if _, err := os.Stat(bin); err != nil {
 		e.lab.t.Fatalf("find the edge: %v; run make build", err)
 	}
-	e.Process = e.lab.start("edge", e.lab.Edge.Command(bin, "run", "-config", e.config))
+	return e.lab.Edge.Command(bin, append(args, "-config", e.config)...)
 }
 
 // CAFile is the certificate that phones must trust.
