@@ -70,24 +70,17 @@ func (o *office) tryPjsip() {
 	o.idle()
 }
 
-// baresip with chan_pjsip. Two of it are not connected here: where chan_pjsip
-// begins to pass their packets by itself, the numbers may step back, and the
-// jitter buffer of baresip 1.0.0 takes all that follows for late. The scripted
-// phones show that case.
+// baresip with chan_pjsip.
 func TestPjsipBaresip(t *testing.T) {
 	o := newOfficeWith(t, peers.AsteriskConfig{PJSIP: true}, peers.EdgeConfig{})
-	anna := o.phone("1001", 700)
+	anna, ben := o.phone("1001", 700), o.phone("1002", 1300)
 	anna.Dial("602")
 	anna.Event("CALL_ESTABLISHED", 10*time.Second)
 	anna.Hears(1004, 10*time.Second)
 	anna.Hangup()
 	anna.Event("CALL_CLOSED", 5*time.Second)
-	o.idle()
-	o.pbx.Originate("1001", "610")
-	anna.Event("CALL_ESTABLISHED", 10*time.Second)
-	anna.Hears(1004, 10*time.Second)
-	o.pbxHeard(700)
-	o.pbx.Must("channel request hangup all")
+	o.talk(anna, ben)
+	ben.Hangup()
 	anna.Event("CALL_CLOSED", 5*time.Second)
 	o.idle()
 }

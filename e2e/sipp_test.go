@@ -89,7 +89,7 @@ func TestSippPattern(t *testing.T) {
 			l := peers.NewLab(t)
 			peers.StartSIPpPBX(l, scenario(t, "answer.xml"), c.echo...)
 			peers.StartEdge(l, peers.EdgeConfig{})
-			run := peers.StartSIPp(l.Phone("sipp"), scenario(t, "pattern.xml"), "-t", "l1", "-r", "3", "-m", "10", // it answers for its own punctuality, too
+			run := peers.StartSIPp(l.Phone("sipp"), scenario(t, "pattern.xml"), "-t", "l1", "-r", "10", "-m", "10",
 				"-audiotolerance", "0.1", "-timeout", "30s", "-timeout_error")
 			r := run.Result(60 * time.Second)
 			if r.Successful != 10 || r.Failed != 0 {
