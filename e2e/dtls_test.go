@@ -30,18 +30,10 @@ func (o *office) dtlsOut(phone *peers.Phone, media *peers.Media, hz float64) {
 // dtlsIn lets Asterisk call the phone from extension 610, with the same check.
 func (o *office) dtlsIn(phone *peers.Phone, media *peers.Media, hz float64) {
 	o.t.Helper()
-	o.forget()
-	o.pbx.Originate(phone.User, "610")
-	inv := phone.Expect("INVITE", 5*time.Second)
-	phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
-	phone.Expect("ACK", 5*time.Second)
-	media.Start(inv.Body, hz)
-	media.Keyed(10 * time.Second)
-	o.bothHear(media, hz)
-	media.Stop()
-	o.pbx.Must("channel request hangup all")
-	phone.Answer(phone.Expect("BYE", 5*time.Second), 200, "OK", "")
-	o.idle()
+	o.answers610(phone, media, hz, func(offer string) {
+		media.Start(offer, hz)
+		media.Keyed(10 * time.Second)
+	})
 }
 
 // baresip keys by DTLS, calling and called, and hears and is heard. It offers

@@ -174,12 +174,19 @@ func (o *office) talkWith(phone *peers.Phone, m *peers.Media, hz float64, offer,
 // talkIn lets Asterisk call the phone from extension 610, with the same check.
 func (o *office) talkIn(phone *peers.Phone, m *peers.Media, hz float64) {
 	o.t.Helper()
+	o.answers610(phone, m, hz, func(offer string) { m.Start(onlySuite(offer, m.Suite), hz) })
+}
+
+// answers610 is a call from extension 610, whose media the phone starts by its
+// offer.
+func (o *office) answers610(phone *peers.Phone, m *peers.Media, hz float64, start func(offer string)) {
+	o.t.Helper()
 	o.forget()
 	o.pbx.Originate(phone.User, "610")
 	inv := phone.Expect("INVITE", 5*time.Second)
 	phone.Answer(inv, 200, "OK", m.Accept(inv.Body))
 	phone.Expect("ACK", 5*time.Second)
-	m.Start(onlySuite(inv.Body, m.Suite), hz)
+	start(inv.Body)
 	o.bothHear(m, hz)
 	m.Stop() // first: what comes after a call is counted as a stranger's
 	o.pbx.Must("channel request hangup all")
