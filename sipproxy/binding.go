@@ -19,7 +19,8 @@ type binding struct {
 	callID   string // of its REGISTER
 	host     string // the name by which the phone knows us
 	flow     *flow.Flow
-	expires  time.Time // for the phone, who may have asked for less than the PBX granted
+	pbx      *flow.Flow // that keeps the contact
+	expires  time.Time  // for the phone, who may have asked for less than the PBX granted
 
 	params    string    // of the contact, but expires
 	cseq      uint32    // of the last REGISTER
@@ -95,6 +96,23 @@ func (t *bindings) on(aor string, f *flow.Flow) *binding {
 		}
 	}
 	return nil
+}
+
+// home returns the way to the PBX that a user is registered at, or nil: with
+// several devices the one that heard of him last.
+func (t *bindings) home(aor string) *flow.Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var last *binding
+	for _, b := range t.byAOR[aor] {
+		if last == nil || b.refreshed.After(last.refreshed) {
+			last = b
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return last.pbx
 }
 
 // latest returns the binding of a user, whatever the domain, that is good for

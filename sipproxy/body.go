@@ -110,7 +110,7 @@ var xmlCallID = regexp.MustCompile(`(\bcall-id\s*=\s*)("[^"]*"|'[^']*')`)
 // outwardText maps the addresses of the plain side in a text, as outward does,
 // the Call-IDs of its dialogs, and what names it otherwise.
 func (p *Proxy) outwardText(text []byte) []byte {
-	if !p.inside.maybeIn(text) {
+	if !p.inside.Load().maybeIn(text) {
 		return text
 	}
 	text = xmlCallID.ReplaceAllFunc(text, func(attr []byte) []byte {
@@ -126,5 +126,5 @@ func (p *Proxy) outwardText(text []byte) []byte {
 		}
 		return []byte(p.outwardURI(string(parts[1]), user, host))
 	})
-	return p.inside.replace(text, p.cfg.Domain)
+	return p.inside.Load().replace(text, p.cfg.Domain)
 }

@@ -79,8 +79,9 @@ func TestPhoneWithThePBXsAddress(t *testing.T) {
 func TestCallIDSeals(t *testing.T) {
 	b := newBench(t)
 	b.proxy.cfg.Inside = []string{"asterisk.lan", strings.Repeat("a.", 50) + "lan"}
-	b.proxy.inside = newInsideHosts(b.proxy.cfg)
-	stranger := &Proxy{cfg: b.proxy.cfg, inside: b.proxy.inside}
+	b.proxy.inside.Store(newInsideHosts(b.proxy.cfg, b.proxy.cfg.PBXs, nil))
+	stranger := &Proxy{cfg: b.proxy.cfg}
+	stranger.inside.Store(b.proxy.inside.Load())
 	stranger.cfg.Secret = append([]byte{1}, b.proxy.cfg.Secret[1:]...)
 	for _, host := range []string{"127.0.0.1", "127.0.0.1:5060", "Asterisk.LAN", "asterisk.lan:5080", "[::ffff:10.0.0.1]", "example.net", "pbx.example.com", "192.168.1.9:5061", ""} {
 		id := "a-b.c@" + host
@@ -112,7 +113,7 @@ func TestCallIDSeals(t *testing.T) {
 func TestHeadersHideThePBX(t *testing.T) {
 	b := newBench(t)
 	b.proxy.cfg.Inside = []string{"asterisk.lan", "ast"}
-	b.proxy.inside = newInsideHosts(b.proxy.cfg)
+	b.proxy.inside.Store(newInsideHosts(b.proxy.cfg, b.proxy.cfg.PBXs, nil))
 	p := b.phone()
 	token := b.register(p)
 	for i, c := range []struct{ header, want string }{

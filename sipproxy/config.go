@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/locate"
 )
 
 // Config is what the proxy must know of its two sides.
@@ -18,8 +20,16 @@ type Config struct {
 	PublicPort uint16         // the TLS port, as phones see it
 	WSSPort    uint16         // the port of secure WebSocket, as browsers see it; 0: none
 	PlainAddr  netip.AddrPort // our SIP address on the plain side
-	PBX        netip.AddrPort // where requests of phones go
-	Inside     []string       // further names and addresses of the plain side, which phones must not learn
+	// PBXs are where requests of phones go. Locate finds them again, if they have
+	// names; nil: they have none.
+	PBXs   []locate.Server
+	Locate func(context.Context) ([]locate.Server, error)
+
+	// CheckInterval is how often each PBX is asked whether it is there; 0: never,
+	// and it is taken to be.
+	CheckInterval time.Duration
+
+	Inside []string // further names and addresses of the plain side, which phones must not learn
 
 	// Secret keys the tokens that stand for phones at the PBX. It must outlive
 	// a restart, or every phone leaves a stale contact behind. 32 bytes.
@@ -44,8 +54,28 @@ func Defaults() Config {
 			media.AESCM128HMACSHA180, media.AESCM256HMACSHA180,
 			media.AESCM128HMACSHA132, media.AESCM256HMACSHA132,
 		},
-		RingTimeout: 185 * time.Second,
+		RingTimeout:   185 * time.Second,
+		CheckInterval: 10 * time.Second,
 	}
+}
+
+// fitting tells what is wrong with the addresses of PBXs.
+func (c Config) fitting(servers []locate.Server) error {
+	if len(servers) == 0 {
+		return errors.New("missing")
+	}
+	var faults []error
+	for i, s := range servers {
+		switch {
+		case !s.Addr.IsValid() || s.Addr.Port() == 0:
+			faults = append(faults, fmt.Errorf("%s has no address or no port", s.Addr))
+		case c.PlainAddr.IsValid() && s.Addr.Addr().Is4() != c.PlainAddr.Addr().Is4():
+			faults = append(faults, fmt.Errorf("%s and edge.plain_ip %s are not of one IP version", s.Addr, c.PlainAddr.Addr()))
+		case slices.ContainsFunc(servers[:i], func(each locate.Server) bool { return each.Addr == s.Addr }):
+			faults = append(faults, fmt.Errorf("%s is there twice", s.Addr))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // Validate reports all faults at once, each with the key that it is about.
@@ -64,9 +94,11 @@ func (c Config) Validate() error {
 	fault(c.PublicPort == 0, "sip.tls_listen: port missing")
 	fault(!c.PlainAddr.IsValid() || c.PlainAddr.Addr().IsUnspecified() || c.PlainAddr.Port() == 0,
 		"sip.plain_listen: %s is no address that the PBX can answer to", c.PlainAddr)
-	fault(!c.PBX.IsValid() || c.PBX.Port() == 0, "pbx.address: missing or without a port")
-	fault(c.PBX.IsValid() && c.PlainAddr.IsValid() && c.PBX.Addr().Is4() != c.PlainAddr.Addr().Is4(),
-		"pbx.address: %s and edge.plain_ip %s are not of one IP version", c.PBX, c.PlainAddr.Addr())
+	if err := c.fitting(c.PBXs); err != nil {
+		faults = append(faults, fmt.Errorf("pbx.address: %w", err))
+	}
+	fault(c.CheckInterval != 0 && (c.CheckInterval < patience || c.CheckInterval > time.Hour),
+		"pbx.check_interval: %s is not between %s and 1h; 0 is never", c.CheckInterval, patience)
 	for _, name := range c.Inside {
 		fault(strings.Trim(name, "[]") == "" || strings.ContainsAny(name, " @/<>\""), "pbx.names: %q is no name or address", name)
 		fault(strings.EqualFold(name, c.Domain), "pbx.names: %s is edge.domain, by which phones know us", name)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/locate"
 )
 
 func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
@@ -20,7 +21,7 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 	}
 	c := Defaults()
 	c.Domain, c.PublicIPs, c.Secret = "d", []netip.Addr{loopback}, make([]byte, 32)
-	c.PlainAddr, c.PBX = netip.MustParseAddrPort("10.0.0.1:5060"), netip.MustParseAddrPort("10.0.0.5:5060")
+	c.PlainAddr, c.PBXs = netip.MustParseAddrPort("10.0.0.1:5060"), []locate.Server{{Addr: netip.MustParseAddrPort("10.0.0.5:5060")}}
 	if err := c.Validate(); err != nil {
 		t.Errorf("a good config: %v", err)
 	}

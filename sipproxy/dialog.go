@@ -82,9 +82,9 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: b,
 		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
 	})
-	_, err := p.tx.Request(far.flow, req, func(res *sip.Response, err error) {
+	_, err := p.send(far.flow, far.self, req, func(_ *flow.Flow, res *sip.Response, err error) {
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
-	})
+	}, nil)
 	if err == nil {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	if offered {
 		c.media.rollback()
 	}
-	return p.unreachable(far.flow.Side(), err)
+	return p.unreachable(other(from), err)
 }
 
 func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Request, from flow.Side, offered bool, res *sip.Response, err error) {

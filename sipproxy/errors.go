@@ -1,10 +1,14 @@
 package sipproxy
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 )
+
+// errNoPBX means: none is up, or not the one that a dialog is with.
+var errNoPBX = errors.New("no PBX answers")
 
 // refusal is why a request is answered by us: a status, and words that an
 // operator and a phone's user can act on. They go out as a Warning header

@@ -6,14 +6,17 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/locate"
 )
 
 // hiding is enough of a proxy to hide the plain side.
 func hiding() *Proxy {
 	c := Defaults()
 	c.Domain, c.Secret, c.Inside = "pbx.example.com", make([]byte, 32), []string{"asterisk.lan", "ast"}
-	c.PlainAddr, c.PBX = netip.MustParseAddrPort("10.0.0.1:5060"), netip.MustParseAddrPort("10.0.0.5:5060")
-	return &Proxy{cfg: c, bindings: newBindings(), inside: newInsideHosts(c)}
+	c.PlainAddr, c.PBXs = netip.MustParseAddrPort("10.0.0.1:5060"), []locate.Server{{Addr: netip.MustParseAddrPort("10.0.0.5:5060")}}
+	p := &Proxy{cfg: c, bindings: newBindings()}
+	p.inside.Store(newInsideHosts(c, c.PBXs, nil))
+	return p
 }
 
 // A Call-ID that crossed twice is what it was, and names no inside on the way.
@@ -46,7 +49,7 @@ func FuzzOutwardText(f *testing.F) {
 		if again := p.outwardText(out); string(again) != string(out) && !strings.Contains(string(out), "call-id") {
 			t.Errorf("%q became %q and then %q", text, out, again)
 		}
-		if p.inside.text.Match(out) {
+		if p.inside.Load().text.Match(out) {
 			t.Errorf("%q became %q", text, out)
 		}
 	})

@@ -26,6 +26,7 @@ import (
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/locate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,10 +45,10 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	return newBenchWith(t, media.Defaults().Silence)
+	return newBenchWith(t, media.Defaults().Silence, nil)
 }
 
-func newBenchWith(t *testing.T, silence time.Duration) *bench {
+func newBenchWith(t *testing.T, silence time.Duration, change func(*Config)) *bench {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -69,8 +70,11 @@ func newBenchWith(t *testing.T, silence time.Duration) *bench {
 	c := Defaults()
 	c.WSSPort = 8443
 	c.Domain, c.PublicIPs, c.Secret = "pbx.example.com", []netip.Addr{loopback}, make([]byte, 32)
-	c.PBX = b.pbx.LocalAddr().(*net.UDPAddr).AddrPort()
+	c.PBXs, c.CheckInterval = []locate.Server{{Addr: b.pbx.LocalAddr().(*net.UDPAddr).AddrPort()}}, 0
 	c.PlainAddr = netip.AddrPortFrom(loopback, freePort(t))
+	if change != nil {
+		change(&c)
+	}
 	if b.proxy, err = New(c, engine, judge, log); err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +103,11 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 	b.t.Helper()
 	limits := flow.DefaultLimits()
 	limits.KeepAlive = 0
-	plain, err := flow.ListenPlain(c.PlainAddr, []netip.Addr{loopback}, nil, limits, b.proxy, log)
+	plain, err := flow.ListenPlain(c.PlainAddr, nil, limits, b.proxy, log)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.proxy.Attach(plain.Flow(c.PBX))
+	b.proxy.Attach(plain)
 	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, b.proxy, nil, log)
 	if err != nil {
 		b.t.Fatal(err)
@@ -209,15 +213,17 @@ func (b *bench) fromPBX(s string) {
 // atPBX reads the next message of a kind at the PBX: a method, or a status.
 func (b *bench) atPBX(kind string) *message {
 	b.t.Helper()
-	return await(b.t, "the PBX", kind, func(d time.Time) (*message, error) {
-		buf := make([]byte, 65536)
-		_ = b.pbx.SetReadDeadline(d)
-		n, err := b.pbx.Read(buf)
-		if err != nil {
-			return nil, err
-		}
-		return readText(bufio.NewReader(strings.NewReader(string(buf[:n]))))
-	})
+	return await(b.t, "the PBX", kind, func(d time.Time) (*message, error) { return readDatagram(b.pbx, d) })
+}
+
+func readDatagram(c *net.UDPConn, deadline time.Time) (*message, error) {
+	buf := make([]byte, 65536)
+	_ = c.SetReadDeadline(deadline)
+	n, err := c.Read(buf)
+	if err != nil {
+		return nil, err
+	}
+	return readText(bufio.NewReader(strings.NewReader(string(buf[:n]))))
 }
 
 func await(t *testing.T, who, kind string, next func(time.Time) (*message, error)) *message {

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/sallyport/sallyport/sipproxy/locate"
 )
 
 // insideHosts are the names and addresses of the plain side, which phones must
@@ -16,8 +18,19 @@ type insideHosts struct {
 	text  *regexp.Regexp // finds them in a text, each with its port
 }
 
-func newInsideHosts(c Config) *insideHosts {
-	h := &insideHosts{addrs: []netip.Addr{c.PlainAddr.Addr(), c.PBX.Addr()}}
+// maxInside bounds how many addresses PBXs can have had.
+const maxInside = 64
+
+// newInsideHosts are those of the configuration and of the PBXs, and what was
+// known before: a call may tell of a PBX that has moved since.
+func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *insideHosts {
+	h := &insideHosts{addrs: []netip.Addr{c.PlainAddr.Addr()}}
+	for _, each := range pbxs {
+		h.addrs = append(h.addrs, each.Addr.Addr())
+	}
+	if before != nil {
+		h.addrs = append(h.addrs, before.addrs[:min(len(before.addrs), maxInside)]...)
+	}
 	for _, each := range c.Inside {
 		if ip, err := netip.ParseAddr(strings.Trim(each, "[]")); err == nil {
 			h.addrs = append(h.addrs, ip)
@@ -25,6 +38,8 @@ func newInsideHosts(c Config) *insideHosts {
 			h.names = append(h.names, strings.ToLower(each))
 		}
 	}
+	slices.SortFunc(h.addrs, netip.Addr.Compare)
+	h.addrs = slices.Compact(h.addrs)
 	var quoted []string
 	for _, ip := range h.addrs {
 		quoted = append(quoted, regexp.QuoteMeta(ip.String()))
@@ -64,4 +79,4 @@ func (h *insideHosts) replace(text []byte, by string) []byte {
 	return text
 }
 
-func (p *Proxy) isInside(host string) bool { return p.inside.has(host) }
+func (p *Proxy) isInside(host string) bool { return p.inside.Load().has(host) }

@@ -57,7 +57,7 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	target := p.inwardURI(in.Recipient)
 	caller.contact = p.contactForPhone(f, scheme, target.Host, target.User)
 	callee = &leg{
-		flow: p.pbx, peer: p.inwardParty(caller.self), self: peer,
+		peer: p.inwardParty(caller.self), self: peer,
 		target: target, contact: p.contactForPBX(token),
 	}
 	return token, caller, callee, nil
@@ -162,10 +162,12 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		to: to.flow, uri: to.target, routes: to.routes, contact: to.contact, body: b,
 		from: to.self.WithTag(flow.Tag(inv.in, "From")), dest: to.peer.WithTag(toTag),
 	})
-	client, err := p.tx.Request(to.flow, req, func(res *sip.Response, err error) { p.inviteAnswered(inv, res, err) })
+	client, err := p.send(to.flow, to.self, req,
+		func(at *flow.Flow, res *sip.Response, err error) { p.inviteAnswered(inv, at, res, err) },
+		func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res) })
 	if err != nil {
 		inv.call.media.withdraw(inv.from, inv.offered)
-		return p.unreachable(to.flow.Side(), err)
+		return p.unreachable(other(inv.from), err)
 	}
 	inv.server.SetNext(client)
 	inv.server.OnGone(func() { client.Cancel() })
@@ -174,17 +176,20 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 
 // inviteAnswered takes what the far end said to an INVITE. It runs on the
 // goroutine that brought it.
-func (p *Proxy) inviteAnswered(inv *invite, res *sip.Response, err error) {
+func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, err error) {
 	c := inv.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if inv.dialog == nil {
+		c.calleeAt.flow = at
+	}
 	switch {
 	case err != nil:
 		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
 	case res.StatusCode < 300:
 		p.invitePassed(inv, res)
 	default:
-		p.inviteFailed(inv, p.response(inv.in, inv.from, res, p.redirects(inv.from, res), body{}))
+		p.inviteFailed(inv, p.response(inv.in, inv.from, res, p.redirects(inv.server, res), body{}))
 	}
 }
 
@@ -290,24 +295,44 @@ func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 // not be left with it, so it gets its ACK and then a BYE. call.mu is held.
 func (p *Proxy) refuseAnswer(inv *invite, d *dialog, res *sip.Response, reason string) {
 	callee := other(inv.from)
-	if d == nil { // the call is over: a dialog of its own, only to say goodbye
-		leg := *inv.call.calleeAt
-		leg.tag = flow.Tag(res, "To")
-		d = &dialog{call: inv.call, secure: inv.call.callerAt, plain: &leg}
-		if callee == flow.Secure {
-			d.secure, d.plain = d.plain, d.secure
-		}
-		learnTarget(&leg, res, true)
+	if d == nil { // the call is over
+		d = inv.farewell(inv.call.calleeAt.flow, res)
 	}
-	ack := p.ownRequest(sip.ACK, d, callee, res.CSeq().SeqNo)
-	appendBody(ack, body{})
-	if err := p.reach(d, callee).Send(ack); err != nil {
-		inv.call.log.Debug("send ACK", "call_id", inv.call.callID, "reason", err)
-	}
+	p.acknowledge(d, callee, res)
 	if inv.dialog == nil {
 		p.bye(d, callee, reason)
 		p.endDialog(d, reason)
 	}
+}
+
+// acknowledge sends an ACK of ours for a 2xx. call.mu is held.
+func (p *Proxy) acknowledge(d *dialog, callee flow.Side, res *sip.Response) {
+	ack := p.ownRequest(sip.ACK, d, callee, res.CSeq().SeqNo)
+	appendBody(ack, body{})
+	if err := p.reach(d, callee).Send(ack); err != nil {
+		d.call.log.Debug("send ACK", "call_id", d.call.callID, "reason", err)
+	}
+}
+
+// farewell is a dialog that is good for a goodbye alone. call.mu is held.
+func (inv *invite) farewell(at *flow.Flow, res *sip.Response) *dialog {
+	leg := *inv.call.calleeAt
+	leg.flow, leg.tag = at, flow.Tag(res, "To")
+	d := &dialog{call: inv.call, secure: inv.call.callerAt, plain: &leg}
+	if inv.from == flow.Plain {
+		d.secure, d.plain = d.plain, d.secure
+	}
+	learnTarget(&leg, res, true)
+	return d
+}
+
+// answeredLate is for a PBX that answered a call after another had been asked.
+func (p *Proxy) answeredLate(inv *invite, at *flow.Flow, res *sip.Response) {
+	inv.call.mu.Lock()
+	defer inv.call.mu.Unlock()
+	d := inv.farewell(at, res)
+	p.acknowledge(d, other(inv.from), res)
+	p.bye(d, other(inv.from), "another PBX was asked")
 }
 
 // cancel takes a CANCEL: it is answered here, and one of ours goes on
@@ -360,6 +385,8 @@ func routeSet(m sip.Message, reversed bool) []string {
 func (p *Proxy) unreachable(side flow.Side, err error) *refusal {
 	timeout := errors.Is(err, transaction.ErrTimeout)
 	switch {
+	case errors.Is(err, errNoPBX):
+		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the PBX does not answer").with("Retry-After", retryAfter)
 	case side == flow.Secure && timeout:
 		return refuse(sip.StatusRequestTimeout, "Request Timeout", "the phone does not answer")
 	case side == flow.Secure:

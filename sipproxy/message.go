@@ -43,7 +43,7 @@ var namesParties = map[string]bool{
 
 // outgoing is a request as it shall leave: what is not taken from the original.
 type outgoing struct {
-	to         *flow.Flow
+	to         *flow.Flow // nil: any PBX, which gets its Via when it is found
 	uri        sip.Uri
 	from, dest string // From and To, with their tags
 	routes     []string
@@ -54,7 +54,9 @@ type outgoing struct {
 // request writes a request anew for the other side (RFC 3261 section 16.6).
 func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	req := sip.NewRequest(in.Method, out.uri)
-	req.AppendHeader(p.via(out.to))
+	if out.to != nil {
+		req.AppendHeader(p.via(out.to))
+	}
 	for _, r := range out.routes {
 		req.AppendHeader(sip.NewHeader("Route", r))
 	}
@@ -66,9 +68,16 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
-	p.copyHeaders(req, in, out.to.Side())
-	appendBody(req, p.carried(out.body, out.to.Side()))
+	p.copyHeaders(req, in, out.side())
+	appendBody(req, p.carried(out.body, out.side()))
 	return req
+}
+
+func (o outgoing) side() flow.Side {
+	if o.to == nil {
+		return flow.Plain
+	}
+	return o.to.Side()
 }
 
 // response writes the answer to in, a request as it came from a side, from the

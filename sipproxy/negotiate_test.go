@@ -104,7 +104,7 @@ func TestOfferLacksALine(t *testing.T) {
 
 // A call on hold may be silent, also when it had video before.
 func TestHoldAfterVideo(t *testing.T) {
-	b := newBenchWith(t, time.Second)
+	b := newBenchWith(t, time.Second, nil)
 	p := b.phone()
 	video, plainVideo := "m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n"+cryptoLine, "m=video 30002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
 	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP+video, contact))

@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -29,9 +30,10 @@ type Proxy struct {
 	calls    *calls
 	watches  *subscriptions
 	counters counters
-	pbx      *flow.Flow // set by Attach, before the first message
+	pool     *pool
+	lookups  lookups
 	draining chan struct{}
-	inside   *insideHosts
+	inside   atomic.Pointer[insideHosts]
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -41,26 +43,36 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	}
 	timers := transaction.DefaultTimers()
 	timers.C = cfg.RingTimeout
-	return &Proxy{
+	p := &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
 		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(),
-		inside:   newInsideHosts(cfg),
 		draining: make(chan struct{}),
-	}, nil
+	}
+	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
+	p.inside.Store(newInsideHosts(cfg, cfg.PBXs, nil))
+	return p, nil
 }
 
-// Attach gives the flow that leads to the PBX. It is called once, before any
+// Attach gives the socket that leads to the PBXs. It is called once, before any
 // listener runs.
-func (p *Proxy) Attach(pbx *flow.Flow) { p.pbx = pbx }
+func (p *Proxy) Attach(plain PlainSide) {
+	p.pool.plain = plain
+	p.setPBXs(p.cfg.PBXs)
+}
 
-// Run expires bindings, and ends abandoned calls, until ctx ends.
+// Run checks the PBXs, expires bindings, and ends abandoned calls, until ctx ends.
 func (p *Proxy) Run(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Second)
+	tick, watch := time.NewTicker(5*time.Second), time.NewTicker(patience/4)
+	defer p.lookups.wg.Wait()
 	defer tick.Stop()
+	defer watch.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case now := <-watch.C:
+			p.pool.watch(now)
+			p.relocate(ctx, now)
 		case now := <-tick.C:
 			for _, b := range p.bindings.expire(now) {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
@@ -95,6 +107,9 @@ func (p *Proxy) Drain(ctx context.Context) {
 
 // Receive takes one message, on its flow's reader goroutine.
 func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
+	if f.Side() == flow.Plain {
+		p.pool.hear(f, time.Now())
+	}
 	switch m := m.(type) {
 	case *sip.Request:
 		p.receiveRequest(f, m)
@@ -234,7 +249,7 @@ func (p *Proxy) within(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *
 	case s != nil:
 		return nil, s, nil
 	case known, in.Method == sip.SUBSCRIBE && f.Side() == flow.Secure:
-		return nil, nil, refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such subscription on this connection")
+		return nil, nil, noSuchSubscription()
 	case !outsideCalls(in.Method):
 		return nil, nil, noSuchCall()
 	}

@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,13 +51,13 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 		b = body{}
 	}
 	req := p.request(in, outgoing{
-		to: p.pbx, uri: p.inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
+		uri: p.inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	})
 	if p.stretch(reg) {
 		p.stretchHeader(reg, req)
 	}
-	_, err = p.tx.Request(p.pbx, req, func(res *sip.Response, err error) { p.registered(reg, tx, res, err) })
+	_, err = p.ask(reg.aor, p.keeper(reg), req, func(at *flow.Flow, res *sip.Response, err error) { p.registered(reg, tx, at, res, err) }, nil)
 	if err != nil {
 		return p.unreachable(flow.Plain, err)
 	}
@@ -160,15 +161,24 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 	return strings.Join(ours, ", ")
 }
 
-// registered takes the PBX's answer. Only a 200 changes a binding.
-func (p *Proxy) registered(reg *registration, tx *transaction.Server, res *sip.Response, err error) {
+// keeper is the PBX that must hear of a REGISTER, which keeps what it removes; nil
+// if any may: a user moves to the best one with his next refresh.
+func (p *Proxy) keeper(reg *registration) *flow.Flow {
+	if reg.star || slices.ContainsFunc(reg.contacts, func(c registrant) bool { return reg.removes(c.phone) }) {
+		return p.bindings.home(reg.aor)
+	}
+	return nil
+}
+
+// registered takes the answer of a PBX. Only a 200 changes a binding.
+func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.Flow, res *sip.Response, err error) {
 	if err != nil {
 		_ = tx.Respond(p.refusal(reg.in, p.unreachable(flow.Plain, err)))
 		return
 	}
 	var contacts []string
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
-		contacts = p.bind(reg, res)
+		contacts = p.bind(reg, at, res)
 	}
 	_ = tx.Respond(p.response(reg.in, flow.Secure, res, contacts, body{}))
 }
@@ -176,7 +186,7 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, res *sip.R
 // bind makes, refreshes and removes bindings as a 200 says, and returns the
 // contacts to show the phone: its own, and those of the user's other devices
 // that are registered here.
-func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
+func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []string {
 	listed, err := flow.Addresses(res, "Contact")
 	if err != nil {
 		p.log.Warn("contacts of registration not understood", "peer", "pbx", "user", reg.aor, "reason", err)
@@ -196,7 +206,7 @@ func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
 	}
 	for _, c := range reg.contacts {
 		if seconds, ok := granted[c.token]; ok {
-			p.bindOne(reg, c, seconds)
+			p.bindOne(reg, c, at, seconds)
 		} else {
 			p.unbind(c.token, reg)
 		}
@@ -219,15 +229,15 @@ func (p *Proxy) bind(reg *registration, res *sip.Response) []string {
 	return shown
 }
 
-func (p *Proxy) bindOne(reg *registration, c registrant, seconds int) {
+func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds int) {
 	known, now := p.bindings.get(c.token), time.Now()
 	granted := now.Add(time.Duration(seconds) * time.Second)
 	if p.cfg.RefreshInterval > 0 { // the phone is heard again when it said it would be, or is gone
-		seconds = min(seconds, reg.asked(c.phone))
+		seconds = min(seconds, p.wanted(reg, c.phone))
 	}
 	p.bindings.put(&binding{
 		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone),
-		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow,
+		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow, pbx: at,
 		expires: now.Add(time.Duration(seconds) * time.Second),
 		params:  c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // contactForPBX is our Contact at the PBX: a token for the phone, at our plain
@@ -109,9 +110,9 @@ func sameHost(host string, addr netip.Addr) bool {
 	return err == nil && ip == addr
 }
 
-// redirects are the contacts of a redirection (3xx), as the caller may see
-// them; other failures carry none.
-func (p *Proxy) redirects(caller flow.Side, res *sip.Response) []string {
+// redirects are the contacts of a redirection (3xx), as who asked may see them;
+// other failures carry none.
+func (p *Proxy) redirects(asked *transaction.Server, res *sip.Response) []string {
 	if res.StatusCode >= 400 {
 		return nil
 	}
@@ -119,10 +120,11 @@ func (p *Proxy) redirects(caller flow.Side, res *sip.Response) []string {
 	if err != nil {
 		return nil
 	}
+	caller := asked.Conn().(*flow.Flow) // what Proxy.Receive gave it
 	contacts := make([]string, len(list))
 	for i, c := range list {
-		if caller == flow.Plain {
-			c = p.inward(c)
+		if caller.Side() == flow.Plain {
+			c = p.inward(c, caller.Remote())
 		} else {
 			c = p.outward(c)
 		}
@@ -131,16 +133,16 @@ func (p *Proxy) redirects(caller flow.Side, res *sip.Response) []string {
 	return contacts
 }
 
-// inward maps an address at our domain to the PBX, where a phone that forwards
-// its calls means it to be.
-func (p *Proxy) inward(n flow.NameAddr) flow.NameAddr {
+// inward maps an address at our domain to a PBX, where a phone that forwards its
+// calls means it to be.
+func (p *Proxy) inward(n flow.NameAddr, pbx netip.AddrPort) flow.NameAddr {
 	u, err := parseURI(n.URI)
 	if err != nil {
 		return n
 	}
 	u = p.inwardURI(u)
 	if p.isOurs(u.Host) {
-		u.Host, u.Port = p.cfg.PBX.Addr().String(), int(p.cfg.PBX.Port())
+		u.Host, u.Port = pbx.Addr().String(), int(pbx.Port())
 	}
 	n.URI = u.String()
 	return n

@@ -21,8 +21,8 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		}
 	}
 	target := p.inwardURI(in.Recipient)
-	return p.standalone(tx, in, outgoing{
-		to: p.pbx, uri: target, contact: contact, body: bodyOf(in),
+	return p.standalone(tx, in, p.inwardParty(from), outgoing{
+		uri: target, contact: contact, body: bodyOf(in),
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, target.Host, target.User))
 }
@@ -46,7 +46,7 @@ func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
 	if len(in.GetHeaders("Contact")) > 0 {
 		contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(from.URI))
 	}
-	return p.standalone(tx, in, outgoing{
+	return p.standalone(tx, in, from, outgoing{
 		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
 		from: p.outward(from).String(), dest: to,
 	}, p.contactForPBX(b.token))
@@ -54,22 +54,22 @@ func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
 
 // standalone forwards a request outside of calls. contact is ours towards the
 // sender, for answers that carry one.
-func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, out outgoing, contact string) *refusal {
+func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, by flow.NameAddr, out outgoing, contact string) *refusal {
 	if r := bodyRefused(out.body); r != nil {
 		return r
 	}
-	side := out.to.Side()
-	_, err := p.tx.Request(out.to, p.request(in, out), func(res *sip.Response, err error) {
+	side := out.side()
+	_, err := p.send(out.to, by, p.request(in, out), func(_ *flow.Flow, res *sip.Response, err error) {
 		if err != nil {
 			_ = tx.Respond(p.refusal(in, p.unreachable(side, err)))
 			return
 		}
-		contacts := p.redirects(other(side), res)
+		contacts := p.redirects(tx, res)
 		if res.StatusCode < 300 && len(contacts) > 0 {
 			contacts = []string{contact}
 		}
 		_ = tx.Respond(p.response(in, other(side), res, contacts, withoutSDP(res)))
-	})
+	}, nil)
 	if err != nil {
 		return p.unreachable(side, err)
 	}

@@ -11,9 +11,10 @@ import (
 
 // Stats is what the proxy has counted since it began, and what it holds now.
 type Stats struct {
-	Calls        int // now
-	Bindings     int // now
-	Transactions int // now
+	Calls        int             // now
+	Bindings     int             // now
+	Transactions int             // now
+	PBXs         map[string]bool // by address: whether it is up
 
 	CallsFromPhones uint64
 	CallsToPhones   uint64
@@ -96,6 +97,10 @@ func (p *Proxy) Stats() Stats {
 		Calls: p.calls.len(), Bindings: p.bindings.len(), Transactions: p.tx.Len(),
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
 		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(),
+	}
+	s.PBXs = make(map[string]bool)
+	for _, b := range p.pool.all() {
+		s.PBXs[b.Addr.String()] = !b.isDown()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

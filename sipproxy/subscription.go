@@ -1,6 +1,8 @@
 package sipproxy
 
 import (
+	"cmp"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,16 +157,18 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 		to: far.flow, uri: far.target, contact: far.contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(""),
 	})
-	_, err := p.tx.Request(far.flow, req, func(res *sip.Response, err error) { p.subscribed(s, tx, in, res, err) })
+	_, err := p.send(far.flow, far.self, req, func(at *flow.Flow, res *sip.Response, err error) {
+		p.subscribed(s, tx, in, at, res, err)
+	}, nil)
 	if err != nil {
 		p.watches.remove(s)
-		return p.unreachable(far.flow.Side(), err)
+		return p.unreachable(other(from), err)
 	}
 	return nil
 }
 
 // subscribed takes the answer to a request that asked for a subscription.
-func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Request, res *sip.Response, err error) {
+func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Request, at *flow.Flow, res *sip.Response, err error) {
 	notifier := other(s.subscriber)
 	if err != nil {
 		p.watches.remove(s)
@@ -175,7 +179,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 	switch {
 	case res.StatusCode < 200:
 	case res.StatusCode < 300:
-		made := p.establish(s, flow.Tag(res, "To"), res)
+		made := p.establish(s, flow.Tag(res, "To"), at, res)
 		if made != nil {
 			made.mu.Lock()
 			made.keep(lifeOf(in, res))
@@ -187,14 +191,14 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		s.mu.Unlock()
 	default:
 		p.watches.remove(s)
-		contacts = p.redirects(s.subscriber, res)
+		contacts = p.redirects(tx, res)
 	}
 	_ = tx.Respond(p.response(in, s.subscriber, res, contacts, withoutSDP(res)))
 }
 
 // establish returns the dialog with one notifier, and makes it if it is new:
 // by the answer to the SUBSCRIBE or by the first NOTIFY, whichever comes first.
-func (p *Proxy) establish(asked *subscription, tag string, m sip.Message) *subscription {
+func (p *Proxy) establish(asked *subscription, tag string, at *flow.Flow, m sip.Message) *subscription {
 	if tag == "" {
 		return nil
 	}
@@ -203,7 +207,7 @@ func (p *Proxy) establish(asked *subscription, tag string, m sip.Message) *subsc
 	secure, plain := *asked.secure, *asked.plain
 	s := &subscription{token: asked.token, subscriber: asked.subscriber, owner: asked.owner, secure: &secure, plain: &plain}
 	far := s.leg(other(s.subscriber))
-	far.tag = tag
+	far.tag, far.flow = tag, cmp.Or(far.flow, at)
 	s.id = dialogID{asked.id.callID, secure.tag, plain.tag}
 	if known := p.watches.get(s.id); known != nil {
 		return known
@@ -253,7 +257,7 @@ func (p *Proxy) findSubscription(f *flow.Flow, in *sip.Request) (s *subscription
 		asked := *tag
 		*tag = ""
 		if pending := p.watches.get(id); pending != nil && pending.subscriber != f.Side() && p.onFlow(pending, f) {
-			s = p.establish(pending, asked, in)
+			s = p.establish(pending, asked, f, in)
 		}
 	}
 	if s == nil {
@@ -301,8 +305,15 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(far.tag),
 	})
-	if _, err := p.tx.Request(far.flow, req, func(res *sip.Response, err error) { p.inSubscriptionAnswered(s, tx, in, from, res, err) }); err != nil {
-		return p.unreachable(far.flow.Side(), err)
+	_, err := p.send(far.flow, far.self, req, func(_ *flow.Flow, res *sip.Response, err error) {
+		p.inSubscriptionAnswered(s, tx, in, from, res, err)
+	}, nil)
+	switch {
+	case errors.Is(err, errNoPBX) && in.Method == sip.SUBSCRIBE:
+		p.watches.remove(s)
+		return noSuchSubscription() // it asks anew, and another PBX is asked (RFC 6665 section 4.1.2.2)
+	case err != nil:
+		return p.unreachable(other(from), err)
 	}
 	return nil
 }
@@ -349,4 +360,8 @@ func stateOf(in *sip.Request) (state string, seconds int) {
 		seconds, _ = strconv.Atoi(text)
 	}
 	return strings.ToLower(strings.TrimSpace(state)), min(seconds, int(maxSubscribed/time.Second))
+}
+
+func noSuchSubscription() *refusal {
+	return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no such subscription on this connection")
 }

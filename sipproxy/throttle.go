@@ -32,6 +32,18 @@ func (reg *registration) asked(c flow.NameAddr) int {
 	return min(seconds, maxGranted)
 }
 
+// followWithin is how long a phone is told that its contact is kept, in seconds,
+// where there are several PBXs: when its own is gone, it is this soon at another.
+const followWithin = 120
+
+// wanted is how many seconds a phone is to be told, if the PBX keeps it longer.
+func (p *Proxy) wanted(reg *registration, c flow.NameAddr) int {
+	if len(p.pool.all()) > 1 {
+		return min(reg.asked(c), followWithin)
+	}
+	return reg.asked(c)
+}
+
 // stretch tells whether the PBX shall be asked for longer than the phone asks.
 func (p *Proxy) stretch(reg *registration) bool {
 	if p.cfg.RefreshInterval == 0 || reg.star || len(reg.contacts) == 0 {
@@ -77,7 +89,7 @@ func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
 			return false
 		}
 		next := *b
-		next.expires, next.cseq = now.Add(time.Duration(reg.asked(c.phone))*time.Second), reg.in.CSeq().SeqNo
+		next.expires, next.cseq = now.Add(time.Duration(p.wanted(reg, c.phone))*time.Second), reg.in.CSeq().SeqNo
 		fresh[i] = &next
 	}
 	for _, b := range fresh {
@@ -109,10 +121,10 @@ func (t *bindings) doubt(reg *registration) {
 }
 
 // isSpared tells whether a refresh says nothing new of a contact, and is
-// covered by what the PBX granted.
+// covered by what the PBX granted, where the user belongs.
 func (p *Proxy) isSpared(reg *registration, c registrant, b *binding, now time.Time) bool {
-	asked := time.Duration(reg.asked(c.phone)) * time.Second
+	wanted := time.Duration(p.wanted(reg, c.phone)) * time.Second
 	return b.flow == reg.flow && b.aor == reg.aor && b.contact == c.phone.URI && b.params == c.phone.Without("expires").Params &&
 		b.callID == reg.in.CallID().Value() && b.cseq < reg.in.CSeq().SeqNo && now.Before(b.expires) &&
-		now.Sub(b.refreshed) < p.cfg.RefreshInterval && !now.Add(asked).After(b.granted)
+		now.Sub(b.refreshed) < p.cfg.RefreshInterval && !now.Add(wanted).After(b.granted) && p.pool.isFirst(b.pbx, reg.aor)
 }

@@ -68,11 +68,11 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if e.proxy, err = sipproxy.New(p.sip, e.media, judge, log); err != nil {
 		return nil, err
 	}
-	if e.plain, err = flow.ListenPlain(p.plain, []netip.Addr{p.pbx.Addr()}, keepOff, p.limits, e.proxy, log); err != nil {
+	if e.plain, err = flow.ListenPlain(p.plain, keepOff, p.limits, e.proxy, log); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.plain.Run)
-	e.proxy.Attach(e.plain.Flow(p.pbx))
+	e.proxy.Attach(e.plain)
 	for _, at := range p.listen {
 		l, err := flow.ListenTLS(at, e.certificate.ServerConfig(), p.limits, e.proxy, admission(judge), log)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/sallyport/sallyport/sipproxy/locate"
 	"github.com/sallyport/sallyport/tlsconf"
 )
 
@@ -59,7 +60,9 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	if at := p.media.TCPListen(); len(at) > 0 {
 		row("", "and by TCP, for browsers, on %s", list(at))
 	}
-	row("PBX", "%s over UDP, from %s", p.pbx, p.plain)
+	for i, s := range p.pbxs {
+		row([]string{"PBX", ""}[min(i, 1)], "%s over UDP, from %s%s", s.Addr, p.plain, rankOf(s, len(p.pbxs)))
+	}
 	row("", "RTP on UDP ports %d to %d", p.media.PlainPorts.First, p.media.PlainPorts.Last)
 	for i, cert := range certs {
 		row([]string{"certificate", ""}[min(i, 1)], "%s", cert)
@@ -72,6 +75,14 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	}
 	row("admission", "%d connections, %d from one address", p.policy.MaxConnections, p.policy.MaxConnectionsPerAddress)
 	row("admin", "http://%s/healthz and /metrics", p.admin)
+}
+
+// rankOf tells which of several PBXs one is.
+func rankOf(s locate.Server, of int) string {
+	if of == 1 {
+		return ""
+	}
+	return fmt.Sprintf(", priority %d, weight %d", s.Priority, s.Weight)
 }
 
 func list[T fmt.Stringer](items []T) string {

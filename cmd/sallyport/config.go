@@ -45,11 +45,6 @@ type edgeConfig struct {
 	Drain    time.Duration `toml:"drain"`
 }
 
-type pbxConfig struct {
-	Address hostPort `toml:"address"`
-	Names   []string `toml:"names"`
-}
-
 type tlsConfig struct {
 	Cert          []string `toml:"cert"`
 	Key           []string `toml:"key"` // one for each cert
@@ -125,6 +120,7 @@ func defaults() Config {
 	p := policy.Defaults()
 	return Config{
 		Edge: edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
+		PBX:  pbxConfig{CheckInterval: sipproxy.Defaults().CheckInterval},
 		TLS: tlsConfig{
 			Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType),
 			ACMECA: tlsconf.LetsEncrypt, ACMEKey: string(tlsconf.ECDSA),
@@ -208,7 +204,7 @@ func (c Config) validate(d *document) {
 			d.add("edge.public_ip", fmt.Sprintf("%s is no address a phone can send to; give the one phones reach", ip))
 		}
 	}
-	if c.PBX.Address.Host == "" {
+	if len(c.PBX.Address) == 0 {
 		d.add("pbx.address", "is missing; give the PBX's address, like \"10.0.0.5:5060\"")
 	}
 	if c.Edge.PlainIP.IsUnspecified() {

@@ -66,7 +66,7 @@ func TestSampleLoads(t *testing.T) {
 	if len(d.faults) > 0 {
 		t.Fatal(d.sorted())
 	}
-	if c.Edge.Domain != "pbx.example.com" || c.PBX.Address.String() != "10.0.0.5:5060" {
+	if c.Edge.Domain != "pbx.example.com" || len(c.PBX.Address) != 1 || c.PBX.Address[0].String() != "10.0.0.5:5060" {
 		t.Errorf("the sample is read as %+v", c)
 	}
 }

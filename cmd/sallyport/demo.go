@@ -84,7 +84,7 @@ func demoConfig(spec demo.EdgeSpec) Config {
 	c.Edge.PlainIP = spec.Plain.Addr()
 	c.Edge.StateDir = spec.StateDir
 	c.Edge.Drain = 0
-	c.PBX.Address = hostPort{Host: spec.PBX.Addr().String(), Port: spec.PBX.Port()}
+	c.PBX.Address = []pbxAddress{{hostPort: hostPort{Host: spec.PBX.Addr().String(), Port: spec.PBX.Port()}}}
 	c.SIP.TLSListen = listenAddr{Port: spec.TLSPort}
 	c.SIP.WSSListen = optionalAddr{listenAddr{Port: spec.WebPort}}
 	c.SIP.WSSPhone = true

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -19,12 +18,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/locate"
 	"github.com/sallyport/sallyport/tlsconf"
-)
-
-const (
-	sipPort       = 5060 // of a PBX, if none is given
-	lookupTimeout = 5 * time.Second
 )
 
 // plan is the configuration with nothing left open: names resolved, addresses
@@ -33,7 +28,7 @@ type plan struct {
 	listen []netip.AddrPort // TLS, one for each listen_ip
 	web    []netip.AddrPort // secure WebSocket, likewise; none unless asked for
 	plain  netip.AddrPort   // SIP towards the PBX
-	pbx    netip.AddrPort
+	pbxs   []locate.Server
 	admin  netip.AddrPort
 	drain  time.Duration
 
@@ -72,13 +67,10 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	if at, r := c.SIP.PlainListen.Port, c.Media.PlainPorts; at >= r.First && at <= r.Last {
 		d.add("media.plain_ports", fmt.Sprintf("%s holds port %d of sip.plain_listen; keep the two apart", r, at))
 	}
-	p.plain, p.pbx = c.plainSide(ctx, d)
-	if p.plain == p.pbx {
-		d.add("sip.plain_listen", fmt.Sprintf("%s is the PBX's own address; with both on one machine give another port, like \":5070\"", p.plain))
-	}
+	p.plain, p.pbxs = c.plainSide(ctx, d)
 	p.media = c.mediaConfig(p.plain.Addr())
 	p.keepTCPApart(d)
-	p.sip = c.sipConfig(p.plain, p.pbx, d)
+	p.sip = c.sipConfig(p.plain, p.pbxs, d)
 	p.validate(d)
 	return p
 }
@@ -93,24 +85,6 @@ func (p plan) validate(d *document) {
 	sip := p.sip
 	sip.Secret = make([]byte, secretSize) // the real one is not made before build
 	d.addError(sip.Validate())
-}
-
-// plainSide is our address towards the PBX, and the PBX's. When they are not to
-// be found it says so, and stands in loopback for the checks that follow.
-func (c Config) plainSide(ctx context.Context, d *document) (plain, pbx netip.AddrPort) {
-	standIn := netip.AddrPortFrom(loopback, c.SIP.PlainListen.Port)
-	nobody := netip.AddrPortFrom(loopback, 9) // the discard port
-	pbx, err := c.PBX.Address.resolve(ctx)
-	if err != nil {
-		d.add("pbx.address", err.Error())
-		return standIn, nobody
-	}
-	ip, err := c.plainIP(pbx)
-	if err != nil {
-		d.addError(err)
-		return standIn, nobody
-	}
-	return c.SIP.PlainListen.on(ip), pbx
 }
 
 func (c Config) mediaConfig(plain netip.Addr) media.Config {
@@ -128,18 +102,22 @@ func (c Config) mediaConfig(plain netip.Addr) media.Config {
 	}
 }
 
-func (c Config) sipConfig(plain, pbx netip.AddrPort, d *document) sipproxy.Config {
+func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *document) sipproxy.Config {
 	s := sipproxy.Config{
 		Domain:      c.Edge.Domain,
 		PublicIPs:   c.Edge.PublicIP,
 		PublicPort:  c.SIP.TLSListen.Port,
 		WSSPort:     c.SIP.WSSListen.Port,
 		PlainAddr:   plain,
-		PBX:         pbx,
+		PBXs:        pbxs,
 		Inside:      c.PBX.names(c.Edge.Domain),
 		RingTimeout: c.SIP.RingTimeout,
 
 		RefreshInterval: c.SIP.RefreshInterval,
+		CheckInterval:   c.PBX.CheckInterval,
+	}
+	if c.PBX.hasNames() {
+		s.Locate = c.PBX.locate
 	}
 	for _, name := range c.Media.Suites {
 		suite, ok := media.ParseSuite(name)
@@ -338,55 +316,6 @@ func (p plan) phoneURL() string {
 		u.Host += fmt.Sprintf(":%d", p.sip.WSSPort)
 	}
 	return u.String()
-}
-
-// resolve looks the peer up, once: a PBX does not move, and a name that later
-// pointed elsewhere would move every phone's password with it.
-func (h hostPort) resolve(ctx context.Context) (netip.AddrPort, error) {
-	port := h.Port
-	if port == 0 {
-		port = sipPort
-	}
-	if h.Host == "" {
-		return netip.AddrPort{}, errors.New("is missing")
-	}
-	if a, err := netip.ParseAddr(h.Host); err == nil {
-		return netip.AddrPortFrom(a, port), nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", h.Host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("look up %s: %w; give a name this machine can resolve, or the address", h.Host, err)
-	}
-	slices.SortStableFunc(found, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() }) // IPv4 first: chan_sip listens there
-	return netip.AddrPortFrom(found[0].Unmap(), port), nil
-}
-
-// names are what phones must not learn beside the addresses: how the PBX is
-// called, and what the operator adds to that.
-func (c pbxConfig) names(domain string) []string {
-	if _, err := netip.ParseAddr(c.Address.Host); err != nil && c.Address.Host != "" && !strings.EqualFold(c.Address.Host, domain) {
-		return append([]string{c.Address.Host}, c.Names...)
-	}
-	return c.Names
-}
-
-// plainIP is our address towards the PBX. Connecting a UDP socket sends nothing:
-// it asks the kernel for the route.
-func (c Config) plainIP(pbx netip.AddrPort) (netip.Addr, error) {
-	if a := c.SIP.PlainListen.Addr; a.IsValid() && !a.IsUnspecified() {
-		return a, nil
-	}
-	if c.Edge.PlainIP.IsValid() {
-		return c.Edge.PlainIP, nil
-	}
-	s, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(pbx))
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("pbx.address: find a route to %s: %w; check this machine's network, or set edge.plain_ip", pbx, err)
-	}
-	defer s.Close()
-	return s.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
 // isLocal reports whether a socket can be bound to an address here. Only the

@@ -19,25 +19,25 @@ const (
 	plainBuffer = 4 << 20
 )
 
-// PlainSocket is the UDP socket towards the PBX. It takes nothing from any
-// other address.
+// PlainSocket is the UDP socket towards the PBX, or several. It takes nothing from
+// any other address.
 type PlainSocket struct {
 	conn   *net.UDPConn
 	local  netip.AddrPort
-	peers  map[netip.Addr]bool
 	limits Limits
 	to     Handler
 	log    *slog.Logger
 	trace  *tracer
 	counters
 
-	mu    sync.Mutex // guards flows
+	mu    sync.Mutex // guards what follows
+	peers map[netip.Addr]bool
 	flows map[netip.AddrPort]*Flow
 }
 
-// ListenPlain binds address for a PBX at the peers given. guard is called for
+// ListenPlain binds address. Nothing is taken before Expect. guard is called for
 // the socket before it is bound; nil is nothing.
-func ListenPlain(address netip.AddrPort, peers []netip.Addr, guard func(fd int) error, limits Limits, to Handler, log *slog.Logger) (*PlainSocket, error) {
+func ListenPlain(address netip.AddrPort, guard func(fd int) error, limits Limits, to Handler, log *slog.Logger) (*PlainSocket, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		if guard == nil {
 			return nil
@@ -53,14 +53,21 @@ func ListenPlain(address netip.AddrPort, peers []netip.Addr, guard func(fd int) 
 	conn := pc.(*net.UDPConn)           // what "udp" gives
 	_ = conn.SetReadBuffer(plainBuffer) // as much as the kernel grants
 	_ = conn.SetWriteBuffer(plainBuffer)
-	s := &PlainSocket{
-		conn: conn, local: addrPort(conn.LocalAddr()), peers: make(map[netip.Addr]bool), limits: limits,
+	return &PlainSocket{
+		conn: conn, local: addrPort(conn.LocalAddr()), limits: limits,
 		to: to, log: log, trace: &tracer{log}, flows: make(map[netip.AddrPort]*Flow),
-	}
+	}, nil
+}
+
+// Expect tells the addresses from which anything is taken from now on.
+func (s *PlainSocket) Expect(peers []netip.Addr) {
+	expected := make(map[netip.Addr]bool, len(peers))
 	for _, p := range peers {
-		s.peers[p.Unmap()] = true
+		expected[p.Unmap()] = true
 	}
-	return s, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peers = expected
 }
 
 // Addr is the bound address.
@@ -111,7 +118,10 @@ func (s *PlainSocket) Run(ctx context.Context) error {
 
 // datagram takes one packet, borrowed.
 func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
-	if !s.peers[from.Addr()] {
+	s.mu.Lock()
+	known := s.peers[from.Addr()]
+	s.mu.Unlock()
+	if !known {
 		s.event("stranger")
 		return
 	}

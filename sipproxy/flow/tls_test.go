@@ -420,10 +420,11 @@ func TestStopAcceptingKeepsFlows(t *testing.T) {
 
 func TestPlainSocket(t *testing.T) {
 	h := newInbox()
-	s, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, DefaultLimits(), h, quietLog)
+	s, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), h, quietLog)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Expect([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
 	run(t, s.Run)
 	open := func(ip string) *net.UDPConn {
 		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)})

@@ -88,6 +88,27 @@ func (c *Client) Cancel(headers ...sip.Header) {
 	}
 }
 
+// Abandon lets go of a far end that was not heard: the request is not repeated.
+// An INVITE that it answers after all is cancelled, and a 2xx still passed on; of
+// any other method nothing is.
+func (c *Client) Abandon() {
+	if !c.invite {
+		c.terminate()
+		return
+	}
+	c.mu.Lock()
+	stop(c.repeat)
+	c.mu.Unlock()
+	c.Cancel()
+}
+
+// Heard tells whether anything came back, a 100 at least.
+func (c *Client) Heard() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state != clientCalling
+}
+
 func (c *Client) sendCancel() {
 	c.mu.Lock()
 	req, why := c.request, c.why

@@ -19,6 +19,11 @@ const (
 	serverTerminated
 )
 
+// Canceler is an INVITE sent on; *Client is one. Cancel may be called at any time.
+type Canceler interface {
+	Cancel(headers ...sip.Header)
+}
+
 // Server is a server transaction: one request received, and what was answered.
 type Server struct {
 	layer   *Layer
@@ -34,7 +39,7 @@ type Server struct {
 	repeat   *time.Timer   // timer G, or what section 13.3.1.4 has for a 2xx
 	end      *time.Timer   // timers H, I, J, L
 	gone     func()
-	next     *Client // the transaction that a proxy serves this one with
+	next     Canceler // what a proxy serves this one with
 }
 
 func newServer(l *Layer, key serverKey, conn Conn, req *sip.Request) *Server {
@@ -62,15 +67,15 @@ func (s *Server) OnGone(f func()) {
 	s.gone = f
 }
 
-// SetNext notes the client transaction that serves this one, for a CANCEL.
-func (s *Server) SetNext(c *Client) {
+// SetNext notes what serves this one, for a CANCEL.
+func (s *Server) SetNext(c Canceler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = c
 }
 
-// Next returns the client transaction that serves this one, or nil.
-func (s *Server) Next() *Client {
+// Next returns what serves this one, or nil.
+func (s *Server) Next() Canceler {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.next

@@ -58,6 +58,7 @@ var (
 	sipRequests     = &Metric{Name: "requests_total", Help: "Requests, by the side they came from.", Labels: []string{"side", "method"}}
 	sipRefused      = &Metric{Name: "requests_refused_total", Help: "Requests that we refused, by status.", Labels: []string{"status"}}
 	sipSpared       = &Metric{Name: "refreshes_spared_total", Help: "Refreshed registrations that the PBX did not see (sip.refresh_interval)."}
+	sipPBX          = &Metric{Name: "pbx_up", Help: "Whether a PBX answers: 1, or 0 if it is down.", Kind: Gauge, Labels: []string{"pbx"}}
 	sipStray        = &Metric{Name: "stray_responses_total", Help: "Responses to nothing we had sent."}
 )
 
@@ -72,6 +73,13 @@ func SIP(snapshot func() sipproxy.Stats) Source {
 		emit(Sample{sipStarted, []string{"pbx"}, float64(s.CallsToPhones)})
 		emit(Sample{Metric: sipStray, Value: float64(s.StrayResponses)})
 		emit(Sample{Metric: sipSpared, Value: float64(s.RefreshesSpared)})
+		for addr, up := range s.PBXs {
+			value := 0.0
+			if up {
+				value = 1
+			}
+			emit(Sample{sipPBX, []string{addr}, value})
+		}
 		for reason, n := range s.Ended {
 			emit(Sample{sipEnded, []string{reason}, float64(n)})
 		}

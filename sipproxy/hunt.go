@@ -1,0 +1,169 @@
+package sipproxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+)
+
+// hunt is one new request on its way to a PBX: to the best that is up, and to the
+// next as long as one says nothing, or 503 (RFC 3263 section 4.3). A request inside
+// a dialog is not hunted: it belongs where the dialog is.
+type hunt struct {
+	pool *pool
+	tx   *transaction.Layer
+	req  *sip.Request
+	via  func(*flow.Flow) *sip.ViaHeader
+	// on is called as transaction.Layer.Request has it, with the PBX that answered.
+	on func(at *flow.Flow, res *sip.Response, err error)
+	// late is called with the 2xx of a PBX that had been given up, to an INVITE:
+	// it must not be left with the call.
+	late func(at *flow.Flow, res *sip.Response)
+
+	mu        sync.Mutex // guards what follows; never held while calling out
+	left      []*pbx     // not tried yet
+	try       *try
+	cancelled bool
+	why       []sip.Header
+}
+
+// try is one PBX asked.
+type try struct {
+	at     *pbx
+	client *transaction.Client
+}
+
+// send sends a request on: by the flow given or, if that is nil, to the best PBX
+// for its sender, as the PBX reads him. It returns what a CANCEL can stop, or
+// errNoPBX.
+func (p *Proxy) send(to *flow.Flow, by flow.NameAddr, req *sip.Request, on func(*flow.Flow, *sip.Response, error), late func(*flow.Flow, *sip.Response)) (transaction.Canceler, error) {
+	switch {
+	case to == nil:
+		user, _ := aorKey(by.URI) // who can't be read is nobody, and somewhere all the same
+		return p.ask(user, p.bindings.home(user), req, on, late)
+	case p.pool.isDown(to):
+		return nil, errNoPBX
+	}
+	return p.tx.Request(to, req, func(res *sip.Response, err error) { on(to, res, err) })
+}
+
+// ask sends a request of a user to a PBX: first to the one that he is at, unless
+// that is nil. req has no Via yet.
+func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, on func(*flow.Flow, *sip.Response, error), late func(*flow.Flow, *sip.Response)) (transaction.Canceler, error) {
+	h := &hunt{pool: p.pool, tx: p.tx, req: req, via: p.via, on: on, late: late, left: p.pool.rank(user, at)}
+	first := h.claim(nil)
+	if first == nil {
+		return nil, errNoPBX
+	}
+	return h, h.start(first)
+}
+
+// start asks the PBX of a try.
+func (h *hunt) start(t *try) error {
+	req := h.req.Clone()
+	req.PrependHeader(h.via(t.at.flow)) // a branch of its own (RFC 3261 section 16.6, item 8)
+	client, err := h.tx.Request(t.at.flow, req, func(res *sip.Response, err error) { h.answered(t, res, err) })
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	t.client = client
+	cancelled, why := h.cancelled, h.why
+	h.mu.Unlock()
+	if cancelled {
+		client.Cancel(why...)
+	}
+	time.AfterFunc(patience, func() { h.impatient(t) })
+	return nil
+}
+
+// isCurrent tells whether a try is the one that counts.
+func (h *hunt) isCurrent(t *try) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.try == t
+}
+
+// answered takes what a PBX said.
+func (h *hunt) answered(t *try, res *sip.Response, err error) {
+	switch {
+	case !h.isCurrent(t):
+		if h.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
+			h.late(t.at.flow, res)
+		}
+	case (err != nil || res.StatusCode == sip.StatusServiceUnavailable) && h.goOn(t):
+	default:
+		h.on(t.at.flow, res, err)
+	}
+}
+
+// impatient looks after a while whether a PBX said anything. If it did not, it is
+// suspect, and the next is asked; without one it is waited for, until it is known
+// to be down.
+func (h *hunt) impatient(t *try) {
+	if !h.isCurrent(t) || t.client.Heard() {
+		return
+	}
+	h.pool.suspect(t.at)
+	switch {
+	case h.goOn(t):
+		t.client.Abandon()
+	case t.at.isDown() && h.giveUp(t):
+		t.client.Abandon()
+		h.on(t.at.flow, nil, errNoPBX)
+	default:
+		time.AfterFunc(patience, func() { h.impatient(t) })
+	}
+}
+
+// goOn asks the next PBX that is up, and tells whether there is one.
+func (h *hunt) goOn(t *try) bool {
+	next := h.claim(t)
+	return next != nil && h.start(next) == nil
+}
+
+// claim makes the next PBX that is up the one that counts after a try; nil if
+// there is none, or the try is not the one that counts any longer.
+func (h *hunt) claim(after *try) *try {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.left) > 0 && h.left[0].isDown() {
+		h.left = h.left[1:]
+	}
+	if h.try != after || h.cancelled || len(h.left) == 0 {
+		return nil
+	}
+	h.try = &try{at: h.left[0]}
+	h.left = h.left[1:]
+	return h.try
+}
+
+// giveUp makes a try the last one.
+func (h *hunt) giveUp(t *try) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	current := h.try == t
+	if current {
+		h.try = nil
+	}
+	return current
+}
+
+// Cancel stops an INVITE, as transaction.Client.Cancel does.
+func (h *hunt) Cancel(headers ...sip.Header) {
+	h.mu.Lock()
+	h.cancelled, h.why = true, headers
+	t := h.try
+	var client *transaction.Client
+	if t != nil {
+		client = t.client
+	}
+	h.mu.Unlock()
+	if client != nil {
+		client.Cancel(headers...)
+	}
+}

@@ -1,0 +1,150 @@
+package sipproxy
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/locate"
+)
+
+// PlainSide is the socket towards the PBXs.
+type PlainSide interface {
+	// Flow returns the way to one address.
+	Flow(netip.AddrPort) *flow.Flow
+	// Expect tells the addresses from which anything is taken at all.
+	Expect([]netip.Addr)
+}
+
+// pool is the PBXs, one or several. Whoever is in a call or a subscription stays
+// with the one that it is at; a user's new requests go to the best that is up,
+// always the same one while nothing changes: a challenge is answered where it
+// came from, and a phone calls from where it is registered.
+type pool struct {
+	log    *slog.Logger
+	health health
+
+	plain PlainSide
+	list  atomic.Pointer[[]*pbx] // replaced, never changed
+}
+
+// pbx is one of them.
+type pbx struct {
+	locate.Server
+	flow  *flow.Flow
+	heard atomic.Int64 // when something came from it, Unix nanoseconds
+
+	mu     sync.Mutex // guards what follows
+	checks checks
+}
+
+func newPool(h health, log *slog.Logger) *pool {
+	l := &pool{log: log, health: h}
+	l.list.Store(&[]*pbx{})
+	return l
+}
+
+// set replaces the list, and tells whether it is another. A PBX that was there
+// before is as healthy as it was.
+func (l *pool) set(servers []locate.Server) (changed bool) {
+	before := l.all()
+	list := make([]*pbx, len(servers))
+	addrs := make([]netip.Addr, 0, len(servers)+len(before))
+	for i, s := range servers {
+		list[i] = &pbx{Server: s, flow: l.plain.Flow(s.Addr)}
+		if at := slices.IndexFunc(before, func(b *pbx) bool { return b.Server == s }); at >= 0 {
+			list[i] = before[at]
+		} else {
+			changed = true
+		}
+		addrs = append(addrs, s.Addr.Addr())
+	}
+	for _, b := range before { // its calls go on
+		addrs = append(addrs, b.Addr.Addr())
+	}
+	l.plain.Expect(addrs)
+	l.list.Store(&list)
+	return changed || len(list) != len(before)
+}
+
+func (l *pool) all() []*pbx { return *l.list.Load() }
+
+// at returns the PBX that a flow leads to, or nil.
+func (l *pool) at(f *flow.Flow) *pbx {
+	for _, each := range l.all() {
+		if each.flow == f {
+			return each
+		}
+	}
+	return nil
+}
+
+// rank returns those that are up, in the order to try them for a user: first the
+// one that he is at, unless that is nil or down.
+func (l *pool) rank(user string, at *flow.Flow) []*pbx {
+	all := l.all()
+	up := make([]*pbx, 0, len(all))
+	for _, each := range all {
+		if !each.isDown() {
+			up = append(up, each)
+		}
+	}
+	if len(up) > 1 {
+		slices.SortStableFunc(up, func(a, b *pbx) int {
+			switch {
+			case a.flow == at && b.flow != at, a.Priority < b.Priority:
+				return -1
+			case b.flow == at && a.flow != at, b.Priority < a.Priority:
+				return 1
+			}
+			return cmp.Compare(b.share(user), a.share(user))
+		})
+	}
+	return up
+}
+
+// isFirst tells whether a PBX is the one that a user's requests go to.
+func (l *pool) isFirst(f *flow.Flow, user string) bool {
+	up := l.rank(user, nil)
+	return len(up) > 0 && up[0].flow == f
+}
+
+// isDown tells whether a flow leads to a PBX that does not answer.
+func (l *pool) isDown(f *flow.Flow) bool {
+	at := l.at(f)
+	return at != nil && at.isDown()
+}
+
+func (l *pool) anyDown() bool { return slices.ContainsFunc(l.all(), (*pbx).isDown) }
+
+// share draws a number for a user by which he is dealt to one of several PBXs:
+// the highest takes him, which falls out in proportion to the weights, and when
+// one goes down only its own users move (rendezvous hashing). Weight 0 is a very
+// small chance (RFC 2782).
+func (b *pbx) share(user string) float64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%s", b.Addr, user)
+	x := h.Sum64()
+	x ^= x >> 33 // FNV alone mixes the last bytes too little
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	x ^= x >> 33
+	uniform := (float64(x>>11) + 0.5) / (1 << 53)
+	return max(float64(b.Weight), 1e-3) / -math.Log(uniform)
+}
+
+// hear notes that something came from the plain side.
+func (l *pool) hear(f *flow.Flow, now time.Time) {
+	if b := l.at(f); b != nil {
+		b.heard.Store(now.UnixNano())
+	}
+}
