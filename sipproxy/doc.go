@@ -18,7 +18,8 @@
 // address>. The token is an HMAC of the user and the device, so a phone that
 // reconnects keeps its one contact there. Only a 200 of the PBX makes, changes
 // or removes a binding; a refresh that says nothing new may be answered here,
-// within what the PBX granted (Config.RefreshInterval).
+// within what the PBX granted (Config.RefreshInterval). What the PBX says to a
+// contact before that 200 waits for it.
 //
 // A call is a dialog (RFC 3261 section 12) with two legs, and a media session
 // while it has SDP. It is known by Call-ID and the tags of each side, so that

@@ -29,6 +29,7 @@ type Proxy struct {
 	bindings *bindings
 	calls    *calls
 	watches  *subscriptions
+	asking   *asking
 	counters counters
 	pool     *pool
 	lookups  lookups
@@ -45,7 +46,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	timers.C = cfg.RingTimeout
 	p := &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
-		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(),
+		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(), asking: newAsking(),
 		draining: make(chan struct{}),
 	}
 	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
@@ -142,7 +143,15 @@ func (p *Proxy) receiveRequest(f *flow.Flow, in *sip.Request) {
 	}
 	p.counters.request(f.Side(), in.Method)
 	p.traceRequest(f, in)
+	p.dispatch(f, tx, in)
+}
+
+// dispatch lets a request go on, or answers why not.
+func (p *Proxy) dispatch(f *flow.Flow, tx *transaction.Server, in *sip.Request) {
 	r := p.admit(f, in)
+	if r == nil && p.isEarly(f, tx, in) {
+		return
+	}
 	if r == nil {
 		r = p.route(f, tx, in)
 	}

@@ -57,8 +57,13 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if p.stretch(reg) {
 		p.stretchHeader(reg, req)
 	}
-	_, err = p.ask(reg.aor, p.keeper(reg), req, func(at *flow.Flow, res *sip.Response, err error) { p.registered(reg, tx, at, res, err) }, nil)
+	p.asking.begin(reg)
+	_, err = p.ask(reg.aor, p.keeper(reg), req, func(at *flow.Flow, res *sip.Response, err error) {
+		p.registered(reg, tx, at, res, err)
+		p.answered(reg)
+	}, nil)
 	if err != nil {
+		p.answered(reg)
 		return p.unreachable(flow.Plain, err)
 	}
 	return nil
