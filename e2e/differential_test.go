@@ -47,7 +47,7 @@ func newDiffer(t *testing.T, change func([]byte) []byte) *differ {
 	d := &differ{tap: peers.StartTap(l, change), host: l.Phone("mutant"), seen: map[string]bool{}, fields: map[string]int{}}
 	d.office = &office{
 		Lab: l, t: t,
-		pbx:  peers.StartAsterisk(l, peers.AsteriskConfig{Probe: true, General: peers.TapPBX}),
+		pbx:  peers.StartAsterisk(l, peers.AsteriskConfig{Probe: true, Tapped: true}),
 		edge: peers.StartEdge(l, peers.EdgeConfig{Extra: quiet}),
 	}
 	d.pbx.Must("sip set debug on")

@@ -11,6 +11,11 @@ import (
 // eachPBX runs a case against both PBXs that offices have, at the same time.
 func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 	t.Helper()
+	eachPBXWith(t, c, peers.EdgeConfig{}, run)
+}
+
+func eachPBXWith(t *testing.T, c peers.AsteriskConfig, edge peers.EdgeConfig, run func(o *office)) {
+	t.Helper()
 	for _, pbx := range []struct {
 		name    string
 		version int
@@ -19,7 +24,7 @@ func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 			t.Parallel()
 			c := c
 			c.Version = pbx.version
-			run(newOfficeWith(t, c, peers.EdgeConfig{}))
+			run(newOfficeWith(t, c, edge))
 		})
 	}
 }

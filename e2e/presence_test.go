@@ -13,171 +13,174 @@ import (
 // A phone watches another's state: it sees it ring, talk and hang up, in both
 // ways of saying so, and learns no address of the inside by it.
 func TestBlf(t *testing.T) {
-	o := newOffice(t)
-	anna, ben, panel := o.registered("1001"), o.registered("1002"), o.registered("1003")
-	watch := func(event, accept string) *peers.Dialog {
-		d, m := panel.Ask("SUBSCRIBE", "sip:1002@pbx.example.com", "", "Event: "+event, "Accept: "+accept, "Expires: 600")
-		if m.Status() != 200 {
-			t.Fatalf("SUBSCRIBE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		anna, ben, panel := o.registered("1001"), o.registered("1002"), o.registered("1003")
+		watch := func(event, accept string) *peers.Dialog {
+			d, m := panel.Ask("SUBSCRIBE", "sip:1002@pbx.example.com", "", "Event: "+event, "Accept: "+accept, "Expires: 600")
+			if m.Status() != 200 {
+				o.t.Fatalf("SUBSCRIBE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+			}
+			return d
 		}
-		return d
-	}
-	sees := func(d *peers.Dialog, state string) {
-		t.Helper()
-		m := panel.Told("NOTIFY", state, func(m *peers.Message) bool {
-			return m.Get("Call-Id") == d.ID() && strings.Contains(m.Body, state)
-		})
-		if uri := strings.Fields(m.Start)[1]; uri != panel.Contact() {
-			t.Errorf("NOTIFY came for %s, want the phone's Contact", uri)
+		sees := func(d *peers.Dialog, state string) {
+			o.t.Helper()
+			m := panel.Told("NOTIFY", state, func(m *peers.Message) bool {
+				return m.Get("Call-Id") == d.ID() && strings.Contains(m.Body, state)
+			})
+			if uri := strings.Fields(m.Start)[1]; uri != panel.Contact() {
+				o.t.Errorf("NOTIFY came for %s, want the phone's Contact", uri)
+			}
 		}
-	}
-	blf := watch("dialog", "application/dialog-info+xml")
-	sees(blf, "<state>terminated</state>")
+		blf := watch("dialog", "application/dialog-info+xml")
+		sees(blf, "<state>terminated</state>")
 
-	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
-	inv := ben.Expect("INVITE", 5*time.Second)
-	ben.Answer(inv, 180, "Ringing", "")
-	sees(blf, "<state>early</state>")
-	ben.Answer(inv, 200, "OK", b.Accept(inv.Body))
-	sees(blf, "<state>confirmed</state>")
-	presence := watch("presence", "application/pidf+xml")
-	sees(presence, "On the phone")
-	ben.Expect("ACK", 5*time.Second)
-	bye := ben.DialogOf(inv)
-	<-called
-	if m := bye.Request("BYE", ""); m.Status() != 200 {
-		t.Fatalf("BYE was answered %s", m.Start)
-	}
-	anna.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
-	sees(blf, "<state>terminated</state>")
-	sees(presence, "Ready")
-
-	// Refreshed and ended, each inside its dialog.
-	if m := blf.Request("SUBSCRIBE", "", "Event: dialog", "Accept: application/dialog-info+xml", "Expires: 300"); m.Status() != 200 || m.Get("Expires") != "300" {
-		t.Fatalf("the refresh was answered %s, Expires %s", m.Start, m.Get("Expires"))
-	}
-	sees(blf, "<state>terminated</state>")
-	if list := o.pbx.Must("sip show subscriptions"); !strings.Contains(list, "2 active SIP subscriptions") {
-		t.Fatalf("Asterisk's subscriptions are\n%s", list)
-	}
-	for _, d := range []*peers.Dialog{blf, presence} {
-		m := d.Request("SUBSCRIBE", "", "Event: "+map[bool]string{true: "dialog", false: "presence"}[d == blf], "Expires: 0")
-		if m.Status() != 200 {
-			t.Fatalf("the end was answered %s", m.Start)
+		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
+		called := make(chan *peers.Dialog, 1)
+		go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
+		inv := ben.Expect("INVITE", 5*time.Second)
+		ben.Answer(inv, 180, "Ringing", "")
+		sees(blf, "<state>early</state>")
+		ben.Answer(inv, 200, "OK", b.Accept(inv.Body))
+		sees(blf, "<state>confirmed</state>")
+		presence := watch("presence", "application/pidf+xml")
+		sees(presence, "On the phone")
+		ben.Expect("ACK", 5*time.Second)
+		bye := ben.DialogOf(inv)
+		<-called
+		if m := bye.Request("BYE", ""); m.Status() != 200 {
+			o.t.Fatalf("BYE was answered %s", m.Start)
 		}
-		panel.Told("NOTIFY", "the end", func(m *peers.Message) bool {
-			return m.Get("Call-Id") == d.ID() && strings.HasPrefix(m.Get("Subscription-State"), "terminated")
-		})
-	}
-	peers.Until(t, 5*time.Second, "Asterisk to have no subscription", func() bool {
-		return strings.Contains(o.pbx.Must("sip show subscriptions"), "0 active SIP subscriptions")
+		anna.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
+		sees(blf, "<state>terminated</state>")
+		sees(presence, "Ready")
+
+		// Refreshed and ended, each inside its dialog.
+		if m := blf.Request("SUBSCRIBE", "", "Event: dialog", "Accept: application/dialog-info+xml", "Expires: 300"); m.Status() != 200 || m.Get("Expires") != "300" {
+			o.t.Fatalf("the refresh was answered %s, Expires %s", m.Start, m.Get("Expires"))
+		}
+		sees(blf, "<state>terminated</state>")
+		if n := o.pbx.Subscriptions(); n != 2 {
+			o.t.Fatalf("Asterisk knows of %d subscriptions, want 2", n)
+		}
+		for _, d := range []*peers.Dialog{blf, presence} {
+			m := d.Request("SUBSCRIBE", "", "Event: "+map[bool]string{true: "dialog", false: "presence"}[d == blf], "Expires: 0")
+			if m.Status() != 200 {
+				o.t.Fatalf("the end was answered %s", m.Start)
+			}
+			panel.Told("NOTIFY", "the end", func(m *peers.Message) bool {
+				return m.Get("Call-Id") == d.ID() && strings.HasPrefix(m.Get("Subscription-State"), "terminated")
+			})
+		}
+		peers.Until(o.t, 5*time.Second, "Asterisk to have no subscription", func() bool { return o.pbx.Subscriptions() == 0 })
+		for _, word := range []string{peers.PBXAddr, peers.EdgeInside} {
+			if strings.Contains(panel.Heard(), word) {
+				o.t.Errorf("the panel was told %s", word)
+			}
+		}
 	})
-	for _, word := range []string{peers.PBXAddr, peers.EdgeInside} {
-		if strings.Contains(panel.Heard(), word) {
-			t.Errorf("the panel was told %s", word)
-		}
-	}
 }
 
 // A phone is told of its mailbox, by a subscription or unasked. Once one has
-// subscribed, chan_sip says nothing to it unasked.
+// subscribed, the PBX says nothing to it unasked.
 func TestMwi(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{Mailboxes: true}, peers.EdgeConfig{})
-	asks, waits, caller := o.registered("1001"), o.registered("1002"), o.registered("1003")
-	for _, p := range []*peers.Phone{asks, waits, caller} {
-		p.Told("NOTIFY", "no message", func(m *peers.Message) bool { return strings.Contains(m.Body, "Messages-Waiting: no") })
-	}
-	d, m := asks.Ask("SUBSCRIBE", "sip:1001@pbx.example.com", "", "Event: message-summary", "Accept: application/simple-message-summary", "Expires: 600")
-	if m.Status() != 200 {
-		t.Fatalf("SUBSCRIBE was answered %s, Warning %q", m.Start, m.Get("Warning"))
-	}
-	asks.Told("NOTIFY", "none", func(m *peers.Message) bool {
-		return m.Get("Call-Id") == d.ID() && strings.Contains(m.Body, "Voice-Message: 0/0")
-	})
-	left := 0
-	for i := range 2 {
-		for _, p := range []*peers.Phone{asks, waits} {
-			media := caller.NewMedia(suite)
-			call := o.call(caller, "630"+p.User, media, 700)
-			left++
-			o.pbxSays("Recording the message", left)
-			before := media.Sent()
-			peers.Until(t, 10*time.Second, "two seconds of words", func() bool { return media.Sent() > before+100 })
-			o.hangUp(call, media)
-			m := p.Told("NOTIFY", "a message", func(m *peers.Message) bool {
-				return strings.Contains(m.Body, "Messages-Waiting: yes") && strings.Contains(m.Body, fmt.Sprintf("Voice-Message: %d/0 ", i+1))
-			})
-			if own := m.Get("Call-Id") == d.ID(); own != (p == asks) {
-				t.Errorf("phone %s was told in its subscription: %v", p.User, own)
-			}
-			if !strings.Contains(m.Body, "@pbx.example.com\r\n") {
-				t.Errorf("phone %s was told\n%s", p.User, m.Body)
+	eachPBX(t, peers.AsteriskConfig{Mailboxes: true}, func(o *office) {
+		asks, waits, caller := o.registered("1001"), o.registered("1002"), o.registered("1003")
+		for _, p := range []*peers.Phone{asks, waits, caller} {
+			p.Told("NOTIFY", "no message", func(m *peers.Message) bool { return strings.Contains(m.Body, "Messages-Waiting: no") })
+		}
+		d, m := asks.Ask("SUBSCRIBE", "sip:1001@pbx.example.com", "", "Event: message-summary", "Accept: application/simple-message-summary", "Expires: 600")
+		if m.Status() != 200 {
+			o.t.Fatalf("SUBSCRIBE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+		}
+		asks.Told("NOTIFY", "none", func(m *peers.Message) bool {
+			return m.Get("Call-Id") == d.ID() && strings.Contains(m.Body, "Voice-Message: 0/0")
+		})
+		left := 0
+		for i := range 2 {
+			for _, p := range []*peers.Phone{asks, waits} {
+				media := caller.NewMedia(suite)
+				call := o.call(caller, "630"+p.User, media, 700)
+				left++
+				o.pbxSays("Recording the message", left)
+				before := media.Sent()
+				peers.Until(o.t, 10*time.Second, "two seconds of words", func() bool { return media.Sent() > before+100 })
+				o.hangUp(call, media)
+				m := p.Told("NOTIFY", "a message", func(m *peers.Message) bool {
+					return strings.Contains(m.Body, "Messages-Waiting: yes") && strings.Contains(m.Body, fmt.Sprintf("Voice-Message: %d/0 ", i+1))
+				})
+				if own := m.Get("Call-Id") == d.ID(); own != (p == asks) {
+					o.t.Errorf("phone %s was told in its subscription: %v", p.User, own)
+				}
+				if !strings.Contains(m.Body, "@pbx.example.com\r\n") {
+					o.t.Errorf("phone %s was told\n%s", p.User, m.Body)
+				}
 			}
 		}
-	}
+	})
 }
 
 // Words of one phone to another, outside of calls and in one.
 func TestMessage(t *testing.T) {
-	o := newOffice(t)
-	anna, ben := o.registered("1001"), o.registered("1002")
-	says := func(from, to *peers.Phone, words string) {
-		t.Helper()
-		if _, m := from.Ask("MESSAGE", "sip:"+to.User+"@pbx.example.com", words, "Content-Type: text/plain;charset=UTF-8"); m.Status() != 202 {
-			t.Fatalf("MESSAGE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		anna, ben := o.registered("1001"), o.registered("1002")
+		says := func(from, to *peers.Phone, words string) {
+			o.t.Helper()
+			if _, m := from.Ask("MESSAGE", "sip:"+to.User+"@pbx.example.com", words, "Content-Type: text/plain;charset=UTF-8"); m.Status() != 202 {
+				o.t.Fatalf("MESSAGE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+			}
+			m := to.Told("MESSAGE", words, func(m *peers.Message) bool { return m.Body == words })
+			if m.URI("From") != "sip:"+from.User+"@pbx.example.com" {
+				o.t.Errorf("it came from %s", m.Get("From"))
+			}
 		}
-		m := to.Told("MESSAGE", words, func(m *peers.Message) bool { return m.Body == words })
-		if m.URI("From") != "sip:"+from.User+"@pbx.example.com" {
-			t.Errorf("it came from %s", m.Get("From"))
+		says(anna, ben, "lunch at sip:10.0.0.5?")
+		says(ben, anna, "ja, um zwölf")
+		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
+		d := o.connect(anna, ben, a, b)
+		if m := d.Request("MESSAGE", "now", "Content-Type: text/plain"); m.Status() != 202 && m.Status() != 200 {
+			o.t.Fatalf("MESSAGE in the call was answered %s", m.Start)
 		}
-	}
-	says(anna, ben, "lunch at sip:10.0.0.5?")
-	says(ben, anna, "ja, um zwölf")
-	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
-	d := o.connect(anna, ben, a, b)
-	if m := d.Request("MESSAGE", "now", "Content-Type: text/plain"); m.Status() != 202 && m.Status() != 200 {
-		t.Fatalf("MESSAGE in the call was answered %s", m.Start)
-	}
-	ben.Told("MESSAGE", "now", func(m *peers.Message) bool { return strings.TrimSpace(m.Body) == "now" })
-	o.bye(d, a)
-	ben.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
-	o.idle()
+		ben.Told("MESSAGE", "now", func(m *peers.Message) bool { return strings.TrimSpace(m.Body) == "now" })
+		o.bye(d, a)
+		ben.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
+		o.idle()
+	})
 }
 
 // Digits as named events in the media.
 func TestDtmfRfc4733(t *testing.T) {
-	o := newOffice(t)
-	phone := o.registered("1001")
-	media := phone.NewMedia(suite)
-	o.call(phone, "611", media, 700)
-	media.Dial("159#")
-	o.pbxSays("it was told 159", 1)
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		phone := o.registered("1001")
+		media := phone.NewMedia(suite)
+		o.call(phone, "611", media, 700)
+		media.Dial("159#")
+		o.pbxSays("it was told 159", 1)
+	})
 }
 
 // Digits as requests in the call, in both notations; and one of the PBX.
 func TestDtmfInfo(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{General: "dtmfmode=info"}, peers.EdgeConfig{})
-	phone := o.registered("1001")
-	media := phone.NewMedia(suite)
-	d := o.call(phone, "611", media, 700)
-	for _, digit := range []string{"4", "0", "7", "2"} {
-		kind, body := "application/dtmf-relay", "Signal="+digit+"\r\nDuration=160\r\n"
-		if digit == "7" {
-			kind, body = "application/dtmf", digit
+	eachPBX(t, peers.AsteriskConfig{General: "dtmfmode=info", Endpoint: "dtmf_mode=info"}, func(o *office) {
+		phone := o.registered("1001")
+		media := phone.NewMedia(suite)
+		d := o.call(phone, "611", media, 700)
+		for _, digit := range []string{"4", "0", "7", "2"} {
+			kind, body := "application/dtmf-relay", "Signal="+digit+"\r\nDuration=160\r\n"
+			if digit == "7" {
+				kind, body = "application/dtmf", digit
+			}
+			if m := d.Request("INFO", body, "Content-Type: "+kind); m.Status() != 200 {
+				o.t.Fatalf("INFO was answered %s", m.Start)
+			}
 		}
-		if m := d.Request("INFO", body, "Content-Type: "+kind); m.Status() != 200 {
-			t.Fatalf("INFO was answered %s", m.Start)
-		}
-	}
-	o.pbxSays("it was told 4072", 1)
-	phone.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
-	media = phone.NewMedia(suite)
-	d = o.call(phone, "612", media, 700)
-	phone.Told("MESSAGE", "hello", func(m *peers.Message) bool { return strings.Contains(m.Body, "hello from inside") })
-	phone.Told("INFO", "7", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "Signal=7") })
-	o.hangUp(d, media)
+		o.pbxSays("it was told 4072", 1)
+		phone.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
+		media = phone.NewMedia(suite)
+		d = o.call(phone, "612", media, 700)
+		phone.Told("MESSAGE", "hello", func(m *peers.Message) bool { return strings.Contains(m.Body, "hello from inside") })
+		phone.Told("INFO", "7", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "Signal=7") })
+		o.hangUp(d, media)
+	})
 }
 
 // pbxSays waits until Asterisk's log says something so many times.
@@ -191,15 +194,16 @@ func (o *office) pbxSays(what string, times int) {
 
 // The PBX asks each phone whether it is there, and each answers for itself.
 func TestOptionsQualify(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{General: "qualify=yes\nqualifyfreq=1"}, peers.EdgeConfig{})
-	anna := o.registered("1001")
-	o.registered("1002") // the control: it does not answer
-	m := anna.Told("OPTIONS", "anything", func(*peers.Message) bool { return true })
-	if uri := strings.Fields(m.Start)[1]; uri != anna.Contact() {
-		t.Errorf("OPTIONS came for %s", uri)
-	}
-	peers.Until(t, 10*time.Second, "the answer of the one, and the other's to be missed", func() bool {
-		return strings.Contains(o.pbx.Must("sip show peer 1001"), "Status       : OK") &&
-			strings.Contains(o.pbx.Must("sip show peer 1002"), "Status       : UNREACHABLE")
+	eachPBX(t, peers.AsteriskConfig{General: "qualify=yes\nqualifyfreq=1", AOR: "qualify_frequency=1\nqualify_timeout=1"}, func(o *office) {
+		anna := o.registered("1001")
+		ben := o.registered("1002") // the control: it does not answer
+		m := anna.Told("OPTIONS", "anything", func(*peers.Message) bool { return true })
+		if uri := strings.Fields(m.Start)[1]; uri != anna.Contact() {
+			o.t.Errorf("OPTIONS came for %s", uri)
+		}
+		ben.Expect("OPTIONS", 10*time.Second)
+		peers.Until(o.t, 10*time.Second, "the answer of the one, and the other's to be missed", func() bool {
+			return o.pbx.Reaches("1001") && o.pbx.Misses("1002")
+		})
 	})
 }

@@ -64,7 +64,7 @@ const anyStatus = -1
 func TestTorture(t *testing.T) {
 	l := peers.NewLab(t)
 	tap := peers.StartTap(l, nil)
-	o := &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{General: peers.TapPBX}), edge: peers.StartEdge(l, peers.EdgeConfig{Extra: quiet})}
+	o := &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{Tapped: true}), edge: peers.StartEdge(l, peers.EdgeConfig{Extra: quiet})}
 	files, err := filepath.Glob("../sipproxy/flow/testdata/torture/*.dat")
 	if err != nil || len(files) != len(torments) {
 		t.Fatalf("%d messages for %d outcomes (%v)", len(files), len(torments), err)

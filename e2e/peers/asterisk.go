@@ -24,8 +24,10 @@ type AsteriskConfig struct {
 	DirectMedia string // "no" unless set; "update" is by UPDATE instead of re-INVITE
 	General     string // lines for sip.conf's [general]
 	Endpoint    string // lines for each endpoint of pjsip.conf
+	AOR         string // and for each of its address-of-record objects
 	Mailboxes   bool   // users have voicemail, and are told of it unasked
 	Six         bool   // it speaks IPv6
+	Tapped      bool   // it is behind a Tap
 	PJSIP       bool   // by chan_pjsip; else by chan_sip
 	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
 	Version     int    // 16 unless it is 22, which has no chan_sip
@@ -119,6 +121,10 @@ func (a *Asterisk) write(c AsteriskConfig) {
 	if err != nil {
 		a.lab.t.Fatal(err)
 	}
+	port := 5060
+	if c.Tapped {
+		port = tappedPort
+	}
 	modules, data := a.installed()
 	for _, t := range all.Templates() {
 		f, err := os.Create(filepath.Join(a.Dir, t.Name()))
@@ -126,7 +132,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 			a.lab.t.Fatal(err)
 		}
 		err = t.Execute(f, map[string]any{
-			"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr, "Modules": modules, "Data": data,
+			"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr, "Port": port, "Modules": modules, "Data": data,
 		})
 		f.Close()
 		if err != nil {
@@ -207,6 +213,39 @@ func (a *Asterisk) Registered() int {
 		f := strings.Fields(line)
 		if len(f) > 1 && strings.Contains(f[0], "/") && f[1] != "(Unspecified)" {
 			n++
+		}
+	}
+	return n
+}
+
+// Reaches tells whether a user's phone answered the last OPTIONS, and Misses
+// whether it did not.
+func (a *Asterisk) Reaches(user string) bool { return a.finds(user, "Status       : OK", " Avail ") }
+
+// Misses is false, too, before the first was sent.
+func (a *Asterisk) Misses(user string) bool {
+	return a.finds(user, "Status       : UNREACHABLE", " Unavail ")
+}
+
+func (a *Asterisk) finds(user, sip, pjsip string) bool {
+	a.lab.t.Helper()
+	if a.tech == "PJSIP" {
+		return strings.Contains(a.Must("pjsip show aor "+user), pjsip)
+	}
+	return strings.Contains(a.Must("sip show peer "+user), sip)
+}
+
+// Subscriptions counts what phones have subscribed to.
+func (a *Asterisk) Subscriptions() int {
+	a.lab.t.Helper()
+	show, last := "sip show subscriptions", " active SIP subscription"
+	if a.tech == "PJSIP" {
+		show, last = "pjsip show subscriptions inbound", " active subscriptions"
+	}
+	n := 0
+	for _, line := range strings.Split(a.Must(show), "\n") {
+		if count, _, ok := strings.Cut(line, last); ok {
+			n, _ = strconv.Atoi(count)
 		}
 	}
 	return n

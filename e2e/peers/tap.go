@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// TapPBX is where Asterisk listens behind a Tap: lines for AsteriskConfig.General.
-const TapPBX = "udpbindaddr=" + PBXAddr + ":5062\n"
+// tappedPort is where Asterisk listens behind a Tap.
+const tappedPort = 5062
 
 // tapInner is where Asterisk sees the edge behind a Tap.
 const tapInner = PBXAddr + ":5063"
@@ -45,7 +45,7 @@ func StartTap(l *Lab, change func([]byte) []byte) *Tap {
 }
 
 func (p *Tap) inwards() {
-	pbx := netip.MustParseAddrPort(PBXAddr + ":5062")
+	pbx := netip.AddrPortFrom(netip.MustParseAddr(PBXAddr), tappedPort)
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := p.outer.ReadFromUDPAddrPort(buf)
