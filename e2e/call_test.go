@@ -62,30 +62,31 @@ func TestPhoneToPhone(t *testing.T) {
 // A phone that dials telephone numbers reaches extensions: in its calls, and
 // where it hands one on to.
 func TestTelephoneNumbers(t *testing.T) {
-	o := newOffice(t)
-	anna, ben := o.registered("1001"), o.registered("1002")
-	media := anna.NewMedia(suite)
-	d := o.call(anna, "tel:6-00;phone-context=pbx.example.com", media, 700)
-	media.Hears(700, 10*time.Second)
-	if !strings.HasPrefix(d.Remote(), "<tel:6-00;phone-context=pbx.example.com>;tag=") {
-		t.Errorf("the phone called %s", d.Remote())
-	}
-	o.hangUp(d, media)
-	media, b := anna.NewMedia(suite), ben.NewMedia(suite)
-	answered := make(chan *peers.Dialog, 1)
-	go func() { answered <- o.answer(ben, b, 1300) }() // ends with the call's answer; waited for below
-	d = o.call(anna, "tel:1-002", media, 700)
-	<-answered
-	if m := d.Request("REFER", "", "Refer-To: <tel:6.02>", "Referred-By: <sips:1001@pbx.example.com>"); m.Status() != 202 {
-		t.Fatalf("the transfer was answered %s", m.Start)
-	}
-	anna.Told("NOTIFY", "how the transfer went", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "SIP/2.0 200") })
-	o.bye(d, media)
-	b.Forget()
-	b.Hears(1004, 10*time.Second)
-	o.pbx.Must("channel request hangup all")
-	ben.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
-	o.idle()
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		anna, ben := o.registered("1001"), o.registered("1002")
+		media := anna.NewMedia(suite)
+		d := o.call(anna, "tel:6-00;phone-context=pbx.example.com", media, 700)
+		media.Hears(700, 10*time.Second)
+		if !strings.HasPrefix(d.Remote(), "<tel:6-00;phone-context=pbx.example.com>;tag=") {
+			o.t.Errorf("the phone called %s", d.Remote())
+		}
+		o.hangUp(d, media)
+		media, b := anna.NewMedia(suite), ben.NewMedia(suite)
+		answered := make(chan *peers.Dialog, 1)
+		go func() { answered <- o.answer(ben, b, 1300) }() // ends with the call's answer; waited for below
+		d = o.call(anna, "tel:1-002", media, 700)
+		<-answered
+		if m := d.Request("REFER", "", "Refer-To: <tel:6.02>", "Referred-By: <sips:1001@pbx.example.com>"); m.Status() != 202 {
+			o.t.Fatalf("the transfer was answered %s", m.Start)
+		}
+		anna.Told("NOTIFY", "how the transfer went", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "SIP/2.0 200") })
+		o.bye(d, media)
+		b.Forget()
+		b.Hears(1004, 10*time.Second)
+		o.pbx.Must("channel request hangup all")
+		ben.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
+		o.idle()
+	})
 }
 
 func TestCancelBeforeAnswer(t *testing.T) {

@@ -56,13 +56,38 @@ func (o *office) idle() {
 	peers.Until(o.t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
 }
 
+// over answers all that comes to phones until nobody has a call, and nothing
+// more comes.
+func (o *office) over(phones ...*peers.Phone) {
+	o.t.Helper()
+	peers.Until(o.t, 10*time.Second, "the phones' calls to end", func() bool {
+		quiet := o.edge.Metric("sallyport_calls") == 0
+		for _, p := range phones {
+			m := p.Within(20 * time.Millisecond)
+			quiet = quiet && m == nil
+			if m != nil && m.Status() == 0 && m.Method() != "ACK" {
+				p.Answer(m, 200, "OK", "")
+			}
+		}
+		return quiet
+	})
+	o.idle()
+}
+
 // connect lets one scripted phone call another: 700 Hz one way, 1300 Hz back.
 func (o *office) connect(from, to *peers.Phone, a, b *peers.Media) *peers.Dialog {
 	o.t.Helper()
+	d, _ := o.ends(from, to, a, b)
+	return d
+}
+
+// ends does so, and returns both ends of the call.
+func (o *office) ends(from, to *peers.Phone, a, b *peers.Media) (caller, callee *peers.Dialog) {
+	o.t.Helper()
 	called := make(chan *peers.Dialog, 1)
 	go func() { called <- o.call(from, to.User, a, 700) }() // ends with the call's answer; waited for below
-	o.answer(to, b, 1300)
-	return <-called
+	callee = o.answer(to, b, 1300)
+	return <-called, callee
 }
 
 // hear waits until both ends of such a call hear the other from now on.

@@ -191,6 +191,27 @@ func (a *Asterisk) Contact(user string) string {
 	return contact
 }
 
+// Keeps is how long it will keep a user's contact.
+func (a *Asterisk) Keeps(user string) time.Duration {
+	a.lab.t.Helper()
+	show, field := "sip show peer "+user, "Expire"
+	if a.tech == "PJSIP" {
+		show, field = "pjsip show contact "+user+"/"+a.Contact(user), "expiration_time"
+	}
+	for _, line := range strings.Split(a.Must(show), "\n") {
+		key, value, _ := strings.Cut(line, ":")
+		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		switch {
+		case strings.TrimSpace(key) != field || err != nil:
+		case a.tech == "PJSIP":
+			return time.Until(time.Unix(n, 0))
+		default:
+			return time.Duration(n) * time.Second
+		}
+	}
+	return 0
+}
+
 // contacts are those of chan_pjsip, as user/URI.
 func (a *Asterisk) contacts() (list []string) {
 	a.lab.t.Helper()

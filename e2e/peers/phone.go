@@ -254,6 +254,21 @@ func (p *Phone) digest(challenge *Message, method, uri, password string) string 
 // Answer answers a request that the phone received.
 func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...string) {
 	p.t.Helper()
+	lines := append(p.answer(req, status, reason), "Contact: <"+p.Contact()+">")
+	if sdp != "" {
+		lines = append(lines, "Content-Type: application/sdp")
+	}
+	p.Send(compose(sdp, append(lines, headers...)...))
+}
+
+// Forward answers a call by sending it elsewhere.
+func (p *Phone) Forward(req *Message, uri string) {
+	p.t.Helper()
+	p.Send(compose("", append(p.answer(req, 302, "Moved Temporarily"), "Contact: <"+uri+">")...))
+}
+
+// answer is the head of an answer.
+func (p *Phone) answer(req *Message, status int, reason string) []string {
 	to := req.Get("To")
 	if !strings.Contains(to, "tag=") {
 		to += ";tag=" + p.tag
@@ -262,10 +277,5 @@ func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...
 	for _, v := range req.Header.Values("Via") {
 		lines = append(lines, "Via: "+v)
 	}
-	lines = append(lines, "From: "+req.Get("From"), "To: "+to, "Call-ID: "+req.Get("Call-Id"), "CSeq: "+req.Get("CSeq"),
-		"Contact: <"+p.Contact()+">")
-	if sdp != "" {
-		lines = append(lines, "Content-Type: application/sdp")
-	}
-	p.Send(compose(sdp, append(lines, headers...)...))
+	return append(lines, "From: "+req.Get("From"), "To: "+to, "Call-ID: "+req.Get("Call-Id"), "CSeq: "+req.Get("CSeq"))
 }
