@@ -298,3 +298,41 @@ func TestAnswersAreForgotten(t *testing.T) {
 		t.Fatal("the answer is kept for ever")
 	}
 }
+
+// A proxy behind us lets two answer. The caller has the first; the second is
+// hung up, as often as it says so, and the call goes on.
+func TestTwoAnswers(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.register(p)
+	p.send(p.request("INVITE", "sip:620@pbx.example.com", "<sip:620@pbx.example.com>", "fork", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	const target = "Contact: <sip:620@127.0.0.1:5060>"
+	b.fromPBX(reply(inv, 183, "late", plainSDP, target))
+	p.next("183")
+	b.fromPBX(reply(inv, 200, "first", plainSDP, target))
+	ok := p.next("200")
+	p.send(p.request("ACK", "sip:620@pbx.example.com", ok.h.Get("To"), "fork", 1, ""))
+	b.atPBX("ACK")
+	for range 2 {
+		b.fromPBX(reply(inv, 200, "late", plainSDP, target))
+		for _, method := range []string{"ACK", "BYE"} {
+			if m := b.atPBX(method); !strings.HasSuffix(m.h.Get("To"), ";tag=late") {
+				t.Errorf("%s is for %s", method, m.h.Get("To"))
+			}
+		}
+	}
+	if n := b.proxy.Stats().Calls; n != 1 {
+		t.Errorf("%d calls are left", n)
+	}
+	p.send(p.request("BYE", "sip:620@pbx.example.com", ok.h.Get("To"), "fork", 2, ""))
+	bye := b.atPBX("BYE")
+	if !strings.HasSuffix(bye.h.Get("To"), ";tag=first") {
+		t.Errorf("BYE is for %s", bye.h.Get("To"))
+	}
+	b.fromPBX(reply(bye, 200, "", ""))
+	if m := p.next("200"); m.method() != "BYE" {
+		t.Errorf("the phone is told %s of %s", m.start, m.method())
+	}
+	b.noCallLeft()
+}

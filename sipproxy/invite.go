@@ -224,6 +224,10 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 		p.acceptedAgain(inv, d)
 		return
 	}
+	if res.StatusCode >= 200 && inv.dialog == nil && !c.answered.IsZero() {
+		p.refuseAnswer(inv, d, res, "another has answered") // a fork's: there is one sound for the caller
+		return
+	}
 	if d != nil {
 		learnTarget(d.leg(callee), res, inv.dialog == nil)
 	}
