@@ -261,6 +261,10 @@ func (p *Phone) Answer(req *Message, status int, reason, sdp string, headers ...
 	p.Send(compose(sdp, append(lines, headers...)...))
 }
 
+// As has the phone answer by another tag from now on, as another that a call
+// was forked to would.
+func (p *Phone) As(tag string) { p.tag = tag }
+
 // Forward answers a call by sending it elsewhere.
 func (p *Phone) Forward(req *Message, uri string) {
 	p.t.Helper()
