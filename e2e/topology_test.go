@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +17,13 @@ const insideName = "asterisk.corp.lan"
 // decryption, nor on the wire. The run has each kind of message, and the same
 // search finds all of it inside.
 func TestTopologyHidden(t *testing.T) {
-	o := newOfficeWith(t, peers.AsteriskConfig{Mailboxes: true, General: "sendrpid=pai\ntrustrpid=yes\nsubscribemwi=no"},
-		peers.EdgeConfig{PBX: fmt.Sprintf("names = [%q]\n", insideName)})
+	eachPBXWith(t, peers.AsteriskConfig{
+		Mailboxes: true, General: "sendrpid=pai\ntrustrpid=yes\nsubscribemwi=no", Endpoint: "trust_id_inbound=yes\ntrust_id_outbound=yes",
+	}, peers.EdgeConfig{PBX: fmt.Sprintf("names = [%q]\n", insideName)}, (*office).hidesInside)
+}
+
+func (o *office) hidesInside() {
+	t := o.t
 	outside, inside := peers.StartCapture(o.Edge, "outside"), peers.StartCapture(o.Edge, "inside")
 	anna, ben, cara := o.script("1001"), o.registered("1002"), o.registered("1003")
 	if m := anna.Register("wrong", 600, ""); m.Status() != 401 && m.Status() != 403 {
@@ -31,15 +35,24 @@ func TestTopologyHidden(t *testing.T) {
 	for _, p := range []*peers.Phone{anna, ben, cara} {
 		p.Told("NOTIFY", "an empty mailbox", func(m *peers.Message) bool { return strings.Contains(m.Body, "Messages-Waiting: no") })
 	}
-	_, m := cara.Ask("SUBSCRIBE", "sip:1002@pbx.example.com", "", "Event: dialog", "Accept: application/dialog-info+xml", "Expires: 600")
-	if m.Status() != 200 {
-		t.Fatalf("SUBSCRIBE was answered %s", m.Start)
+	for _, watch := range []struct{ user, event, accept string }{
+		{"1002", "dialog", "application/dialog-info+xml"}, {"1002", "presence", "application/pidf+xml"}, {"1003", "message-summary", "application/simple-message-summary"},
+	} {
+		d, m := cara.Ask("SUBSCRIBE", "sip:"+watch.user+"@pbx.example.com", "", "Event: "+watch.event, "Accept: "+watch.accept, "Expires: 600")
+		if m.Status() != 200 {
+			t.Fatalf("SUBSCRIBE to %s was answered %s", watch.event, m.Start)
+		}
+		cara.Told("NOTIFY", "the state", func(m *peers.Message) bool { return m.Get("Call-Id") == d.ID() })
 	}
 	for _, ask := range []struct{ method, uri, event string }{
 		{"SUBSCRIBE", "sip:9999@pbx.example.com", "dialog"}, {"SUBSCRIBE", "sip:1002@pbx.example.com", "conference"},
 		{"PUBLISH", "sip:1003@pbx.example.com", "presence"}, {"OPTIONS", "sip:602@pbx.example.com", ""}, {"MESSAGE", "sip:9999@pbx.example.com", ""},
 	} {
-		_, m := cara.Ask(ask.method, ask.uri, "", "Event: "+ask.event, "Accept: application/pidf+xml")
+		headers := []string{"Accept: application/pidf+xml"}
+		if ask.event != "" {
+			headers = append(headers, "Event: "+ask.event)
+		}
+		_, m := cara.Ask(ask.method, ask.uri, "", headers...)
 		t.Logf("%s of %s is answered %s", ask.method, ask.uri, m.Start)
 	}
 	for _, number := range []string{"603", "604", "9999", "641"} { // busy, refused, unknown, elsewhere
@@ -66,8 +79,7 @@ func TestTopologyHidden(t *testing.T) {
 	second := o.call(ben, "1003", b2, 1300)
 	<-answered
 	b2.Hears(1900, 10*time.Second)
-	replaces := url.QueryEscape(fmt.Sprintf("%s;to-tag=%s;from-tag=%s", first.ID(), tagOf(first.Remote()), tagOf(first.Local())))
-	if m := second.Request("REFER", "", "Refer-To: <sip:1001@pbx.example.com?Replaces="+replaces+">", "Referred-By: <sip:1002@pbx.example.com>"); m.Status() != 202 {
+	if m := second.Request("REFER", "", "Refer-To: <sip:1001@pbx.example.com?Replaces="+replaces(first)+">", "Referred-By: <sip:1002@pbx.example.com>"); m.Status() != 202 {
 		t.Fatalf("the transfer was answered %s", m.Start)
 	}
 	ben.Told("NOTIFY", "how the transfer went", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "SIP/2.0 200") })
