@@ -13,6 +13,7 @@ type office struct {
 	t    *testing.T
 	pbx  *peers.Asterisk
 	edge *peers.Edge
+	tap  *peers.Tap // before the PBX, if it is Tapped
 }
 
 func newOffice(t *testing.T) *office {
@@ -23,7 +24,12 @@ func newOffice(t *testing.T) *office {
 func newOfficeWith(t *testing.T, pbx peers.AsteriskConfig, edge peers.EdgeConfig) *office {
 	t.Helper()
 	l := peers.NewLab(t)
-	return &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, pbx), edge: peers.StartEdge(l, edge)}
+	o := &office{Lab: l, t: t}
+	if pbx.Tapped {
+		o.tap = peers.StartTap(l, nil)
+	}
+	o.pbx, o.edge = peers.StartAsterisk(l, pbx), peers.StartEdge(l, edge)
+	return o
 }
 
 // phone starts a registered baresip that speaks a tone.

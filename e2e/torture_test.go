@@ -48,7 +48,7 @@ var torments = map[string]tortured{
 	"insuf":     {closed: true},                                                                          // not even what an answer needs
 	"unkscm":    {status: 416}, "novelsc": {status: 416},
 	"unksm2": {status: 400, closed: true}, "bext01": {status: 420}, "invut": {status: 415},
-	"regaut01": {status: 401, pbx: "REGISTER s from j.user, regaut01.0ha0isndaksdj 9338"}, // a scheme that nobody knows is its reader's
+	"regaut01": {status: 401, pbx: "REGISTER s from j.user, regaut01.0ha0isndaksdj 9338"}, // its scheme, which nobody knows, ends here
 	"multi01":  {status: 400, closed: true}, "mcl01": {status: 400, closed: true}, "bcast": {}, "zeromf": {status: 483},
 	"cparam01": {status: 401, pbx: "REGISTER s from watson, cparam01.70710@saturn.example.com 2"},
 	"cparam02": {status: 401, pbx: "REGISTER s from watson, cparam02.70710@saturn.example.com 3"},
@@ -62,14 +62,16 @@ const anyStatus = -1
 // The messages of RFC 4475 come from a phone: Asterisk gets those that are
 // sound, as they are meant, and nothing malformed; and then a call works.
 func TestTorture(t *testing.T) {
-	l := peers.NewLab(t)
-	tap := peers.StartTap(l, nil)
-	o := &office{Lab: l, t: t, pbx: peers.StartAsterisk(l, peers.AsteriskConfig{Tapped: true}), edge: peers.StartEdge(l, peers.EdgeConfig{Extra: quiet})}
+	eachPBXWith(t, peers.AsteriskConfig{Tapped: true}, peers.EdgeConfig{Extra: quiet}, (*office).isTortured)
+}
+
+func (o *office) isTortured() {
+	t := o.t
 	files, err := filepath.Glob("../sipproxy/flow/testdata/torture/*.dat")
 	if err != nil || len(files) != len(torments) {
 		t.Fatalf("%d messages for %d outcomes (%v)", len(files), len(torments), err)
 	}
-	host := l.Phone("torture")
+	host := o.Phone("torture")
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".dat")
 		b, err := os.ReadFile(file)
@@ -77,9 +79,12 @@ func TestTorture(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, known := torments[name]
-		got := o.torture(tap, host, string(b))
-		if want.status == anyStatus {
-			got.status = anyStatus
+		if want.pbx != "" && o.pbx.Version == 22 { // chan_pjsip asks strangers who they are before it looks further
+			want.status = 401
+		}
+		got := o.torture(host, string(b))
+		if torments[name].status == anyStatus {
+			got.status = want.status
 		}
 		if got != want || !known {
 			t.Errorf("%s: got %+v, want %+v", name, got, want)
@@ -97,9 +102,9 @@ func TestTorture(t *testing.T) {
 
 // torture sends a message, and behind it a mark, on a connection of its own.
 // If that is closed, the next one's mark tells when Asterisk has what there is.
-func (o *office) torture(tap *peers.Tap, host *peers.Host, text string) (is tortured) {
+func (o *office) torture(host *peers.Host, text string) (is tortured) {
 	o.t.Helper()
-	tap.Take()
+	o.tap.Take()
 	phone := peers.NewPhone(host, o.edge, "1001")
 	defer phone.Close()
 	err := phone.Write(text)
@@ -113,7 +118,7 @@ func (o *office) torture(tap *peers.Tap, host *peers.Host, text string) (is tort
 			o.t.Fatalf("a good request is not answered after %q: %v", text, err)
 		}
 	}
-	for _, wire := range tap.Take() {
+	for _, wire := range o.tap.Take() {
 		if strings.HasPrefix(wire, "SIP/2.0") || strings.HasPrefix(wire, "ACK ") || strings.Contains(wire, "\r\nCall-ID: mark-") {
 			continue
 		}
@@ -125,6 +130,9 @@ func (o *office) torture(tap *peers.Tap, host *peers.Host, text string) (is tort
 			is.pbx += ", "
 		}
 		is.pbx += fmt.Sprintf("%s %s from %s, %s %s", r["method"], r["number"], r["from"], r["call_id"], r["cseq"])
+	}
+	if is.pbx != "" && is.status == 0 && !is.closed { // chan_pjsip has several threads, and may answer the mark first
+		is.status = phone.Await("the answer", func(m *peers.Message) bool { return m.Status() >= 200 }).Status()
 	}
 	return is
 }
