@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/locate"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // Config is what the proxy must know of its two sides.
@@ -42,6 +43,9 @@ type Config struct {
 	// how long it is asked to keep one; 0: as the phones say.
 	RefreshInterval time.Duration
 
+	// Requests bounds what waits for its answer.
+	Requests transaction.Limits
+
 	RingTimeout time.Duration // timer C: an INVITE that rings longer is given up; over 3 min (RFC 3261 section 16.6)
 }
 
@@ -54,6 +58,7 @@ func Defaults() Config {
 			media.AESCM128HMACSHA180, media.AESCM256HMACSHA180,
 			media.AESCM128HMACSHA132, media.AESCM256HMACSHA132,
 		},
+		Requests:      transaction.DefaultLimits(),
 		RingTimeout:   185 * time.Second,
 		CheckInterval: 10 * time.Second,
 	}
@@ -111,6 +116,8 @@ func (c Config) Validate() error {
 		"media.suites: has none that browsers know; add AEAD_AES_128_GCM or AES_CM_128_HMAC_SHA1_80, or leave out sip.wss_listen")
 	fault(c.RefreshInterval != 0 && (c.RefreshInterval < time.Minute || c.RefreshInterval > maxGranted*time.Second),
 		"sip.refresh_interval: %s is not between 1m and 24h; 0 lets each refresh through", c.RefreshInterval)
+	fault(c.Requests.PerFlow <= 0, "sip.max_requests: %d is not above 0", c.Requests.PerFlow)
+	fault(c.Requests.Total <= 0, "sip.max_requests_in_all: %d is not above 0", c.Requests.Total)
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
 	return errors.Join(faults...)
 }

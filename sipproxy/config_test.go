@@ -14,7 +14,7 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("an empty config passed")
 	}
-	for _, key := range []string{"edge.domain", "edge.public_ip", "sip.tls_listen", "sip.plain_listen", "pbx.address", "edge.state_dir", "media.suites", "sip.ring_timeout"} {
+	for _, key := range []string{"edge.domain", "edge.public_ip", "sip.tls_listen", "sip.plain_listen", "pbx.address", "edge.state_dir", "media.suites", "sip.ring_timeout", "sip.max_requests", "sip.max_requests_in_all"} {
 		if !strings.Contains(err.Error(), key+":") {
 			t.Errorf("%s is not named:\n%v", key, err)
 		}

@@ -144,7 +144,7 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 // section 13.2.2.4).
 func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	d := p.find(f, in)
-	if d == nil {
+	if d == nil || maxForwards(in) == 0 { // nobody answers an ACK
 		return
 	}
 	from := f.Side()

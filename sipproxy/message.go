@@ -262,11 +262,12 @@ func stampVia(req *sip.Request, source netip.AddrPort) {
 }
 
 // maxForwards reads Max-Forwards; validation added the 70 that RFC 3261
-// section 16.3 puts in place of a missing one.
+// section 16.3 puts in place of a missing one. More than 255 is none (section
+// 20.22).
 func maxForwards(in *sip.Request) int {
 	if h := in.GetHeader("Max-Forwards"); h != nil {
 		if n, err := strconv.Atoi(h.Value()); err == nil {
-			return n
+			return min(n, 255)
 		}
 	}
 	return 70

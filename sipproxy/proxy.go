@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 	timers.C = cfg.RingTimeout
 	p := &Proxy{
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
-		tx: transaction.NewLayer(timers), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(), asking: newAsking(),
+		tx: transaction.NewLayer(timers, cfg.Requests), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(), asking: newAsking(),
 		draining: make(chan struct{}),
 	}
 	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
@@ -143,6 +144,10 @@ func (p *Proxy) receiveRequest(f *flow.Flow, in *sip.Request) {
 	}
 	p.counters.request(f.Side(), in.Method)
 	p.traceRequest(f, in)
+	if r := p.faultOf(tx); r != nil {
+		p.turnAway(f, tx, in, r, slog.LevelDebug) // there may be very many of these
+		return
+	}
 	p.dispatch(f, tx, in)
 }
 
@@ -155,10 +160,14 @@ func (p *Proxy) dispatch(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if r == nil {
 		r = p.route(f, tx, in)
 	}
-	if r == nil {
-		return
+	if r != nil {
+		p.turnAway(f, tx, in, r, slog.LevelInfo)
 	}
-	p.log.Info("request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
+}
+
+// turnAway answers a request by us, and says why, once.
+func (p *Proxy) turnAway(f *flow.Flow, tx *transaction.Server, in *sip.Request, r *refusal, level slog.Level) {
+	p.log.Log(context.Background(), level, "request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
 		"peer", f.Remote().String(), "status", r.status, "reason", r.text)
 	p.counters.refused(r.status)
 	if err := tx.Respond(p.refusal(in, r)); err != nil {
@@ -177,6 +186,18 @@ func (p *Proxy) traceRequest(f *flow.Flow, in *sip.Request) {
 	p.log.Debug("request", "side", f.Side().String(), "peer", f.Remote().String(), "method", string(in.Method),
 		"call_id", in.CallID().Value(), "cseq", in.CSeq().SeqNo, "number", account(in.Recipient),
 		"from", accountOf(from.URI), "from_tag", flow.Tag(in, "From"), "to", accountOf(to.URI), "to_tag", flow.Tag(in, "To"))
+}
+
+// faultOf refuses what there is no room for, and what is here already: two ways
+// led to us, or one in a circle.
+func (p *Proxy) faultOf(tx *transaction.Server) *refusal {
+	switch {
+	case errors.Is(tx.Fault(), transaction.ErrTooMany):
+		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "too many requests wait for their answer").with("Retry-After", "10")
+	case errors.Is(tx.Fault(), transaction.ErrMerged):
+		return refuse(sip.StatusLoopDetected, "Loop Detected", "the same request is here already")
+	}
+	return nil
 }
 
 // admit holds what every request must pass.

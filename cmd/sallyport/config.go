@@ -69,6 +69,9 @@ type sipConfig struct {
 
 	RefreshInterval time.Duration `toml:"refresh_interval"`
 
+	MaxRequests      int `toml:"max_requests"`
+	MaxRequestsInAll int `toml:"max_requests_in_all"`
+
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
 	WSSPhone   bool         `toml:"wss_phone"`
@@ -155,11 +158,13 @@ func defaultMedia() mediaConfig {
 }
 
 func defaultSIP() sipConfig {
-	l := flow.DefaultLimits()
+	l, requests := flow.DefaultLimits(), sipproxy.Defaults().Requests
 	return sipConfig{
 		TLSListen:   listenAddr{Port: 5061},
 		PlainListen: listenAddr{Port: 5060},
 		RingTimeout: sipproxy.Defaults().RingTimeout,
+
+		MaxRequests: requests.PerFlow, MaxRequestsInAll: requests.Total,
 
 		MaxHead: l.MaxHead, MaxBody: l.MaxBody,
 		HandshakeTimeout:    l.HandshakeTimeout,

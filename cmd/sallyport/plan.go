@@ -115,10 +115,12 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 
 		RefreshInterval: c.SIP.RefreshInterval,
 		CheckInterval:   c.PBX.CheckInterval,
+		Requests:        sipproxy.Defaults().Requests,
 	}
 	if c.PBX.hasNames() {
 		s.Locate = c.PBX.locate
 	}
+	s.Requests.PerFlow, s.Requests.Total = c.SIP.MaxRequests, c.SIP.MaxRequestsInAll
 	for _, name := range c.Media.Suites {
 		suite, ok := media.ParseSuite(name)
 		if !ok {

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type Client struct {
 	// section 16.7, item 5; RFC 4320 section 4.1).
 	on func(*sip.Response, error)
 
+	lingers *list.Element // guarded by the layer's mutex
+
 	mu        sync.Mutex // guards what follows; never held while calling out
 	request   *sip.Request
 	state     clientState
@@ -37,7 +40,8 @@ type Client struct {
 	interval  time.Duration
 	repeat    *time.Timer // timers A, E
 	end       *time.Timer // timers B, C, D, F, K, M
-	cancelled bool        // Cancel was called
+	cancelled bool        // Cancel was called, or timer C fired
+	expired   bool        // timer C fired
 	why       []sip.Header
 }
 
@@ -127,15 +131,17 @@ func (c *Client) sendCancel() {
 	_, _ = c.layer.Request(c.conn, cancel, func(*sip.Response, error) {})
 }
 
-func (c *Client) receive(res *sip.Response) {
+func (c *Client) receive(answer *sip.Response) {
+	res := answer
 	c.mu.Lock()
-	var pass, cancel bool
+	var pass, cancel, over bool
 	var ack *sip.Request
+	var err error
 	switch {
 	case res.StatusCode < 200:
 		pass = c.state <= clientProceeding
 		if pass {
-			cancel = c.provisionalLocked()
+			cancel = c.provisionalLocked(res)
 		}
 		pass = pass && c.invite && res.StatusCode > sip.StatusTrying
 	case c.invite && res.StatusCode < 300:
@@ -144,9 +150,12 @@ func (c *Client) receive(res *sip.Response) {
 			c.finalLocked(clientAccepted, 64*c.layer.timers.T1)
 		}
 	case c.state <= clientProceeding:
-		pass = true
+		pass, over = true, true
+		if c.expired && res.StatusCode == sip.StatusRequestTerminated { // the caller has cancelled nothing
+			res, err = nil, ErrTimeout
+		}
 		if c.invite {
-			c.ack = ackOf(c.request, res)
+			c.ack = ackOf(c.request, answer)
 			c.finalLocked(clientCompleted, c.linger(32*time.Second))
 		} else {
 			c.finalLocked(clientCompleted, c.linger(c.layer.timers.T4))
@@ -163,17 +172,23 @@ func (c *Client) receive(res *sip.Response) {
 		c.sendCancel()
 	}
 	if pass {
-		c.on(res, nil)
+		c.on(res, err)
+	}
+	if over {
+		c.layer.linger(c)
 	}
 }
 
 // provisionalLocked reports whether a CANCEL was waiting for this response.
-func (c *Client) provisionalLocked() (cancel bool) {
-	cancel = c.cancelled && c.state == clientCalling
+// Timer C begins anew with each that tells of progress (RFC 3261 section 16.7,
+// item 2).
+func (c *Client) provisionalLocked(res *sip.Response) (cancel bool) {
+	first := c.state == clientCalling
+	cancel = c.cancelled && first
 	c.state = clientProceeding
 	if c.invite {
 		stop(c.repeat)
-		if !c.cancelled {
+		if !c.cancelled && (first || res.StatusCode > sip.StatusTrying) {
 			c.end.Reset(c.layer.timers.C)
 		}
 	} else {
@@ -224,7 +239,7 @@ func (c *Client) timeout() {
 		return
 	}
 	if c.invite && c.state == clientProceeding && !c.cancelled {
-		c.cancelled = true
+		c.cancelled, c.expired = true, true
 		c.mu.Unlock()
 		c.sendCancel()
 		return

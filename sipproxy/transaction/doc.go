@@ -13,5 +13,8 @@
 // ACK of a failed INVITE, and a repeated final response. It never answers a
 // CANCEL, since only the proxy knows whether the call was taken meanwhile.
 //
-// It refuses nothing either: messages come validated from package flow.
+// What a flow can make it hold is bounded, by the flow and in all (Limits), and
+// a request that is here already by another way is told from a repetition of it.
+// Neither is answered here: such a transaction has a Fault, and is in no table.
+// Messages come validated from package flow.
 package transaction

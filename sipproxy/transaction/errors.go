@@ -8,4 +8,9 @@ var (
 	ErrTimeout = errors.New("no answer in time")
 	// ErrFlowClosed ends the transactions of a flow that is gone.
 	ErrFlowClosed = errors.New("flow closed")
+	// ErrTooMany is the fault of a request for which there is no room.
+	ErrTooMany = errors.New("too many requests without an answer")
+	// ErrMerged is the fault of a request that is here already, by another way
+	// (RFC 3261 section 8.2.2.2).
+	ErrMerged = errors.New("merged request")
 )

@@ -1,7 +1,9 @@
 package transaction
 
 import (
+	"container/list"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,15 +30,36 @@ func DefaultTimers() Timers {
 	return Timers{T1: 500 * time.Millisecond, T2: 4 * time.Second, T4: 5 * time.Second, C: 185 * time.Second}
 }
 
+// Limits bound what phones can make us hold. Phones come by reliable flows; by
+// UDP there is the PBX alone, which is refused nothing.
+type Limits struct {
+	PerFlow   int // requests of one phone that wait for their answer, or for its ACK
+	Total     int // of all phones together; and as many may be on their way to the PBX
+	Lingering int // answered client transactions, kept only to absorb a repeated answer
+}
+
+// DefaultLimits are far above what phones do.
+func DefaultLimits() Limits { return Limits{PerFlow: 512, Total: 1 << 16, Lingering: 1 << 12} }
+
 // Layer matches messages to transactions. Its methods may be called from any
 // goroutine.
 type Layer struct {
 	timers Timers
+	limits Limits
 
-	mu     sync.Mutex // guards the maps; never held while calling out
-	server map[serverKey]*Server
-	client map[clientKey]*Client
-	byFlow map[uint64]map[member]struct{}
+	mu        sync.Mutex // guards what follows; never held while calling out
+	server    map[serverKey]*Server
+	client    map[clientKey]*Client
+	pending   map[mergeKey]*Server
+	byFlow    map[uint64]*crowd
+	asked     int       // server transactions of reliable flows
+	lingering list.List // of *Client, the oldest first
+}
+
+// crowd is the transactions of one flow.
+type crowd struct {
+	members map[member]struct{}
+	asked   int // that are server transactions
 }
 
 // member is a transaction as its flow knows it.
@@ -54,6 +77,18 @@ type serverKey struct {
 	cseq   uint32 // 0 with INVITE, whose ACK and CANCEL have its branch alone
 }
 
+// mergeKey finds a request that came by two ways (RFC 3261 section 8.2.2.2), or
+// round in a circle. The Request-URI is part of it, as a PBX that forks sends the
+// same request to several of our phones.
+type mergeKey struct {
+	flow   uint64
+	method sip.RequestMethod
+	cseq   uint32
+	uri    string
+	callID string
+	from   string // with its tag
+}
+
 // clientKey matches responses (section 17.1.3). The branch is ours and cannot
 // be guessed; Deliver checks the flow besides.
 type clientKey struct {
@@ -62,12 +97,14 @@ type clientKey struct {
 }
 
 // NewLayer returns an empty layer.
-func NewLayer(t Timers) *Layer {
+func NewLayer(t Timers, limits Limits) *Layer {
 	return &Layer{
-		timers: t,
-		server: make(map[serverKey]*Server),
-		client: make(map[clientKey]*Client),
-		byFlow: make(map[uint64]map[member]struct{}),
+		timers:  t,
+		limits:  limits,
+		server:  make(map[serverKey]*Server),
+		client:  make(map[clientKey]*Client),
+		pending: make(map[mergeKey]*Server),
+		byFlow:  make(map[uint64]*crowd),
 	}
 }
 
@@ -81,7 +118,8 @@ func (l *Layer) Len() int {
 // Accept takes a request that came on conn. It returns the transaction and
 // true if the request is new; nil and false if it was a retransmission, or an
 // ACK that a finished INVITE was waiting for. An ACK of a 2xx belongs to no
-// transaction: it is returned as nil and true, for the proxy to forward.
+// transaction: it is returned as nil and true, for the proxy to forward. A new
+// request may have a Fault, which is to be answered with a refusal.
 func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 	key, err := keyOf(conn, req)
 	if err != nil {
@@ -91,8 +129,7 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 	known := l.server[key]
 	if known == nil && req.Method != sip.ACK {
 		s := newServer(l, key, conn, req)
-		l.server[key] = s
-		l.join(conn, s)
+		l.admitLocked(s)
 		l.mu.Unlock()
 		return s, true
 	}
@@ -101,6 +138,29 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 		return nil, true
 	}
 	return nil, known.receive(req)
+}
+
+// admitLocked takes a new server transaction, or gives it a fault: then nothing
+// is kept of it. A CANCEL frees what it is about.
+func (l *Layer) admitLocked(s *Server) {
+	outside := s.conn.Reliable()
+	if flow := l.byFlow[s.conn.ID()]; outside && s.request.Method != sip.CANCEL &&
+		(l.asked >= l.limits.Total || len(l.client) >= l.limits.Total || flow != nil && flow.asked >= l.limits.PerFlow) {
+		s.fault = ErrTooMany
+		return
+	}
+	if key, ok := mergeKeyOf(s.conn, s.request); ok {
+		if l.pending[key] != nil {
+			s.fault = ErrMerged
+			return
+		}
+		l.pending[key], s.merge = s, key
+	}
+	l.server[s.key] = s
+	l.join(s.conn, s).asked++
+	if outside {
+		l.asked++
+	}
 }
 
 // Invite returns the INVITE that a CANCEL on the same flow means, or nil
@@ -140,10 +200,14 @@ func (l *Layer) Deliver(conn Conn, res *sip.Response) bool {
 // ErrFlowClosed.
 func (l *Layer) FlowClosed(conn Conn) {
 	l.mu.Lock()
-	members := l.byFlow[conn.ID()]
-	delete(l.byFlow, conn.ID())
+	var members []member
+	if flow := l.byFlow[conn.ID()]; flow != nil {
+		for m := range flow.members {
+			members = append(members, m)
+		}
+	}
 	l.mu.Unlock()
-	for m := range members {
+	for _, m := range members { // each leaves its flow
 		m.flowClosed()
 	}
 }
@@ -177,32 +241,73 @@ func isRFC3261(branch string) bool {
 		branch[:len(sip.RFC3261BranchMagicCookie)] == sip.RFC3261BranchMagicCookie
 }
 
-// join is called with mu held.
-func (l *Layer) join(conn Conn, m member) {
-	set := l.byFlow[conn.ID()]
-	if set == nil {
-		set = make(map[member]struct{})
-		l.byFlow[conn.ID()] = set
+// mergeKeyOf is for requests outside of dialogs. Package flow lets no ;tag= stand
+// anywhere but where a tag is due.
+func mergeKeyOf(conn Conn, req *sip.Request) (k mergeKey, ok bool) {
+	from, to, callID, cseq := req.GetHeader("From"), req.GetHeader("To"), req.CallID(), req.CSeq()
+	if req.Method == sip.CANCEL || from == nil || to == nil || callID == nil || cseq == nil ||
+		strings.Contains(strings.ToLower(to.Value()), ";tag=") {
+		return k, false
 	}
-	set[m] = struct{}{}
+	return mergeKey{conn.ID(), req.Method, cseq.SeqNo, req.Recipient.String(), callID.Value(), from.Value()}, true
 }
 
-// leave is called with mu held.
-func (l *Layer) leave(conn Conn, m member) {
-	set := l.byFlow[conn.ID()]
-	delete(set, m)
-	if len(set) == 0 {
+// join is called with mu held.
+func (l *Layer) join(conn Conn, m member) *crowd {
+	flow := l.byFlow[conn.ID()]
+	if flow == nil {
+		flow = &crowd{members: make(map[member]struct{})}
+		l.byFlow[conn.ID()] = flow
+	}
+	flow.members[m] = struct{}{}
+	return flow
+}
+
+// leave is called with mu held. It returns the flow's crowd, if the transaction
+// was in it.
+func (l *Layer) leave(conn Conn, m member) *crowd {
+	flow := l.byFlow[conn.ID()]
+	if flow == nil {
+		return nil
+	}
+	if _, in := flow.members[m]; !in {
+		return nil
+	}
+	delete(flow.members, m)
+	if len(flow.members) == 0 {
 		delete(l.byFlow, conn.ID())
 	}
+	return flow
 }
 
 func (l *Layer) dropServer(s *Server) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.settleLocked(s)
 	if l.server[s.key] == s {
 		delete(l.server, s.key)
 	}
-	l.leave(s.conn, s)
+	if flow := l.leave(s.conn, s); flow != nil {
+		flow.asked--
+		if s.conn.Reliable() {
+			l.asked--
+		}
+	}
+}
+
+// settle notes that a request has its final response: another with the same
+// Call-ID and CSeq is one of its own. Some peers write such when they are
+// challenged.
+func (l *Layer) settle(s *Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settleLocked(s)
+}
+
+func (l *Layer) settleLocked(s *Server) {
+	if l.pending[s.merge] == s {
+		delete(l.pending, s.merge)
+	}
 }
 
 func (l *Layer) dropClient(c *Client) {
@@ -212,4 +317,26 @@ func (l *Layer) dropClient(c *Client) {
 		delete(l.client, c.key)
 	}
 	l.leave(c.conn, c)
+	if c.lingers != nil {
+		l.lingering.Remove(c.lingers)
+		c.lingers = nil
+	}
+}
+
+// linger keeps an answered client transaction for a while, and lets go of the
+// oldest of such if there are too many: what repeats itself after that is a
+// stray, and harms nobody.
+func (l *Layer) linger(c *Client) {
+	l.mu.Lock()
+	if l.client[c.key] == c {
+		c.lingers = l.lingering.PushBack(c)
+	}
+	var oldest *Client
+	if l.lingering.Len() > l.limits.Lingering {
+		oldest, _ = l.lingering.Front().Value.(*Client)
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		oldest.terminate()
+	}
 }

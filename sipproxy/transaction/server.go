@@ -31,6 +31,8 @@ type Server struct {
 	conn    Conn
 	request *sip.Request
 	invite  bool
+	merge   mergeKey
+	fault   error // why it must be refused; such a one is in no table
 
 	mu       sync.Mutex // guards what follows; never held while calling out
 	state    serverState
@@ -52,6 +54,9 @@ func (s *Server) Request() *sip.Request { return s.request }
 
 // Conn returns the flow that the request came on.
 func (s *Server) Conn() Conn { return s.conn }
+
+// Fault tells why the request must be refused: ErrTooMany, ErrMerged, or nil.
+func (s *Server) Fault() error { return s.fault }
 
 // Final tells whether a final response was sent.
 func (s *Server) Final() bool {
@@ -85,6 +90,12 @@ func (s *Server) Next() Canceler {
 // INVITE still passes; anything else is dropped, because the peer has its
 // answer.
 func (s *Server) Respond(res *sip.Response) error {
+	if s.fault != nil {
+		return s.conn.Send(res)
+	}
+	if res.StatusCode >= 200 {
+		s.layer.settle(s)
+	}
 	s.mu.Lock()
 	switch s.state {
 	case serverTrying:
@@ -128,6 +139,10 @@ func (s *Server) finalLocked(success bool) {
 	}
 }
 
+// Drop forgets a request without an answer. If it comes again, it is looked at
+// anew.
+func (s *Server) Drop() { s.terminate() }
+
 // repeatLocked begins to repeat the final response to an INVITE over UDP.
 func (s *Server) repeatLocked() {
 	if s.conn.Reliable() {
@@ -138,13 +153,18 @@ func (s *Server) repeatLocked() {
 }
 
 // Acknowledged tells that the 2xx had its ACK, which belongs to no transaction
-// and is the proxy's to match.
+// and is the proxy's to match. On a reliable flow nothing can be repeated after
+// that, and the transaction is over before timer L.
 func (s *Server) Acknowledged() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state == serverAccepted {
+	accepted := s.state == serverAccepted
+	if accepted {
 		s.last = nil
 		stop(s.repeat)
+	}
+	s.mu.Unlock()
+	if accepted && s.conn.Reliable() {
+		s.terminate()
 	}
 }
 

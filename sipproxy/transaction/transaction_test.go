@@ -113,7 +113,7 @@ func wantLen(t *testing.T, l *Layer, n int) {
 
 func TestClientInviteOverUDP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w, h := NewLayer(DefaultTimers()), &wire{}, &heard{}
+		l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}, &heard{}
 		inv := request(t, "INVITE", "z9hG4bK1")
 		if _, err := l.Request(w, inv, h.on); err != nil {
 			t.Fatal(err)
@@ -147,7 +147,7 @@ func TestClientInviteOverUDP(t *testing.T) {
 
 func TestClientInviteSuccessPassesRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w, h := NewLayer(DefaultTimers()), &wire{}, &heard{}
+		l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}, &heard{}
 		inv := request(t, "INVITE", "z9hG4bK1")
 		_, _ = l.Request(w, inv, h.on)
 		l.Deliver(w, response(inv, 200))
@@ -176,7 +176,7 @@ func TestClientTimeouts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, w, h := NewLayer(DefaultTimers()), &wire{reliable: true}, &heard{}
+				l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{reliable: true}, &heard{}
 				req := request(t, c.method, "z9hG4bK1")
 				_, _ = l.Request(w, req, h.on)
 				want := ErrTimeout.Error()
@@ -205,7 +205,7 @@ func TestClientTimeouts(t *testing.T) {
 
 func TestCancelWaitsForProvisional(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w, h := NewLayer(DefaultTimers()), &wire{}, &heard{}
+		l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}, &heard{}
 		inv := request(t, "INVITE", "z9hG4bK1")
 		c, _ := l.Request(w, inv, h.on)
 		c.Cancel()
@@ -234,7 +234,7 @@ func TestCancelWaitsForProvisional(t *testing.T) {
 }
 
 func TestCancelAfterFinalDoesNothing(t *testing.T) {
-	l, w, h := NewLayer(DefaultTimers()), &wire{reliable: true}, &heard{}
+	l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{reliable: true}, &heard{}
 	inv := request(t, "INVITE", "z9hG4bK1")
 	c, _ := l.Request(w, inv, h.on)
 	l.Deliver(w, response(inv, 180))
@@ -247,7 +247,7 @@ func TestCancelAfterFinalDoesNothing(t *testing.T) {
 }
 
 func TestCancelRacesTheAnswer(t *testing.T) {
-	l, w, h := NewLayer(DefaultTimers()), &wire{reliable: true}, &heard{}
+	l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{reliable: true}, &heard{}
 	inv := request(t, "INVITE", "z9hG4bK1")
 	c, _ := l.Request(w, inv, h.on)
 	l.Deliver(w, response(inv, 180))
@@ -258,7 +258,7 @@ func TestCancelRacesTheAnswer(t *testing.T) {
 }
 
 func TestResponsesMustComeByTheFlow(t *testing.T) {
-	l, w, h := NewLayer(DefaultTimers()), &wire{id: 1, reliable: true}, &heard{}
+	l, w, h := NewLayer(DefaultTimers(), DefaultLimits()), &wire{id: 1, reliable: true}, &heard{}
 	req := request(t, "OPTIONS", "z9hG4bK1")
 	c, _ := l.Request(w, req, h.on)
 	if l.Deliver(&wire{id: 2, reliable: true}, response(req, 200)) {
@@ -273,7 +273,7 @@ func TestResponsesMustComeByTheFlow(t *testing.T) {
 
 func TestServerInviteRefusedOverUDP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := NewLayer(DefaultTimers()), &wire{}
+		l, w := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}
 		inv := request(t, "INVITE", "z9hG4bK1")
 		tx, fresh := l.Accept(w, inv)
 		if !fresh || tx == nil {
@@ -306,7 +306,7 @@ func TestServerInviteRefusedOverUDP(t *testing.T) {
 
 func TestServerInviteAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := NewLayer(DefaultTimers()), &wire{}
+		l, w := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}
 		inv := request(t, "INVITE", "z9hG4bK1")
 		tx, _ := l.Accept(w, inv)
 		_ = tx.Respond(response(inv, 200))
@@ -331,7 +331,7 @@ func TestServerInviteAccepted(t *testing.T) {
 
 func TestServerOverReliableFlowIsForgottenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := NewLayer(DefaultTimers()), &wire{reliable: true}
+		l, w := NewLayer(DefaultTimers(), DefaultLimits()), &wire{reliable: true}
 		req := request(t, "OPTIONS", "z9hG4bK1")
 		tx, _ := l.Accept(w, req)
 		_ = tx.Respond(response(req, 200))
@@ -341,7 +341,7 @@ func TestServerOverReliableFlowIsForgottenAtOnce(t *testing.T) {
 }
 
 func TestFlowClosedEndsItsTransactions(t *testing.T) {
-	l, h := NewLayer(DefaultTimers()), &heard{}
+	l, h := NewLayer(DefaultTimers(), DefaultLimits()), &heard{}
 	dead, alive := &wire{id: 1, reliable: true}, &wire{id: 2}
 	inv := request(t, "INVITE", "z9hG4bK1")
 	tx, _ := l.Accept(dead, inv)
@@ -360,7 +360,7 @@ func TestFlowClosedEndsItsTransactions(t *testing.T) {
 }
 
 func TestRequestThatCannotBeSent(t *testing.T) {
-	l, h := NewLayer(DefaultTimers()), &heard{}
+	l, h := NewLayer(DefaultTimers(), DefaultLimits()), &heard{}
 	broken := errors.New("broken")
 	if _, err := l.Request(&wire{fail: broken}, request(t, "OPTIONS", "z9hG4bK1"), h.on); !errors.Is(err, broken) {
 		t.Fatal(err)
@@ -370,7 +370,7 @@ func TestRequestThatCannotBeSent(t *testing.T) {
 }
 
 func TestCancelFindsItsInviteOnItsOwnFlowOnly(t *testing.T) {
-	l, w := NewLayer(DefaultTimers()), &wire{id: 1, reliable: true}
+	l, w := NewLayer(DefaultTimers(), DefaultLimits()), &wire{id: 1, reliable: true}
 	tx, _ := l.Accept(w, request(t, "INVITE", "z9hG4bK1"))
 	cancel := request(t, "CANCEL", "z9hG4bK1")
 	if l.Invite(w, cancel) != tx {
@@ -384,7 +384,7 @@ func TestCancelFindsItsInviteOnItsOwnFlowOnly(t *testing.T) {
 
 // chan_sip writes one branch into all the NOTIFYs of a mailbox.
 func TestOneBranchForSeveralRequests(t *testing.T) {
-	l, w := NewLayer(DefaultTimers()), &wire{}
+	l, w := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}
 	for seq := range uint32(3) {
 		notify := request(t, "NOTIFY", "z9hG4bKsame")
 		notify.CSeq().SeqNo = 102 + seq
