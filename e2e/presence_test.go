@@ -191,19 +191,3 @@ func (o *office) pbxSays(what string, times int) {
 		return err == nil && strings.Count(string(log), what) >= times
 	})
 }
-
-// The PBX asks each phone whether it is there, and each answers for itself.
-func TestOptionsQualify(t *testing.T) {
-	eachPBX(t, peers.AsteriskConfig{General: "qualify=yes\nqualifyfreq=1", AOR: "qualify_frequency=1\nqualify_timeout=1"}, func(o *office) {
-		anna := o.registered("1001")
-		ben := o.registered("1002") // the control: it does not answer
-		m := anna.Told("OPTIONS", "anything", func(*peers.Message) bool { return true })
-		if uri := strings.Fields(m.Start)[1]; uri != anna.Contact() {
-			o.t.Errorf("OPTIONS came for %s", uri)
-		}
-		ben.Expect("OPTIONS", 10*time.Second)
-		peers.Until(o.t, 10*time.Second, "the answer of the one, and the other's to be missed", func() bool {
-			return o.pbx.Reaches("1001") && o.pbx.Misses("1002")
-		})
-	})
-}

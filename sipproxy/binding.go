@@ -22,6 +22,7 @@ type binding struct {
 	pbx      *flow.Flow // that keeps the contact
 	expires  time.Time  // for the phone, who may have asked for less than the PBX granted
 
+	allow     string    // the methods that the phone takes
 	params    string    // of the contact, but expires
 	cseq      uint32    // of the last REGISTER
 	refreshed time.Time // when the PBX saw the last

@@ -43,6 +43,10 @@ type Config struct {
 	// how long it is asked to keep one; 0: as the phones say.
 	RefreshInterval time.Duration
 
+	// AnswerQualify has us answer the PBX's OPTIONS for a phone whose connection
+	// is there, instead of the phone.
+	AnswerQualify bool
+
 	// Requests bounds what waits for its answer.
 	Requests transaction.Limits
 

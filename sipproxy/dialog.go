@@ -107,12 +107,12 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 		defer c.media.rollback() // unless it was answered
 	}
 	if err != nil {
-		res := p.refusal(in, p.unreachable(other(from), err))
 		if in.Method == sip.BYE {
 			p.endDialog(d, byeReason(from))
-			res = p.answer(in, sip.StatusOK, "OK")
+			_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
+		} else {
+			p.giveUp(tx, in, other(from), err)
 		}
-		_ = tx.Respond(res)
 		return
 	}
 	var b body

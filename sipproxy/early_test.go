@@ -77,7 +77,7 @@ func TestEarlyInvite(t *testing.T) {
 	b.fromPBX(inv)
 	b.fromPBX(cancelOf(inv))
 	for i := range maxEarly { // two of which find no room
-		b.fromPBX(strings.ReplaceAll(b.inviteTo(token, fmt.Sprint("o", i), ""), "INVITE", "OPTIONS"))
+		b.fromPBX(strings.ReplaceAll(b.inviteTo(token, fmt.Sprint("o", i), ""), "INVITE", "MESSAGE"))
 	}
 	b.atPBX("480")
 	b.atPBX("480")

@@ -245,7 +245,7 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return p.register(f, tx, in)
 	case in.Method == sip.REGISTER:
 		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here").
-			with("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, PUBLISH, MESSAGE")
+			with("Allow", methods)
 	case d != nil:
 		return p.inDialog(d, f, tx, in)
 	case s != nil:
@@ -260,6 +260,8 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return p.subscribe(f, tx, in)
 	case outside:
 		return p.toPBX(f, tx, in)
+	case in.Method == sip.OPTIONS:
+		return p.qualify(tx, in)
 	default:
 		return p.toPhone(tx, in)
 	}

@@ -244,7 +244,7 @@ func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds 
 		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone),
 		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow, pbx: at,
 		expires: now.Add(time.Duration(seconds) * time.Second),
-		params:  c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
+		allow:   allowOf(reg.in), params: c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
 	})
 	if known == nil || known.flow != reg.flow {
 		p.log.Info("registered", "user", reg.aor, "peer", reg.flow.Remote().String(), "expires", seconds)

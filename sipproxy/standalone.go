@@ -61,7 +61,7 @@ func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, by flow.Name
 	side := out.side()
 	_, err := p.send(out.to, by, p.request(in, out), func(_ *flow.Flow, res *sip.Response, err error) {
 		if err != nil {
-			_ = tx.Respond(p.refusal(in, p.unreachable(side, err)))
+			p.giveUp(tx, in, side, err)
 			return
 		}
 		contacts := p.redirects(tx, res)

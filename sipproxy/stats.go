@@ -20,6 +20,7 @@ type Stats struct {
 	CallsToPhones   uint64
 	StrayResponses  uint64
 	RefreshesSpared uint64 // that the PBX did not see
+	OptionsDropped  uint64 // of the PBX, for phones that are not there
 	Requests        map[RequestKind]uint64
 	Refused         map[int]uint64    // by status
 	Ended           map[string]uint64 // calls by reason
@@ -34,7 +35,7 @@ type RequestKind struct {
 
 // counters are what Stats is made from.
 type counters struct {
-	fromPhones, toPhones, strayResponses, refreshesSpared atomic.Uint64
+	fromPhones, toPhones, strayResponses, refreshesSpared, optionsDropped atomic.Uint64
 
 	mu       sync.Mutex // guards the maps; they are bounded by their keys
 	requests map[RequestKind]uint64
@@ -96,7 +97,7 @@ func (p *Proxy) Stats() Stats {
 	s := Stats{
 		Calls: p.calls.len(), Bindings: p.bindings.len(), Transactions: p.tx.Len(),
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
-		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(),
+		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(), OptionsDropped: c.optionsDropped.Load(),
 	}
 	s.PBXs = make(map[string]bool)
 	for _, b := range p.pool.all() {

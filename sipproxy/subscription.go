@@ -172,7 +172,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 	notifier := other(s.subscriber)
 	if err != nil {
 		p.watches.remove(s)
-		_ = tx.Respond(p.refusal(in, p.unreachable(notifier, err)))
+		p.giveUp(tx, in, notifier, err)
 		return
 	}
 	var contacts []string
@@ -320,7 +320,7 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 
 func (p *Proxy) inSubscriptionAnswered(s *subscription, tx *transaction.Server, in *sip.Request, from flow.Side, res *sip.Response, err error) {
 	if err != nil {
-		_ = tx.Respond(p.refusal(in, p.unreachable(other(from), err)))
+		p.giveUp(tx, in, other(from), err)
 		return
 	}
 	s.mu.Lock()

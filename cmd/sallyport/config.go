@@ -69,8 +69,9 @@ type sipConfig struct {
 
 	RefreshInterval time.Duration `toml:"refresh_interval"`
 
-	MaxRequests      int `toml:"max_requests"`
-	MaxRequestsInAll int `toml:"max_requests_in_all"`
+	AnswerQualify    bool `toml:"answer_qualify"`
+	MaxRequests      int  `toml:"max_requests"`
+	MaxRequestsInAll int  `toml:"max_requests_in_all"`
 
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain

@@ -59,6 +59,7 @@ var (
 	sipRefused      = &Metric{Name: "requests_refused_total", Help: "Requests that we refused, by status.", Labels: []string{"status"}}
 	sipSpared       = &Metric{Name: "refreshes_spared_total", Help: "Refreshed registrations that the PBX did not see (sip.refresh_interval)."}
 	sipPBX          = &Metric{Name: "pbx_up", Help: "Whether a PBX answers: 1, or 0 if it is down.", Kind: Gauge, Labels: []string{"pbx"}}
+	sipDropped      = &Metric{Name: "options_dropped_total", Help: "OPTIONS of the PBX that were left without an answer, as their phone is not there."}
 	sipStray        = &Metric{Name: "stray_responses_total", Help: "Responses to nothing we had sent."}
 )
 
@@ -80,6 +81,7 @@ func SIP(snapshot func() sipproxy.Stats) Source {
 			}
 			emit(Sample{sipPBX, []string{addr}, value})
 		}
+		emit(Sample{Metric: sipDropped, Value: float64(s.OptionsDropped)})
 		for reason, n := range s.Ended {
 			emit(Sample{sipEnded, []string{reason}, float64(n)})
 		}
