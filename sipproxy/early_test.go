@@ -32,11 +32,10 @@ func TestBeforeRegisterAnswer(t *testing.T) {
 		if refused {
 			b.fromPBX(reply(reg, 401, "r", ""))
 			p.next("401")
-			for _, method := range []string{"NOTIFY", "OPTIONS"} {
-				if m := b.atPBX("480"); m.method() != method {
-					t.Errorf("%s %s comes before %s", m.start, m.method(), method)
-				}
+			if m := b.atPBX("480"); m.method() != "NOTIFY" {
+				t.Errorf("%s %s comes before NOTIFY", m.start, m.method())
 			}
+			b.dropped(1) // the OPTIONS
 			reg, token = ask(2)
 			continue
 		}
