@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ type binding struct {
 	uri      string // the address of record as the phone wrote it
 	contact  string // the phone's own Contact URI
 	instance bool   // the phone said which device it is
+	regID    string // and by which of its connections; or nothing
 	callID   string // of its REGISTER
 	host     string // the name by which the phone knows us
 	flow     *flow.Flow
@@ -32,66 +34,131 @@ type binding struct {
 // bindings are the registered contacts. Only a 200 of the PBX changes them,
 // and the clock.
 type bindings struct {
-	mu      sync.Mutex // guards the maps
-	byToken map[string]*binding
-	byAOR   map[string]map[string]*binding // by token
+	mu      sync.Mutex                     // guards the maps
+	byToken map[string][]*binding          // of one device, the newest last
+	byAOR   map[string]map[string]struct{} // tokens
 }
 
 func newBindings() *bindings {
-	return &bindings{byToken: make(map[string]*binding), byAOR: make(map[string]map[string]*binding)}
+	return &bindings{byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{})}
 }
 
+// put notes a binding as its device's newest. It takes the place of the one with
+// the same reg-id, and of all if it has none.
 func (t *bindings) put(b *binding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.byToken[b.token] = b
-	if t.byAOR[b.aor] == nil {
-		t.byAOR[b.aor] = make(map[string]*binding)
+	list := slices.DeleteFunc(t.byToken[b.token], func(o *binding) bool {
+		return b.regID == "" || o.regID == "" || o.regID == b.regID
+	})
+	if len(list) == maxConnections {
+		list = slices.Delete(list, 0, 1)
 	}
-	t.byAOR[b.aor][b.token] = b
+	t.byToken[b.token] = append(list, b)
+	if t.byAOR[b.aor] == nil {
+		t.byAOR[b.aor] = make(map[string]struct{})
+	}
+	t.byAOR[b.aor][b.token] = struct{}{}
 }
 
+// remove forgets a device.
 func (t *bindings) remove(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.removeLocked(token)
+	t.keepLocked(token, func(*binding) bool { return false })
 }
 
-func (t *bindings) removeLocked(token string) {
-	b := t.byToken[token]
-	if b == nil {
+// removeOne forgets one of a device's connections.
+func (t *bindings) removeOne(token, regID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keepLocked(token, func(b *binding) bool { return b.regID != regID })
+}
+
+func (t *bindings) keepLocked(token string, keep func(*binding) bool) {
+	list := t.byToken[token]
+	if len(list) == 0 {
+		return
+	}
+	aor := list[0].aor
+	list = slices.DeleteFunc(list, func(b *binding) bool { return !keep(b) })
+	if t.byToken[token] = list; len(list) > 0 {
 		return
 	}
 	delete(t.byToken, token)
-	delete(t.byAOR[b.aor], token)
-	if len(t.byAOR[b.aor]) == 0 {
-		delete(t.byAOR, b.aor)
+	delete(t.byAOR[aor], token)
+	if len(t.byAOR[aor]) == 0 {
+		delete(t.byAOR, aor)
 	}
 }
 
-// get returns the binding of a token, or nil.
+// get returns the binding of a token, the newest whose connection lives; or the
+// newest; or nil.
 func (t *bindings) get(token string) *binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byToken[token]
+	return newest(t.byToken[token])
+}
+
+func newest(list []*binding) *binding {
+	for _, b := range slices.Backward(list) {
+		if !closed(b.flow) {
+			return b
+		}
+	}
+	if len(list) > 0 {
+		return list[len(list)-1]
+	}
+	return nil
+}
+
+// find returns the binding of one of a device's connections, or nil.
+func (t *bindings) find(token, regID string) *binding {
+	return t.first(token, func(b *binding) bool { return b.regID == regID })
+}
+
+// over returns the binding that a device made over a flow, or nil.
+func (t *bindings) over(token string, f *flow.Flow) *binding {
+	return t.first(token, func(b *binding) bool { return b.flow == f })
+}
+
+func (t *bindings) first(token string, is func(*binding) bool) *binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.IndexFunc(t.byToken[token], is); i >= 0 {
+		return t.byToken[token][i]
+	}
+	return nil
+}
+
+// others tells for how long a device is registered by other connections that
+// live, than the one of a contact.
+func (t *bindings) others(c registrant, now time.Time) (longest time.Duration) {
+	id := regID(c.phone)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.byToken[c.token] {
+		if id != "" && b.regID != "" && b.regID != id && !closed(b.flow) {
+			longest = max(longest, b.expires.Sub(now))
+		}
+	}
+	return longest
 }
 
 // of returns the bindings of one user.
 func (t *bindings) of(aor string) []*binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*binding, 0, len(t.byAOR[aor]))
-	for _, b := range t.byAOR[aor] {
-		list = append(list, b)
+	var list []*binding
+	for token := range t.byAOR[aor] {
+		list = append(list, t.byToken[token]...)
 	}
 	return list
 }
 
 // on returns the binding that a user made over one flow, or nil.
 func (t *bindings) on(aor string, f *flow.Flow) *binding {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, b := range t.byAOR[aor] {
+	for _, b := range t.of(aor) {
 		if b.flow == f {
 			return b
 		}
@@ -102,10 +169,8 @@ func (t *bindings) on(aor string, f *flow.Flow) *binding {
 // home returns the way to the PBX that a user is registered at, or nil: with
 // several devices the one that heard of him last.
 func (t *bindings) home(aor string) *flow.Flow {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var last *binding
-	for _, b := range t.byAOR[aor] {
+	for _, b := range t.of(aor) {
 		if last == nil || b.refreshed.After(last.refreshed) {
 			last = b
 		}
@@ -122,11 +187,12 @@ func (t *bindings) home(aor string) *flow.Flow {
 func (t *bindings) latest(user string) (found *binding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for aor, list := range t.byAOR {
+	for aor, tokens := range t.byAOR {
 		if at := strings.LastIndexByte(aor, '@'); aor[:at] != user || user == "" {
 			continue
 		}
-		for _, b := range list {
+		for token := range tokens {
+			b := newest(t.byToken[token])
 			if found == nil || closed(found.flow) && !closed(b.flow) || closed(found.flow) == closed(b.flow) && b.expires.After(found.expires) {
 				found = b
 			}
@@ -140,11 +206,14 @@ func (t *bindings) expire(now time.Time) []*binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var gone []*binding
-	for token, b := range t.byToken {
-		if now.After(b.expires) {
-			gone = append(gone, b)
-			t.removeLocked(token)
-		}
+	for token := range t.byToken {
+		t.keepLocked(token, func(b *binding) bool {
+			if now.After(b.expires) {
+				gone = append(gone, b)
+				return false
+			}
+			return true
+		})
 	}
 	return gone
 }
@@ -152,5 +221,9 @@ func (t *bindings) expire(now time.Time) []*binding {
 func (t *bindings) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byToken)
+	n := 0
+	for _, list := range t.byToken {
+		n += len(list)
+	}
+	return n
 }

@@ -29,7 +29,7 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 	if d.secure.flow == f {
 		return d
 	}
-	if b := p.bindings.get(d.call.token); b != nil && b.flow == f {
+	if p.bindings.over(d.call.token, f) != nil {
 		d.call.moveTo(d, f)
 		return d
 	}

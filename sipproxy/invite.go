@@ -96,6 +96,25 @@ func (p *Proxy) legsToPhone(f *flow.Flow, in *sip.Request) (token string, caller
 	return b.token, caller, callee, nil
 }
 
+// fallOver sends a call to the phone's next connection, if the one that it went
+// by is gone before the phone could say anything. call.mu is held.
+func (p *Proxy) fallOver(inv *invite, err error) bool {
+	c := inv.call
+	if inv.from != flow.Plain || inv.dialog != nil || len(c.dialogs) > 0 || c.ended || !errors.Is(err, transaction.ErrFlowClosed) {
+		return false
+	}
+	_, _, callee, r := p.legsToPhone(c.callerAt.flow, inv.in)
+	if r != nil { // there is none
+		return false
+	}
+	c.calleeAt, c.media.phone = callee, callee.flow.Remote().Addr()
+	c.media.withdraw(inv.from, inv.offered)
+	if r := p.sendInvite(inv, callee, ""); r != nil {
+		p.inviteFailed(inv, p.refusal(inv.in, r))
+	}
+	return true
+}
+
 // callerLeg reads what an INVITE tells of its sender.
 func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
 	bad := func(err error) *refusal { return refuse(sip.StatusBadRequest, "Bad Request", "%v", err) }
@@ -184,6 +203,7 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 		c.calleeAt.flow = at
 	}
 	switch {
+	case err != nil && p.fallOver(inv, err):
 	case err != nil:
 		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
 	case res.StatusCode < 300:

@@ -33,6 +33,7 @@ type registration struct {
 type registrant struct {
 	phone flow.NameAddr
 	token string
+	least int // seconds that the PBX is asked for at least; 0: as the phone says
 }
 
 // register forwards a REGISTER with contacts of ours. The digest is the
@@ -42,10 +43,15 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if err != nil {
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
-	if p.answerRefresh(reg, tx) {
+	if r := reg.unsupported(); r != nil {
+		return r
+	}
+	now := time.Now()
+	if p.answerRefresh(reg, tx, now) {
 		return nil
 	}
 	p.bindings.doubt(reg)
+	p.stretch(reg, now)
 	b := bodyOf(in)
 	if bodyRefused(b) != nil { // some makers' phones say more in it, to PBXs of the same maker
 		b = body{}
@@ -54,9 +60,9 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 		uri: p.inwardURI(in.Recipient), contact: p.contactsForPBX(reg), body: b,
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	})
-	if p.stretch(reg) {
-		p.stretchHeader(reg, req)
-	}
+	reg.stretchHeader(req)
+	setTags(req, "Supported", []string{"outbound", "gruu"}, nil)
+	setTags(req, "Require", []string{"outbound"}, nil)
 	p.asking.begin(reg)
 	_, err = p.ask(reg.aor, p.keeper(reg), req, func(at *flow.Flow, res *sip.Response, err error) {
 		p.registered(reg, tx, at, res, err)
@@ -93,7 +99,7 @@ func (p *Proxy) readRegister(f *flow.Flow, in *sip.Request) (*registration, erro
 		if _, err := parseURI(c.URI); err != nil {
 			return nil, err
 		}
-		reg.add(registrant{c, p.tokenOf(reg, c, len(list) == 1)})
+		reg.add(registrant{phone: c, token: p.tokenOf(reg, c, len(list) == 1)})
 	}
 	if reg.star && (len(list) > 1 || expiresOf(in) != "0") {
 		return nil, fmt.Errorf("read Contact: * needs to be alone, with Expires 0 (RFC 3261 section 10.2.2)")
@@ -150,13 +156,13 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 	if reg.star {
 		return "*"
 	}
-	ours, stretch := make([]string, len(reg.contacts)), p.stretch(reg)
+	ours := make([]string, len(reg.contacts))
 	for i, c := range reg.contacts {
 		ours[i] = p.contactForPBX(c.token)
 		for _, name := range []string{"q", "expires"} {
 			v, ok := c.phone.Param(name)
-			if name == "expires" && stretch {
-				v, ok = strconv.Itoa(p.expiresForPBX(reg, c.phone)), true
+			if name == "expires" && c.least > 0 {
+				v, ok = strconv.Itoa(reg.expiresForPBX(c)), true
 			}
 			if ok && isNumber(v) {
 				ours[i] += ";" + name + "=" + v
@@ -185,7 +191,11 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.F
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		contacts = p.bind(reg, at, res)
 	}
-	_ = tx.Respond(p.response(reg.in, flow.Secure, res, contacts, body{}))
+	out := p.response(reg.in, flow.Secure, res, contacts, body{})
+	if res.StatusCode >= 200 && res.StatusCode < 300 {
+		p.confirm(reg, out)
+	}
+	_ = tx.Respond(out)
 }
 
 // bind makes, refreshes and removes bindings as a 200 says, and returns the
@@ -210,10 +220,14 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 		}
 	}
 	for _, c := range reg.contacts {
-		if seconds, ok := granted[c.token]; ok {
-			p.bindOne(reg, c, at, seconds)
-		} else {
+		seconds, ok := granted[c.token]
+		switch {
+		case !ok:
 			p.unbind(c.token, reg)
+		case c.least > 0 && reg.removes(c.phone): // the device stays, by another connection
+			p.bindings.removeOne(c.token, regID(c.phone))
+		default:
+			p.bindOne(reg, c, at, seconds)
 		}
 	}
 	if reg.star {
@@ -222,26 +236,41 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 		}
 	}
 	var shown []string
+	bound := p.bindings.of(reg.aor)
 	for _, token := range order {
-		if b := p.bindings.get(token); b != nil && b.aor == reg.aor {
+		for _, b := range bound {
+			if b.token != token {
+				continue
+			}
 			seconds := granted[token]
-			if p.cfg.RefreshInterval > 0 {
+			if p.cfg.RefreshInterval > 0 || b.regID != "" {
 				seconds = min(seconds, int(time.Until(b.expires).Round(time.Second)/time.Second))
 			}
-			shown = append(shown, fmt.Sprintf("<%s>;expires=%d", b.contact, seconds))
+			shown = append(shown, b.shown(seconds))
 		}
 	}
 	return shown
 }
 
+// shown is the contact as the phone may see it. Those of one device may differ in
+// nothing but the reg-id.
+func (b *binding) shown(seconds int) string {
+	s := fmt.Sprintf("<%s>;expires=%d", b.contact, seconds)
+	if b.regID != "" {
+		instance, _ := (flow.NameAddr{Params: b.params}).Param("+sip.instance")
+		s += fmt.Sprintf(`;+sip.instance="%s";reg-id=%s`, instance, b.regID)
+	}
+	return s
+}
+
 func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds int) {
-	known, now := p.bindings.get(c.token), time.Now()
+	known, now := p.bindings.find(c.token, regID(c.phone)), time.Now()
 	granted := now.Add(time.Duration(seconds) * time.Second)
-	if p.cfg.RefreshInterval > 0 { // the phone is heard again when it said it would be, or is gone
+	if c.least > 0 { // the phone is heard again when it said it would be, or is gone
 		seconds = min(seconds, p.wanted(reg, c.phone))
 	}
 	p.bindings.put(&binding{
-		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone),
+		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone), regID: regID(c.phone),
 		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow, pbx: at,
 		expires: now.Add(time.Duration(seconds) * time.Second),
 		allow:   allowOf(reg.in), params: c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,

@@ -1,6 +1,8 @@
 package sipproxy
 
 import (
+	"errors"
+
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -60,6 +62,9 @@ func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, by flow.Name
 	}
 	side := out.side()
 	_, err := p.send(out.to, by, p.request(in, out), func(_ *flow.Flow, res *sip.Response, err error) {
+		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.toPhone(tx, in) == nil {
+			return // by the phone's next connection
+		}
 		if err != nil {
 			p.giveUp(tx, in, side, err)
 			return

@@ -276,7 +276,7 @@ func (p *Proxy) onFlow(s *subscription, f *flow.Flow) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := p.bindings.get(s.token); s.secure.flow != f && b != nil && b.flow == f {
+	if s.secure.flow != f && p.bindings.over(s.token, f) != nil {
 		s.secure.flow = f
 	}
 	return s.secure.flow == f

@@ -1,7 +1,6 @@
 package sipproxy
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -44,8 +43,8 @@ func (p *Proxy) wanted(reg *registration, c flow.NameAddr) int {
 	return reg.asked(c)
 }
 
-// stretch tells whether the PBX shall be asked for longer than the phone asks.
-func (p *Proxy) stretch(reg *registration) bool {
+// isRefresh tells whether a REGISTER leaves all as it is, or may.
+func (p *Proxy) isRefresh(reg *registration) bool {
 	if p.cfg.RefreshInterval == 0 || reg.star || len(reg.contacts) == 0 {
 		return false
 	}
@@ -57,34 +56,45 @@ func (p *Proxy) stretch(reg *registration) bool {
 	return true
 }
 
+// stretch notes for how long the PBX shall keep each contact at least: also for
+// as long as the device is registered by another connection, whose contact it is
+// as well.
+func (p *Proxy) stretch(reg *registration, now time.Time) {
+	least := time.Duration(0)
+	if p.isRefresh(reg) {
+		least = p.cfg.RefreshInterval
+	}
+	for i, c := range reg.contacts {
+		reg.contacts[i].least = int(max(least, p.bindings.others(c, now)) / time.Second)
+	}
+}
+
 // expiresForPBX is how many seconds the PBX is asked for a contact.
-func (p *Proxy) expiresForPBX(reg *registration, c flow.NameAddr) int {
-	return max(reg.asked(c), int(p.cfg.RefreshInterval/time.Second))
+func (reg *registration) expiresForPBX(c registrant) int {
+	return max(reg.asked(c.phone), c.least)
 }
 
 // stretchHeader puts that into the Expires header, which some registrars read
 // before a contact's own.
-func (p *Proxy) stretchHeader(reg *registration, req *sip.Request) {
-	if !req.RemoveHeader("Expires") {
-		return
-	}
-	longest := 0
+func (reg *registration) stretchHeader(req *sip.Request) {
+	longest, changed := 0, false
 	for _, c := range reg.contacts {
-		longest = max(longest, p.expiresForPBX(reg, c.phone))
+		longest, changed = max(longest, reg.expiresForPBX(c)), changed || c.least > 0
 	}
-	req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(longest)))
+	if changed && req.RemoveHeader("Expires") {
+		req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(longest)))
+	}
 }
 
 // answerRefresh answers a refresh that the PBX need not see, and tells whether
 // it was one.
-func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
-	if !p.stretch(reg) {
+func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server, now time.Time) bool {
+	if !p.isRefresh(reg) {
 		return false
 	}
-	now := time.Now()
 	fresh := make([]*binding, len(reg.contacts))
 	for i, c := range reg.contacts {
-		b := p.bindings.get(c.token)
+		b := p.bindings.find(c.token, regID(c.phone))
 		if b == nil || !p.isSpared(reg, c, b, now) {
 			return false
 		}
@@ -99,9 +109,10 @@ func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
 	res := p.answer(reg.in, sip.StatusOK, "OK")
 	for _, b := range p.bindings.of(reg.aor) {
 		if left := b.expires.Sub(now) / time.Second; left > 0 {
-			res.AppendHeader(sip.NewHeader("Contact", fmt.Sprintf("<%s>;expires=%d", b.contact, left)))
+			res.AppendHeader(sip.NewHeader("Contact", b.shown(int(left))))
 		}
 	}
+	p.confirm(reg, res)
 	_ = tx.Respond(res)
 	return true
 }
@@ -111,11 +122,13 @@ func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server) bool {
 func (t *bindings) doubt(reg *registration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for token, b := range t.byAOR[reg.aor] {
-		if b.flow == reg.flow {
-			doubted := *b
-			doubted.refreshed = time.Time{}
-			t.byToken[token], t.byAOR[reg.aor][token] = &doubted, &doubted
+	for token := range t.byAOR[reg.aor] {
+		for i, b := range t.byToken[token] {
+			if b.flow == reg.flow {
+				doubted := *b
+				doubted.refreshed = time.Time{}
+				t.byToken[token][i] = &doubted
+			}
 		}
 	}
 }

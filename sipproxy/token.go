@@ -28,13 +28,12 @@ func mintToken(secret []byte, aor, device string) string {
 	return tokenEncoding.EncodeToString(mac.Sum(nil))[:tokenLen]
 }
 
-// deviceOf tells the devices of one user apart: by the instance and
-// registration id that RFC 5626 gave them, else by the contact itself.
+// deviceOf tells the devices of one user apart: by the instance that RFC 5626
+// gave them, else by the contact itself. A device's connections are one.
 func deviceOf(contact flow.NameAddr) string {
 	if hasInstance(contact) {
 		instance, _ := contact.Param("+sip.instance")
-		reg, _ := contact.Param("reg-id")
-		return "instance " + strings.ToLower(instance) + " " + reg
+		return "instance " + strings.ToLower(instance)
 	}
 	return "contact " + contact.URI
 }

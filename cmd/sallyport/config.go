@@ -69,9 +69,10 @@ type sipConfig struct {
 
 	RefreshInterval time.Duration `toml:"refresh_interval"`
 
-	AnswerQualify    bool `toml:"answer_qualify"`
-	MaxRequests      int  `toml:"max_requests"`
-	MaxRequestsInAll int  `toml:"max_requests_in_all"`
+	FlowTimer        time.Duration `toml:"flow_timer"`
+	AnswerQualify    bool          `toml:"answer_qualify"`
+	MaxRequests      int           `toml:"max_requests"`
+	MaxRequestsInAll int           `toml:"max_requests_in_all"`
 
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
@@ -165,6 +166,7 @@ func defaultSIP() sipConfig {
 		PlainListen: listenAddr{Port: 5060},
 		RingTimeout: sipproxy.Defaults().RingTimeout,
 
+		FlowTimer:   sipproxy.Defaults().FlowTimer,
 		MaxRequests: requests.PerFlow, MaxRequestsInAll: requests.Total,
 
 		MaxHead: l.MaxHead, MaxBody: l.MaxBody,

@@ -115,6 +115,7 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 
 		RefreshInterval: c.SIP.RefreshInterval,
 		CheckInterval:   c.PBX.CheckInterval,
+		FlowTimer:       c.SIP.FlowTimer,
 		AnswerQualify:   c.SIP.AnswerQualify,
 		Requests:        sipproxy.Defaults().Requests,
 	}

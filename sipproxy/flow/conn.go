@@ -174,6 +174,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 	switch got.kind {
 	case framePing:
 		_ = f.write([]byte("\r\n"))
+		p.quiet = time.Duration(f.expected.Load())
 		return nil
 	case framePong:
 		return nil
@@ -262,6 +263,8 @@ func ending(err error) string {
 		return "closed_stalled"
 	case errors.Is(err, ErrIdle):
 		return "closed_idle"
+	case errors.Is(err, ErrQuiet):
+		return "closed_quiet"
 	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed):
 		return "closed_by_peer"
 	}

@@ -18,6 +18,8 @@ var (
 	ErrStalled = errors.New("message not complete in time")
 	// ErrIdle closes a connection that has said nothing for very long.
 	ErrIdle = errors.New("idle")
+	// ErrQuiet closes a connection whose phone pinged, and stopped doing so.
+	ErrQuiet = errors.New("the phone's pings have stopped")
 	// ErrDone closes the flows of a listener that ends.
 	ErrDone = errors.New("listener closed")
 

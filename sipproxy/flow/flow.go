@@ -49,6 +49,7 @@ type Flow struct {
 	browser   bool
 	trace     *tracer
 	out       outlet
+	expected  atomic.Int64 // nanoseconds; see Expect
 
 	done chan struct{}
 	once sync.Once
@@ -97,6 +98,11 @@ func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
 // Browser tells whether a page speaks on the other end: only browsers say where
 // a WebSocket's page is from (RFC 6455 section 4.1).
 func (f *Flow) Browser() bool { return f.browser }
+
+// Expect has the flow closed, with ErrQuiet, when its phone says nothing for so
+// long, from the next ping on that the phone sends: one that never does so was
+// not built to, and has IdleTimeout (RFC 5626 section 4.4.1).
+func (f *Flow) Expect(d time.Duration) { f.expected.Store(int64(d)) }
 
 // Done is closed when the flow is gone.
 func (f *Flow) Done() <-chan struct{} { return f.done }

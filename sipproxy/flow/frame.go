@@ -139,9 +139,10 @@ func (fr *framer) read() error {
 type pace struct {
 	limits Limits
 	set    func(time.Time)
-	begun  time.Time // of the message being read; zero between messages
-	first  time.Time // by when the first message must be complete; zero once it was
-	over   error     // what a deadline that passes now means
+	begun  time.Time     // of the message being read; zero between messages
+	first  time.Time     // by when the first message must be complete; zero once it was
+	quiet  time.Duration // how long a phone that pings may be silent; 0: like any other
+	over   error         // what a deadline that passes now means
 }
 
 func (p *pace) before(begun bool) {
@@ -156,6 +157,9 @@ func (p *pace) before(begun bool) {
 	default:
 		p.begun = time.Time{}
 		at, p.over = now.Add(p.limits.IdleTimeout), ErrIdle
+		if p.quiet > 0 && p.quiet < p.limits.IdleTimeout {
+			at, p.over = now.Add(p.quiet), ErrQuiet
+		}
 	}
 	if !p.first.IsZero() && p.first.Before(at) {
 		at, p.over = p.first, ErrSilent
