@@ -125,8 +125,8 @@ func (c Config) Validate() error {
 		"media.suites: has none that browsers know; add AEAD_AES_128_GCM or AES_CM_128_HMAC_SHA1_80, or leave out sip.wss_listen")
 	fault(c.RefreshInterval != 0 && (c.RefreshInterval < time.Minute || c.RefreshInterval > maxGranted*time.Second),
 		"sip.refresh_interval: %s is not between 1m and 24h; 0 lets each refresh through", c.RefreshInterval)
-	fault(c.FlowTimer != 0 && (c.FlowTimer < 10*time.Second || c.FlowTimer > time.Hour),
-		"sip.flow_timer: %s is not between 10s and 1h; 0 names none to phones", c.FlowTimer)
+	fault(c.FlowTimer != 0 && (c.FlowTimer < 20*time.Second || c.FlowTimer > time.Hour),
+		"sip.flow_timer: %s is not between 20s and 1h; 0 names none to phones", c.FlowTimer)
 	fault(c.Requests.PerFlow <= 0, "sip.max_requests: %d is not above 0", c.Requests.PerFlow)
 	fault(c.Requests.Total <= 0, "sip.max_requests_in_all: %d is not above 0", c.Requests.Total)
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)

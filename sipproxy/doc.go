@@ -16,10 +16,11 @@
 //
 // A REGISTER goes to the PBX with a Contact of ours, sip:<token>@<plain
 // address>. The token is an HMAC of the user and the device, so a phone that
-// reconnects keeps its one contact there. Only a 200 of the PBX makes, changes
-// or removes a binding; a refresh that says nothing new may be answered here,
-// within what the PBX granted (Config.RefreshInterval). What the PBX says to a
-// contact before that 200 waits for it.
+// reconnects keeps its one contact there, and a device with several connections
+// (RFC 5626) has one. Only a 200 of the PBX makes, changes or removes a binding;
+// a refresh that says nothing new may be answered here, within what the PBX
+// granted (Config.RefreshInterval). What the PBX says to a contact before that
+// 200 waits for it.
 //
 // A call is a dialog (RFC 3261 section 12) with two legs, and a media session
 // while it has SDP. It is known by Call-ID and the tags of each side, so that
@@ -38,7 +39,10 @@
 //
 // Media that is not encrypted on the secure side (488 with a Warning), a
 // request inside a dialog that comes on another flow than the dialog's (481),
-// a body that could carry SDP past us (415), a stray response.
+// a body that could carry SDP past us (415), a request that is here already by
+// another way (482), more requests than may wait for their answer (503), a stray
+// response. A loop is seen by 482 and by Max-Forwards, not by Via: no Via but our
+// own is on a message that leaves.
 //
 // # Who owns what
 //

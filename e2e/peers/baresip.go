@@ -26,6 +26,7 @@ type BaresipConfig struct {
 	AutoAnswer bool
 	NoRegister bool
 	Mux        bool // it offers RTCP on the RTP port
+	Outbound   bool // it registers by outbound (RFC 5626), over IPv4 and over IPv6
 }
 
 // Baresip is a running softphone.
@@ -121,9 +122,17 @@ func NewBaresip(h *Host, c BaresipConfig) *Baresip {
 	}
 	b := &Baresip{lab: l, Dir: dir, config: c}
 	b.writeFiles(h)
-	b.Process = l.start("baresip-"+c.User, h.Command("baresip", "-4", "-s", "-v", "-f", dir))
+	b.Process = l.start("baresip-"+c.User, h.Command("baresip", append(c.families(), "-s", "-v", "-f", dir)...))
 	b.connect(h)
 	return b
+}
+
+// families are baresip's options for the IP versions that it uses.
+func (c BaresipConfig) families() []string {
+	if c.Outbound {
+		return nil
+	}
+	return []string{"-4"}
 }
 
 func (b *Baresip) writeFiles(h *Host) {
@@ -145,6 +154,9 @@ func (b *Baresip) writeFiles(h *Host) {
 	} else {
 		account += ";regint=60"
 	}
+	if c.Outbound {
+		account += fmt.Sprintf(`;sipnat=outbound;outbound="sip:%s:5061;transport=tls";outbound2="sip:[%s]:5061;transport=tls"`, EdgeOutside, EdgeOutside6)
+	}
 	account += ";audio_codecs=PCMU/8000/1;ptime=20"
 	mux := "no"
 	if c.Mux {
@@ -153,6 +165,9 @@ func (b *Baresip) writeFiles(h *Host) {
 	config := fmt.Sprintf(baresipConfig, c.CAFile, verify, b.Dir, h.Dev, h.Addr, mux)
 	if c.CAFile == "" {
 		config = strings.Replace(config, "sip_cafile \n", "", 1)
+	}
+	if c.Outbound {
+		config = strings.Replace(config, fmt.Sprintf("sip_listen %s:0\n", h.Addr), "", 1)
 	}
 	tone := c.ToneHz
 	for name, text := range map[string]string{"config": config, "accounts": account + "\n", "contacts": ""} {

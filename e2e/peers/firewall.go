@@ -17,6 +17,17 @@ func (h *Host) BlockUDP() {
 	}
 }
 
+// CutTCP ends the host's TCP connections, over IPv6 or over IPv4, with the next
+// packet that comes on each; the host itself does not notice.
+func (h *Host) CutTCP(six bool) {
+	h.lab.t.Helper()
+	tables := "iptables"
+	if six {
+		tables = "ip6tables"
+	}
+	h.Run(h.lab.t, tables, "-I", "INPUT", "-p", "tcp", "!", "-i", "lo", "-j", "REJECT", "--reject-with", "tcp-reset")
+}
+
 // BlockedUDP counts the packets that BlockUDP kept from leaving.
 func (h *Host) BlockedUDP() int {
 	h.lab.t.Helper()
