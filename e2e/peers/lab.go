@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,6 +36,7 @@ type Lab struct {
 	PBX    *Host
 	router *Host // the outside segment's switch
 	phones int
+	mu     sync.Mutex // guards logs
 	logs   []*Process
 	edge   *Edge
 }
@@ -57,6 +60,7 @@ func NewLab(t testing.TB) *Lab {
 	}
 	sweep()
 	l := &Lab{t: t, name: fmt.Sprintf("sp%d-%d", os.Getpid(), labs.Add(1)), Dir: t.TempDir()}
+	standing.add(l)
 	t.Cleanup(l.tearDown)
 	l.router = l.host("out", netip.Addr{}, "br0")
 	l.ip(l.router, "link add br0 type bridge", "link set br0 up")
@@ -110,12 +114,24 @@ func (l *Lab) ip(h *Host, commands ...string) {
 }
 
 func (l *Lab) tearDown() {
-	for i := len(l.logs) - 1; i >= 0; i-- {
-		l.logs[i].Stop()
+	all := l.processes()
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].Stop()
 	}
 	if l.t.Failed() {
 		l.report()
 	}
+	l.removeNamespaces()
+	standing.remove(l)
+}
+
+func (l *Lab) processes() []*Process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.logs)
+}
+
+func (l *Lab) removeNamespaces() {
 	for _, name := range namespaces() {
 		if strings.HasPrefix(name, l.name+"-") {
 			remove(name)
@@ -130,7 +146,7 @@ func (l *Lab) report() {
 			l.t.Logf("SIP as the edge saw it:\n%s", Ladder(b))
 		}
 	}
-	for _, p := range l.logs {
+	for _, p := range l.processes() {
 		b, err := os.ReadFile(p.Log)
 		if err != nil {
 			l.t.Logf("log of %s: %v", p.Name, err)

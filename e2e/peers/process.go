@@ -29,7 +29,7 @@ type Process struct {
 // start runs cmd with its output in a log file. It is stopped by the lab.
 func (l *Lab) start(name string, cmd *exec.Cmd) *Process {
 	l.t.Helper()
-	p := &Process{Name: name, Log: filepath.Join(l.Dir, fmt.Sprintf("%02d-%s.log", len(l.logs), name)), t: l.t, cmd: cmd, exited: make(chan struct{})}
+	p := &Process{Name: name, Log: filepath.Join(l.Dir, fmt.Sprintf("%02d-%s.log", len(l.processes()), name)), t: l.t, cmd: cmd, exited: make(chan struct{})}
 	// A browser's console is added to the same file.
 	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,7 +55,9 @@ func (l *Lab) start(name string, cmd *exec.Cmd) *Process {
 	if err := <-started; err != nil {
 		l.t.Fatalf("start %s: %v; run make peers", name, err)
 	}
+	l.mu.Lock()
 	l.logs = append(l.logs, p)
+	l.mu.Unlock()
 	return p
 }
 
