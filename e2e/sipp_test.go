@@ -43,7 +43,7 @@ func TestSippHundred(t *testing.T) {
 	o := newOffice(t)
 	before := o.held()
 	inside := peers.StartCapture(o.Edge, "inside")
-	run := peers.StartSIPp(o.Phone("sipp"), scenario(t, "echo.xml"), "-t", "l1", "-r", "10", "-m", "100", "-timeout", "60s", "-timeout_error")
+	run := peers.StartSIPp(o.Phone("sipp"), scenario(t, "echo.xml"), "-t", "l1", "-r", "10", "-m", "100", "-timeout", "60s", "-timeout_error", peers.SIPpNotes)
 	if r := run.Result(90 * time.Second); (r.Exit != 0 && r.Exit != peers.SIPpSoundDiffers) || r.Successful != 100 || r.Failed != 0 {
 		t.Fatalf("SIPp exit %d: %d calls succeeded, %d failed; want 100 and 0", r.Exit, r.Successful, r.Failed)
 	}

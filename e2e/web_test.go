@@ -113,7 +113,8 @@ func TestWssToPhone(t *testing.T) {
 // SIPp's WebSocket client calls with SRTP, on a connection for each call.
 func TestWssSipp(t *testing.T) {
 	o := newWebOffice(t, "")
-	run := peers.StartSIPpWSS(o.Phone("sipp"), scenario(t, "echo.xml"), "-r", "10", "-m", "30", "-timeout", "40s", "-timeout_error")
+	run := peers.StartSIPpWSS(o.Phone("sipp"), scenario(t, "echo.xml"), "-r", "10", "-m", "30", "-timeout", "40s", "-timeout_error",
+		peers.SIPpNotes)
 	if r := run.Result(60 * time.Second); (r.Exit != 0 && r.Exit != peers.SIPpSoundDiffers) || r.Successful != 30 || r.Failed != 0 {
 		t.Fatalf("SIPp exit %d: %d calls succeeded, %d failed; want 30 and 0", r.Exit, r.Successful, r.Failed)
 	}

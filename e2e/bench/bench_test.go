@@ -127,7 +127,7 @@ func (b *bench) calls(n int, s suite) []*call {
 }
 
 func (b *bench) resident(r relay) int {
-	n, err := resident(r.Pid())
+	n, err := r.Resident()
 	if err != nil {
 		b.t.Fatal(err)
 	}

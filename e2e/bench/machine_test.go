@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/e2e/peers"
 )
 
 // jiffy is the unit of /proc/stat: USER_HZ is 100 on every platform of Linux
@@ -29,24 +31,9 @@ type meter struct {
 // readMeter reads them. Processes of ours are not foreign, nor is the kernel.
 func readMeter(ours ...int) (meter, error) {
 	m := meter{at: time.Now()}
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return m, fmt.Errorf("read processor time: %w", err)
-	}
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	f := strings.Fields(string(line)) // cpu user nice system idle iowait irq softirq steal …
-	if len(f) < 9 {
-		return m, fmt.Errorf("read processor time: %q", line)
-	}
-	// What is not idle is busy. The kernel measures the time idle, but guesses
-	// at the shares of the other columns by what runs at each tick, and a
-	// generator that wakes by the clock would fool it.
-	for _, i := range []int{4, 5, 8} {
-		n, err := strconv.ParseInt(f[i], 10, 64)
-		if err != nil {
-			return m, fmt.Errorf("read processor time: %w", err)
-		}
-		m.idle += time.Duration(n) * jiffy
+	var err error
+	if m.idle, err = peers.Idle(); err != nil {
+		return m, err
 	}
 	m.foreign = foreign(append(ours, os.Getpid()))
 	return m, nil
@@ -83,21 +70,6 @@ func foreign(ours []int) time.Duration {
 		}
 	}
 	return time.Duration(sum) * jiffy
-}
-
-// resident is a process's resident memory in bytes.
-func resident(pid int) (int, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read memory: %w", err)
-	}
-	for _, line := range strings.Split(string(b), "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
-			n, err := strconv.Atoi(f[1])
-			return n << 10, err
-		}
-	}
-	return 0, fmt.Errorf("read memory of process %d: none is told", pid)
 }
 
 // pin binds all threads of a process, and so those they start, to processors.

@@ -20,6 +20,7 @@ type system struct {
 // relay is a running one.
 type relay interface {
 	Pid() int
+	Resident() (int, error)
 	connect(calls []*call) error // sets calls up
 	end()
 }

@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/sallyport/sallyport/e2e/peers"
 )
 
 // report collects what was measured. It is also the file that is written.
@@ -75,7 +74,7 @@ func (f *figure) show(format string, scale float64) string {
 }
 
 func newReport(p plan) *report {
-	r := &report{Machine: machine()}
+	r := &report{Machine: peers.Machine()}
 	for _, s := range p.suites {
 		for _, n := range p.calls {
 			l := &load{Suite: s.name, Calls: n, Rate: fixedRate(n), Systems: make(map[string]*cost)}
@@ -91,17 +90,6 @@ func newReport(p plan) *report {
 		r.Cores = append(r.Cores, c)
 	}
 	return r
-}
-
-func machine() string {
-	var u unix.Utsname
-	_ = unix.Uname(&u) // never fails with good memory
-	model := ""
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, after, _ := strings.Cut(string(b), "model name\t: ")
-		model, _, _ = strings.Cut(after, "\n")
-	}
-	return fmt.Sprintf("%d × %s, Linux %s", runtime.NumCPU(), model, unix.ByteSliceToString(u.Release[:]))
 }
 
 func (r *report) load(s suite, calls int) *load {

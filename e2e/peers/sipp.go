@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ const SIPpSoundDiffers = 253
 type SIPpResult struct {
 	Exit               int
 	Successful, Failed int
+	Causes             map[string]int // of what failed, as SIPp names them
 }
 
 // StartSIPp runs a scenario over TLS against the edge.
@@ -56,7 +58,7 @@ func startSIPp(h *Host, port, scenario string, args ...string) *SIPp {
 		l.t.Fatal(err)
 	}
 	return h.sipp(dir, append([]string{
-		net.JoinHostPort(EdgeOutside, port), "-sf", scenario, "-i", h.Addr.String(), "-tls_cert", cert, "-tls_key", key, "-rtpcheck_debug",
+		net.JoinHostPort(EdgeOutside, port), "-sf", scenario, "-i", h.Addr.String(), "-tls_cert", cert, "-tls_key", key,
 	}, args...)...)
 }
 
@@ -92,6 +94,9 @@ func (h *Host) sipp(dir string, args ...string) *SIPp {
 	s.Process = l.start("sipp", cmd)
 	return s
 }
+
+// SIPpNotes is the argument that has SIPp note each SRTP packet, for Verified.
+const SIPpNotes = "-rtpcheck_debug"
 
 // Verified counts the SRTP packets whose tags SIPp verified, and those whose
 // it could not.
@@ -132,20 +137,59 @@ func (s *SIPp) Result(timeout time.Duration) SIPpResult {
 			last = fields
 		}
 	}
-	r := SIPpResult{Exit: exit}
+	r := SIPpResult{Exit: exit, Causes: make(map[string]int)}
 	for i, name := range head {
 		if i >= len(last) {
 			break
 		}
 		n, _ := strconv.Atoi(last[i])
-		switch name {
-		case "SuccessfulCall(C)":
+		switch cause, failed := strings.CutPrefix(name, "Failed"); {
+		case name == "SuccessfulCall(C)":
 			r.Successful = n
-		case "FailedCall(C)":
+		case name == "FailedCall(C)":
 			r.Failed = n
+		case failed && n > 0 && strings.HasSuffix(cause, "(C)"):
+			r.Causes[strings.TrimSuffix(cause, "(C)")] = n
 		}
 	}
 	return r
+}
+
+var unexpected = regexp.MustCompile(`received '([^\r\n']+)`)
+
+// Unexpected counts the messages that ended calls, by their first lines.
+func (s *SIPp) Unexpected() map[string]int {
+	counts := make(map[string]int)
+	b, _ := os.ReadFile(filepath.Join(s.dir, "errors.log")) // there is none without an error
+	for _, m := range unexpected.FindAllStringSubmatch(string(b), -1) {
+		counts[m[1]]++
+	}
+	return counts
+}
+
+// Answers are the times that calls took from a scenario's start_rtd to its rtd,
+// in the order of their ends. SIPp must have been told to note them: -trace_rtt.
+func (s *SIPp) Answers() []time.Duration {
+	s.lab.t.Helper()
+	files, _ := filepath.Glob(filepath.Join(s.dir, "*_rtt.csv"))
+	if len(files) != 1 {
+		s.lab.t.Fatalf("read SIPp's times: %d files in %s", len(files), s.dir)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		s.lab.t.Fatalf("read SIPp's times: %v", err)
+	}
+	var all []time.Duration
+	for _, line := range strings.Split(string(b), "\n")[1:] { // after the head: date; milliseconds; name
+		if f := strings.Split(line, ";"); len(f) == 3 {
+			ms, err := strconv.ParseFloat(f[1], 64)
+			if err != nil {
+				s.lab.t.Fatalf("read SIPp's times: %v", err)
+			}
+			all = append(all, time.Duration(ms*float64(time.Millisecond)))
+		}
+	}
+	return all
 }
 
 // clientPair makes a certificate that means nothing to anybody.
