@@ -3,6 +3,7 @@
 #   make demo    build, then show an encrypted call in ten seconds
 #   make test    everything CI runs: vet, lint, race, short fuzz, real peers
 #   make e2e CASE=CallOut    one case against the real peers
+#   make load    a ladder of calls a second, to what the machine holds
 #   make differential        does chan_sip understand what the edge does? COUNT requests, from seed FIRST
 
 export CGO_ENABLED = 0
@@ -18,9 +19,9 @@ CASE       ?= .*
 E2E_TIME   ?= 45m
 COUNT      ?= 20000
 FIRST      ?= 1
-UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$')
+UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media lint vuln demo peers clean differential
+.PHONY: all build test unit race e2e fuzz bench bench-media load lint vuln demo peers clean differential
 
 all: build
 
@@ -38,6 +39,7 @@ test: build ## what CI runs
 	$(MAKE) vuln
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) e2e
+	$(MAKE) load LOAD_QUICK=1
 
 unit: ## unit tests, without the race detector
 	go test $(UNIT)
@@ -68,6 +70,12 @@ bench: ## benchmarks of the hot paths
 
 bench-media: build peers ## media through us and through rtpengine, side by side (some 12 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-media.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestMedia$$' -v
+
+# Not by `go test`: so it is the test itself that Ctrl-C and SIGTERM end, and nothing is left.
+load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test
+	go test -c -o bin/load.test ./e2e/load
+	cd e2e/load && SALLYPORT_BIN=$(CURDIR)/$(BIN) LOAD_OUT=$(CURDIR)/bin exec $(CURDIR)/bin/load.test \
+	  -test.v -test.timeout $(E2E_TIME) -test.run '$(if $(LOAD_QUICK),.,^TestLoad$$)'
 
 lint: $(LINT) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l cmd sipproxy media tlsconf policy e2e | tee /dev/stderr)"

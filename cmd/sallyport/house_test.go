@@ -31,6 +31,7 @@ var house = map[string][]string{
 	"tlsconf":              {},
 	"e2e":                  {"e2e/peers"},
 	"e2e/bench":            {"e2e/peers"},
+	"e2e/load":             {"e2e/peers"},
 	"e2e/peers":            {},
 }
 
