@@ -217,7 +217,10 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	}
 	from, _ := flow.Address(in, "From")
 	user := accountOf(p.inwardParty(from).URI)
-	return p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: user})
+	if r := p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: user}); r != nil {
+		return r
+	}
+	return p.inOwnName(f, in)
 }
 
 func (p *Proxy) judge(e policy.Event) *refusal {

@@ -21,6 +21,7 @@ type Stats struct {
 	StrayResponses  uint64
 	RefreshesSpared uint64 // that the PBX did not see
 	OptionsDropped  uint64 // of the PBX, for phones that are not there
+	OtherUsers      uint64 // requests in another user's name than the client's certificate's
 	Requests        map[RequestKind]uint64
 	Refused         map[int]uint64    // by status
 	Ended           map[string]uint64 // calls by reason
@@ -35,7 +36,7 @@ type RequestKind struct {
 
 // counters are what Stats is made from.
 type counters struct {
-	fromPhones, toPhones, strayResponses, refreshesSpared, optionsDropped atomic.Uint64
+	fromPhones, toPhones, strayResponses, refreshesSpared, optionsDropped, otherUsers atomic.Uint64
 
 	mu       sync.Mutex // guards the maps; they are bounded by their keys
 	requests map[RequestKind]uint64
@@ -98,6 +99,7 @@ func (p *Proxy) Stats() Stats {
 		Calls: p.calls.len(), Bindings: p.bindings.len(), Transactions: p.tx.Len(),
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
 		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(), OptionsDropped: c.optionsDropped.Load(),
+		OtherUsers: c.otherUsers.Load(),
 	}
 	s.PBXs = make(map[string]bool)
 	for _, b := range p.pool.all() {

@@ -34,7 +34,7 @@ func acmeConfig(t *testing.T) Config {
 // while it is open, and whoever asks otherwise gets what phones get.
 func TestTLSChallenge(t *testing.T) {
 	s, _ := mustSource(t, acmeConfig(t), time.Now())
-	listener := s.ServerConfig()
+	listener := s.ServerConfig(Off)
 	c := challenge(acme.ChallengeTypeTLSALPN01)
 	asks := func(name string, protocols ...string) (protocol string, answered bool) {
 		t.Helper()

@@ -19,6 +19,8 @@ type Config struct {
 	KeyType  KeyType      // of the self-signed certificate; empty: ECDSA
 
 	Profile Profile // how old a phone may be; empty: Compatible
+
+	Clients Clients // certificates of phones
 }
 
 // Files are one certificate and its key.
@@ -63,9 +65,7 @@ func (c Config) Validate() error {
 	if err := c.Profile.validate(); err != nil {
 		faults = append(faults, err)
 	}
-	if err := c.validateACME(); err != nil {
-		faults = append(faults, err)
-	}
+	faults = append(faults, c.validateACME(), c.validateClients())
 	if len(c.Files) == 0 && len(c.Names) == 0 && len(c.IPs) == 0 {
 		faults = append(faults, errors.New("edge.domain: is empty; a certificate needs a name"))
 	}

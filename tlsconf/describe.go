@@ -33,6 +33,8 @@ type Description struct {
 	NotAfter    time.Time
 	Fingerprint string   // SHA-256 of the certificate, "AB:CD:…"
 	Warnings    []string // what will trouble phones although the certificate loads
+
+	client string // what it is, if it is about phones' certificates and not ours
 }
 
 // String is one line for an operator.
@@ -87,7 +89,7 @@ func describe(leaf *x509.Certificate, file string, selfSigned bool) Description 
 		File:        file,
 		Subject:     leaf.Subject.String(),
 		Issuer:      leaf.Issuer.String(),
-		Serial:      colons(hex.EncodeToString(leaf.SerialNumber.Bytes())),
+		Serial:      serialText(leaf.SerialNumber),
 		Key:         keyName(leaf.PublicKey),
 		Names:       slices.Clone(leaf.DNSNames),
 		NotBefore:   leaf.NotBefore,

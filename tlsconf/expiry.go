@@ -33,8 +33,10 @@ const far = 1 << 30
 
 // expiryWarning is what an operator must know of the time left, or nothing.
 func (d Description) expiryWarning(now time.Time) string {
-	step := "renew it; the new files are taken without a restart"
+	step, what, then := "renew it; the new files are taken without a restart", "the certificate", "phones that check it no longer connect"
 	switch {
+	case d.client != "":
+		step, what, then = "put the CA's present one into "+d.File, d.client, "phones with certificates of it are refused when they connect"
 	case d.ACME != "":
 		step = "it should have been renewed; the log tells why the CA gave none"
 	case d.SelfSigned:
@@ -44,9 +46,9 @@ func (d Description) expiryWarning(now time.Time) string {
 	case far:
 		return ""
 	case 0:
-		return "the certificate has expired, and phones that check it no longer connect: " + step
+		return fmt.Sprintf("%s has expired, and %s: %s", what, then, step)
 	}
-	return fmt.Sprintf("the certificate expires in %s: %s", days(d.NotAfter.Sub(now)), step)
+	return fmt.Sprintf("%s expires in %s: %s", what, days(d.NotAfter.Sub(now)), step)
 }
 
 // days is a time in whole days, for a person.
@@ -75,8 +77,14 @@ func (s *Source) announce(d Description, now time.Time) {
 // The caller holds the lock.
 func (s *Source) remind(now time.Time) {
 	told := make(map[string]int) // without those that are no longer in force
+	all := make([]Description, 0, 4)
 	for _, p := range s.current.Load().pairs {
-		d := p.desc
+		all = append(all, p.desc)
+	}
+	if a := s.clients.Load(); a != nil {
+		all = append(all, a.endings()...)
+	}
+	for _, d := range all {
 		at, before := d.ending(now), far
 		if t, ok := s.told[d.Fingerprint]; ok {
 			before = t

@@ -35,6 +35,9 @@ func survey(cfg Config, now time.Time) (_ *set, why string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, "", err
 	}
+	if _, err := loadClients(cfg, now); err != nil {
+		return nil, "", err
+	}
 	if cfg.ACME != nil {
 		if _, err := newOrderer(cfg, slog.New(slog.DiscardHandler), nil); err != nil {
 			return nil, "", err
@@ -129,7 +132,7 @@ func (s *Source) view(name string, client *tls.Config) View {
 	_, _ = ours.SetDeadline(deadline), theirs.SetDeadline(deadline)
 	ended := make(chan error, 1)
 	go func() { // ends with the handshake or its deadline; waited for below
-		err := tls.Server(ours, s.ServerConfig()).Handshake()
+		err := tls.Server(ours, s.serverConfig(Off)).Handshake()
 		if err != nil {
 			ours.Close()
 		}

@@ -52,7 +52,7 @@ func TestProfiles(t *testing.T) {
 				for _, s := range served {
 					want = want || s == name
 				}
-				if err := handshake(t, s.ServerConfig(), config); (err == nil) != want {
+				if err := handshake(t, s.ServerConfig(Off), config); (err == nil) != want {
 					t.Errorf("%s: %v, want success %v", name, err, want)
 				}
 			}

@@ -67,6 +67,12 @@ func (s *Source) look(now time.Time) {
 		s.takeAll(at, now)
 	case now.Sub(s.tried) >= retryInterval:
 		s.take(now, func(i int) bool { return s.faults[i] != "" })
+		if s.faults[len(s.faults)-1] != "" {
+			s.takeClients(now)
+		}
+	}
+	if s.tickets.rotate(now) {
+		s.rebuild()
 	}
 	s.before = at
 	s.remind(now)
@@ -80,6 +86,7 @@ func (s *Source) takeAll(at string, now time.Time) {
 	s.taken, s.before = at, at
 	clear(s.faults) // told again, as somebody did something
 	s.take(now, func(int) bool { return true })
+	s.takeClients(now)
 }
 
 // take loads those certificates that are wanted. The caller holds the lock. A
@@ -165,6 +172,10 @@ func (c Config) stamp() string {
 		files = []Files{{Cert: c.acmeFile()}}
 	case c.selfSigned():
 		files = []Files{{c.selfSignedCrt(), c.selfSignedKey()}}
+	}
+	if c.Clients.Asked() {
+		ca, crl := c.clientFiles()
+		files = append(slices.Clone(files), Files{ca, crl})
 	}
 	var b strings.Builder
 	for _, f := range files {

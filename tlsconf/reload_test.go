@@ -86,7 +86,7 @@ func TestReload(t *testing.T) {
 			cfg := config(t)
 			cfg.Files = []Files{live}
 			s, said := watched(t, cfg)
-			config := s.ServerConfig() // of a listener that goes on
+			config := s.ServerConfig(Off) // of a listener that goes on
 			tc.change(d, live)
 			s.look(start)
 			if log := said(); log != "" {
@@ -190,7 +190,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	cfg := config(t)
 	cfg.Files = []Files{live}
 	s, _ := watched(t, cfg)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", s.ServerConfig())
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", s.ServerConfig(Off))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,16 @@ type Source struct {
 	cfg     Config
 	log     *slog.Logger
 	current atomic.Pointer[set]
-	renewer *renewer // nil without ACME
+	clients atomic.Pointer[authority]                          // nil if no listener asks
+	serving atomic.Pointer[map[tls.ClientAuthType]*tls.Config] // of handshakes, made from the two above
+	renewer *renewer                                           // nil without ACME
+	onTaken func()                                             // the client CA or its list changed
 
-	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
-	taken   string         // stamp of the files that were last read
-	before  string         // stamp at the last look
-	faults  []string       // for each certificate: why its files were refused, or nothing
+	mu      sync.Mutex // one reload at a time; guards the rest, and is never held by a handshake
+	taken   string     // stamp of the files that were last read
+	before  string     // stamp at the last look
+	faults  []string   // for each certificate, and then the client CA: why its files were refused, or nothing
+	tickets tickets
 	tried   time.Time      // when what is refused was last read
 	told    map[string]int // by fingerprint: the threshold of expiry last told, in days
 	renewed uint64
@@ -45,7 +49,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files)))}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1)}
 	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
 	s.before = s.taken
 	var loaded []*pair
@@ -67,6 +71,13 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 		return nil, err
 	}
 	s.current.Store(newSet(cfg, loaded))
+	clients, err := loadClients(cfg, now)
+	if err != nil {
+		return nil, err
+	}
+	s.clients.Store(clients)
+	s.tickets.rotate(now)
+	s.rebuild()
 	if cfg.ACME != nil {
 		if s.renewer, err = newRenewer(s); err != nil {
 			return nil, err
@@ -77,6 +88,9 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	}
 	for _, d := range s.current.Load().describeAll(cfg, now) {
 		s.announce(d, now)
+	}
+	if clients != nil {
+		s.announceClients(clients, now)
 	}
 	return s, nil
 }
@@ -104,24 +118,6 @@ func loadAll(cfg Config, now time.Time) ([]*pair, error) {
 		loaded, faults = append(loaded, p), append(faults, err)
 	}
 	return loaded, errors.Join(faults...)
-}
-
-// ServerConfig returns a configuration for a listener. Each call gives a new
-// one, which the caller owns; all follow the Source's certificates.
-func (s *Source) ServerConfig() *tls.Config {
-	c := &tls.Config{
-		MinVersion:   s.cfg.Profile.minVersion(),
-		MaxVersion:   tls.VersionTLS13,
-		CipherSuites: s.cfg.Profile.suites(),
-		// NextProtos stays empty on purpose: phones offer no protocol, "sip" or
-		// "sip/2", and a list of ours would turn the others away (RFC 7301
-		// section 3.2). The SIP reader refuses whatever is not SIP.
-		GetCertificate: s.certificate,
-	}
-	if s.renewer != nil {
-		c.GetConfigForClient = s.renewer.challenges.answer
-	}
-	return c
 }
 
 // certificate is asked at each handshake.

@@ -165,7 +165,7 @@ func TestSelfSignedIsItsOwnTrustAnchor(t *testing.T) {
 		{"TLS 1.1", "pbx.example.com", tls.VersionTLS11, nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := handshake(t, s.ServerConfig(), &tls.Config{RootCAs: roots, ServerName: tc.host,
+			err := handshake(t, s.ServerConfig(Off), &tls.Config{RootCAs: roots, ServerName: tc.host,
 				MinVersion: tls.VersionTLS10, MaxVersion: tc.version, NextProtos: tc.alpn})
 			if (err == nil) != tc.ok {
 				t.Fatalf("handshake: %v, want success %v", err, tc.ok)
@@ -173,7 +173,7 @@ func TestSelfSignedIsItsOwnTrustAnchor(t *testing.T) {
 		})
 	}
 	t.Run("weak suites", func(t *testing.T) {
-		err := handshake(t, s.ServerConfig(), &tls.Config{RootCAs: roots, ServerName: "pbx.example.com", MaxVersion: tls.VersionTLS12,
+		err := handshake(t, s.ServerConfig(Off), &tls.Config{RootCAs: roots, ServerName: "pbx.example.com", MaxVersion: tls.VersionTLS12,
 			CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}})
 		if err == nil {
 			t.Fatal("a suite without forward secrecy or AEAD was accepted")

@@ -74,7 +74,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	bound = append(bound, e.plain.Run)
 	e.proxy.Attach(e.plain)
 	for _, at := range p.listen {
-		l, err := flow.ListenTLS(at, e.certificate.ServerConfig(), p.limits, e.proxy, admission(judge), log)
+		l, err := flow.ListenTLS(at, e.certificate.ServerConfig(p.tls.Clients.TLS), p.limits, e.proxy, admission(judge), log)
 		if err != nil {
 			return nil, err
 		}
@@ -86,12 +86,22 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		site.Pages = phone.New(p.sip.Domain)
 	}
 	for _, at := range p.web {
-		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(), p.limits, site, e.proxy, admission(judge), log)
+		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(p.tls.Clients.WSS), p.limits, site, e.proxy, admission(judge), log)
 		if err != nil {
 			return nil, err
 		}
 		e.listeners = append(e.listeners, l)
 		bound = append(bound, l.Run)
+	}
+	if p.tls.Clients.Asked() {
+		for _, l := range e.listeners {
+			l.Know(e.certificate)
+		}
+		e.certificate.OnTaken(func() {
+			for _, l := range e.listeners {
+				l.Recheck()
+			}
+		})
 	}
 	e.admin, err = admin.New(admin.Config{Listen: p.admin, Health: e.health, Sources: e.sources(judge)}, log)
 	return e, err
@@ -131,10 +141,22 @@ func (e *edge) sources(judge *policy.Policy) []admin.Source {
 		admin.SIP(e.proxy.Stats),
 		admin.Media(e.media.Stats),
 		admin.Certificates(e.certificate.Stats),
+		admin.Clients(e.refusedClients),
 		admin.Flows(e.plain.Addr().String(), e.plain.Stats),
 	}
 	for _, l := range e.listeners {
 		sources = append(sources, admin.Flows(l.Addr().String(), l.Stats))
 	}
 	return sources
+}
+
+// refusedClients sums up what became of phones' certificates.
+func (e *edge) refusedClients() map[string]uint64 {
+	out := map[string]uint64{"other_user": e.proxy.Stats().OtherUsers}
+	for _, l := range e.listeners {
+		for reason, n := range l.Stats().Clients {
+			out[reason] += n
+		}
+	}
+	return out
 }

@@ -20,6 +20,9 @@ func certCommands() []command {
 		{"show", "[-config FILE]", "what is served: names, issuer, days left, chain, and what each phone gets", certShow},
 		{"check", "[-config FILE] [-days N]", "report what would keep phones away: name, chain, permissions, expiry, DNS", certCheck},
 		{"renew", "[-config FILE]", "have an edge that runs get another certificate by ACME now", certRenew},
+		{"device", "NAME [-config FILE] ...", "issue a certificate to a phone, as NAME.pem and NAME.p12 (-h tells more)", certDevice},
+		{"devices", "[-config FILE]", "list the certificates issued to phones", certDevices},
+		{"revoke", "NAME|SERIAL [-config FILE]", "revoke one of them; an edge that runs cuts the phone off", certRevoke},
 	}
 }
 
@@ -45,7 +48,7 @@ func certCommand(c console, args []string) int {
 func certUsage(w io.Writer) {
 	fmt.Fprint(w, "usage: sallyport cert COMMAND\n\n")
 	for _, cmd := range certCommands() {
-		fmt.Fprintf(w, "  %-12s %-25s %s\n", cmd.name, cmd.args, cmd.help)
+		fmt.Fprintf(w, "  %-12s %-28s %s\n", cmd.name, cmd.args, cmd.help)
 	}
 }
 

@@ -70,6 +70,9 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 			row("", "note: %s", warning)
 		}
 	}
+	if c := p.tls.Clients; c.Asked() {
+		row("of phones", "certificates are %s by TLS, %s by WSS", c.TLS, c.WSS)
+	}
 	if warning := p.tls.Profile.Warning(); warning != "" {
 		row("", "note: %s", warning)
 	}

@@ -51,6 +51,9 @@ type tlsConfig struct {
 	Profile       string   `toml:"profile"`
 	SelfSignedKey string   `toml:"self_signed_key"`
 
+	ClientCA  string `toml:"client_ca"`
+	ClientCRL string `toml:"client_crl"`
+
 	ACME        bool         `toml:"acme"`
 	ACMEEmail   string       `toml:"acme_email"`
 	ACMECA      string       `toml:"acme_ca"`
@@ -73,6 +76,8 @@ type sipConfig struct {
 	AnswerQualify    bool          `toml:"answer_qualify"`
 	MaxRequests      int           `toml:"max_requests"`
 	MaxRequestsInAll int           `toml:"max_requests_in_all"`
+	TLSClientCert    string        `toml:"tls_client_cert"`
+	WSSClientCert    string        `toml:"wss_client_cert"`
 
 	WSSListen  optionalAddr `toml:"wss_listen"`
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
@@ -168,6 +173,7 @@ func defaultSIP() sipConfig {
 
 		FlowTimer:   sipproxy.Defaults().FlowTimer,
 		MaxRequests: requests.PerFlow, MaxRequestsInAll: requests.Total,
+		TLSClientCert: string(tlsconf.Off), WSSClientCert: string(tlsconf.Off),
 
 		MaxHead: l.MaxHead, MaxBody: l.MaxBody,
 		HandshakeTimeout:    l.HandshakeTimeout,
@@ -231,6 +237,7 @@ func (c Config) validate(d *document) {
 		d.add("admin.listen", fmt.Sprintf("%s is open to the network, and admin asks for no password; give an address like 127.0.0.1:9060", at))
 	}
 	c.TLS.validateACME(d)
+	c.validateClients(d)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")
 }
@@ -246,6 +253,21 @@ func (c tlsConfig) validateACME(d *document) {
 	} {
 		if given {
 			d.add("tls."+key, "is set, and tls.acme is not; add acme = true, or remove it")
+		}
+	}
+}
+
+// validateClients does likewise for certificates of phones.
+func (c Config) validateClients(d *document) {
+	if c.SIP.WSSListen.Port == 0 && c.SIP.WSSClientCert != string(tlsconf.Off) {
+		d.add("sip.wss_client_cert", "is set, and sip.wss_listen is not; remove it, or set the other too")
+	}
+	if c.SIP.TLSClientCert != string(tlsconf.Off) || c.SIP.WSSClientCert != string(tlsconf.Off) {
+		return
+	}
+	for key, given := range map[string]bool{"client_ca": c.TLS.ClientCA != "", "client_crl": c.TLS.ClientCRL != ""} {
+		if given {
+			d.add("tls."+key, "is set, and no listener asks phones for a certificate; set sip.tls_client_cert or sip.wss_client_cert, or remove it")
 		}
 	}
 }

@@ -140,6 +140,10 @@ func (c Config) tlsConfig() tlsconf.Config {
 		KeyType:  tlsconf.KeyType(c.TLS.SelfSignedKey),
 		StateDir: c.Edge.StateDir,
 		IPs:      c.Edge.PublicIP,
+		Clients: tlsconf.Clients{
+			CA: c.TLS.ClientCA, CRL: c.TLS.ClientCRL,
+			TLS: tlsconf.Demand(c.SIP.TLSClientCert), WSS: tlsconf.Demand(c.SIP.WSSClientCert),
+		},
 	}
 	if c.Edge.Domain != "" {
 		t.Names = []string{c.Edge.Domain}

@@ -22,6 +22,10 @@ type conn struct {
 	queue   queue
 	ping    *time.Timer
 	over    sync.Once
+
+	// Of who showed a certificate; guarded by the listener's mutex until it is set.
+	state *tls.ConnectionState
+	users []string
 }
 
 func (c *conn) reliable() bool       { return true }
@@ -43,6 +47,9 @@ const challengeProtocol = "acme-tls/1"
 func (c *conn) run() {
 	if err := c.shake(); err != nil {
 		c.l.event("handshake_failed")
+		if word := refusedWord(err); word != "" {
+			c.l.refusedClient(word)
+		}
 		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "error", err)
 		c.close()
 		c.l.forget(c)
@@ -51,6 +58,10 @@ func (c *conn) run() {
 	if c.tls.ConnectionState().NegotiatedProtocol == challengeProtocol {
 		c.l.event("acme_challenge")
 		c.close()
+		c.l.forget(c)
+		return
+	}
+	if err := c.l.knows(c); err != nil {
 		c.l.forget(c)
 		return
 	}
@@ -69,7 +80,7 @@ func (c *conn) run() {
 func (c *conn) flow(out outlet) *Flow {
 	state := c.tls.ConnectionState()
 	f := newFlow(Secure, c.l.Transport(), addrPort(c.raw.LocalAddr()), c.remote, out, c.l.trace)
-	f.tls = &state
+	f.tls, f.users = &state, c.users
 	c.queue = queue{conn: c.tls, limits: c.l.limits, wg: &c.l.wg, last: time.Now(), onError: f.Close}
 	return f
 }

@@ -46,6 +46,7 @@ type Flow struct {
 	local     netip.AddrPort
 	remote    netip.AddrPort
 	tls       *tls.ConnectionState
+	users     []string
 	browser   bool
 	trace     *tracer
 	out       outlet
@@ -94,6 +95,10 @@ func (f *Flow) Remote() netip.AddrPort { return f.remote }
 
 // TLS is what the handshake agreed on; nil on UDP.
 func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
+
+// Users are those that the client's certificate may speak for; nil if it showed
+// none, and may try to speak for anybody.
+func (f *Flow) Users() []string { return f.users }
 
 // Browser tells whether a page speaks on the other end: only browsers say where
 // a WebSocket's page is from (RFC 6455 section 4.1).

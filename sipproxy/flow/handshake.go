@@ -24,6 +24,9 @@ func why(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the peer hung up: a port scan, or a phone that does not trust the certificate and won't say so"
 	}
+	if word := refusedWord(err); word != "" {
+		return whyRefused(word, err)
+	}
 	text := err.Error()
 	for _, known := range []struct{ words, reason string }{
 		{"remote error: tls: unknown certificate authority", "the phone does not know who issued our certificate: give it that CA's file, or our intermediates are missing"},

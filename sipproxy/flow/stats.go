@@ -11,6 +11,7 @@ type Stats struct {
 	Accepted   uint64
 	Handshakes int               // now
 	Events     map[string]uint64 // refusals, failures and endings by reason
+	Clients    map[string]uint64 // clients' certificates refused, by reason
 }
 
 // counters count by reason. Reasons are words of this package only, so the
@@ -21,6 +22,8 @@ type counters struct {
 	accepted   uint64
 	handshakes int
 	events     map[string]uint64
+
+	refusedClients map[string]uint64
 }
 
 func (c *counters) event(reason string) {
@@ -35,5 +38,5 @@ func (c *counters) event(reason string) {
 func (c *counters) snapshot() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Stats{Open: c.open, Accepted: c.accepted, Handshakes: c.handshakes, Events: maps.Clone(c.events)}
+	return Stats{Open: c.open, Accepted: c.accepted, Handshakes: c.handshakes, Events: maps.Clone(c.events), Clients: maps.Clone(c.refusedClients)}
 }

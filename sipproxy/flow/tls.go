@@ -20,14 +20,15 @@ type Admit func(netip.Addr) (release func(), err error)
 
 // Listener accepts phones over TLS, or browsers over TLS and WebSocket.
 type Listener struct {
-	ln     net.Listener
-	tls    *tls.Config
-	web    *web // nil: SIP is spoken on TLS itself
-	limits Limits
-	to     Handler
-	admit  Admit
-	log    *slog.Logger
-	trace  *tracer
+	ln      net.Listener
+	tls     *tls.Config
+	web     *web // nil: SIP is spoken on TLS itself
+	limits  Limits
+	to      Handler
+	admit   Admit
+	clients Clients // nil: nobody is asked for a certificate
+	log     *slog.Logger
+	trace   *tracer
 	counters
 
 	wg        sync.WaitGroup // readers and writers

@@ -134,6 +134,8 @@ var (
 	certExpiry  = &Metric{Name: "certificate_expiry_seconds", Help: "Time until a certificate in force expires; negative once it has.", Kind: Gauge, Labels: []string{"file", "name", "key"}}
 	certReloads = &Metric{Name: "certificate_reloads_total", Help: "Certificates whose files changed: taken, or refused for the old one.", Labels: []string{"result"}}
 
+	clientCerts = &Metric{Name: "client_certificates_refused_total", Help: "Client certificates refused, or missing where one is required, by reason; other_user: requests in another user's name.", Labels: []string{"reason"}}
+
 	acmeOrders = &Metric{Name: "acme_orders_total", Help: "Attempts to get a certificate from the CA.", Labels: []string{"result"}}
 	acmeInARow = &Metric{Name: "acme_failures_in_a_row", Help: "Attempts that brought none since the last that did.", Kind: Gauge}
 	acmeNext   = &Metric{Name: "acme_next_order_seconds", Help: "Time until the next attempt: a renewal, or one after a failure.", Kind: Gauge}
@@ -153,6 +155,15 @@ func Certificates(snapshot func() tlsconf.Stats) Source {
 			emit(Sample{acmeOrders, []string{"failed"}, float64(a.Failures)})
 			emit(Sample{acmeInARow, nil, float64(a.InARow)})
 			emit(Sample{acmeNext, nil, a.Next.Seconds()})
+		}
+	}
+}
+
+// Clients reports the refusals of clients' certificates, of all listeners.
+func Clients(snapshot func() map[string]uint64) Source {
+	return func(emit func(Sample)) {
+		for reason, n := range snapshot() {
+			emit(Sample{clientCerts, []string{reason}, float64(n)})
 		}
 	}
 }

@@ -1,0 +1,94 @@
+package tlsconf
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"time"
+)
+
+// A session ticket is opened by whoever has the key that sealed it, and with it, in
+// TLS 1.2, every connection that resumed by it: so keys live for a day and not, as
+// crypto/tls has it, for a week. They are in memory alone. All listeners share
+// them, and they outlive a change of certificates.
+const (
+	ticketRotation = 8 * time.Hour // of the key that seals
+	ticketKeys     = 3             // that open: a ticket is good for 16 to 24 hours
+)
+
+// tickets is the keys in use, the one that seals first. The Source's lock guards it.
+type tickets struct {
+	keys [][32]byte
+	made time.Time // the first of them
+}
+
+// rotate makes another key when the first one's time is over, and forgets those
+// that have opened long enough.
+func (t *tickets) rotate(now time.Time) (changed bool) {
+	age := now.Sub(t.made)
+	if len(t.keys) > 0 && age >= 0 && age < ticketRotation {
+		return false
+	}
+	if age >= ticketKeys*ticketRotation || age < 0 { // the machine slept, or its clock was set
+		clear(t.keys)
+		t.keys = nil
+	}
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	next := append([][32]byte{key}, t.keys...)
+	if len(next) > ticketKeys {
+		next = next[:ticketKeys]
+	}
+	clear(t.keys) // SetSessionTicketKeys has copied what it uses
+	t.keys, t.made = next, now
+	return true
+}
+
+// ServerConfig returns a configuration for a listener. Each call gives a new
+// one, which the caller owns; all follow what the Source has in force.
+func (s *Source) ServerConfig(demand Demand) *tls.Config {
+	return &tls.Config{
+		MinVersion: s.cfg.Profile.minVersion(),
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if s.renewer != nil {
+				if c, err := s.renewer.challenges.answer(hello); c != nil || err != nil {
+					return c, err
+				}
+			}
+			return (*s.serving.Load())[demand.auth()], nil
+		},
+	}
+}
+
+// rebuild makes the configurations of all handshakes that begin from now on. The
+// caller holds the lock.
+func (s *Source) rebuild() {
+	serving := make(map[tls.ClientAuthType]*tls.Config)
+	for _, d := range []Demand{Off, Optional, Required} {
+		serving[d.auth()] = s.serverConfig(d)
+	}
+	s.serving.Store(&serving)
+}
+
+func (s *Source) serverConfig(demand Demand) *tls.Config {
+	c := &tls.Config{
+		MinVersion:   s.cfg.Profile.minVersion(),
+		MaxVersion:   tls.VersionTLS13,
+		CipherSuites: s.cfg.Profile.suites(),
+		// NextProtos stays empty on purpose: phones offer no protocol, "sip" or
+		// "sip/2", and a list of ours would turn the others away (RFC 7301
+		// section 3.2). The SIP reader refuses whatever is not SIP.
+		GetCertificate: s.certificate,
+	}
+	if demand.auth() != tls.NoClientCert {
+		c.ClientAuth, c.VerifyConnection = demand.auth(), s.verifyClient
+		c.ClientCAs = x509.NewCertPool() // of nobody: without a pool, crypto/tls would take the system's roots
+		if a := s.clients.Load(); a != nil {
+			c.ClientCAs = a.pool
+		}
+	}
+	if len(s.tickets.keys) > 0 {
+		c.SetSessionTicketKeys(s.tickets.keys)
+	}
+	return c
+}
