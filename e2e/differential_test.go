@@ -39,7 +39,7 @@ type differ struct {
 }
 
 // quiet are the limits off that one host which sends only garbage would meet.
-const quiet = "[policy]\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
+const quiet = "[policy]\nauth_failures = 0\nhide_users = false\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
 
 func newDiffer(t *testing.T, change func([]byte) []byte) *differ {
 	t.Helper()

@@ -1,24 +1,38 @@
 // Package policy says who may do what: Decide takes an event and answers with a
-// verdict and its reason. It knows addresses, users and numbers, and nothing of
-// SIP or TLS.
+// verdict and its reason; Observe takes what became of it. It knows addresses,
+// users and numbers, and nothing of SIP or TLS.
 //
 // It is asked at three moments: a connection, before any TLS; a request; a call.
-// The rules are one ordered list and the first verdict wins:
+// The rules are one ordered list, Policy.chain, and the first verdict wins:
 //
 //  1. policy.allow: these sources are never refused
 //  2. policy.deny: these always are
-//  3. policy.max_connections: connections in all
-//  4. policy.max_connections_per_address: connections at once from one source
-//  5. policy.new_connections_per_second: connections begun by one source
+//  3. policy.bans: these are, for some time
+//  4. policy.max_connections: connections in all
+//  5. policy.max_connections_per_address: connections at once from one source
+//  6. policy.scanners: programs that nobody calls with
+//  7. policy.auth_failures: connections, users and devices that failed too often
+//  8. policy.new_connections_per_second: connections begun by one source
 //
 // and an event no rule speaks on is allowed. A source is one IPv4 address or one
-// IPv6 /64, since whoever has one address of a /64 has all of them.
+// IPv6 /64, since whoever has one address of a /64 has all of them. With
+// policy.dry_run a refusal is logged and counted, and the next rule is asked.
+//
+// What was observed adds to the scores of a connection, a source, a user and a
+// device, which leak: what is long ago weighs nothing. A source at its limit is
+// banned, each time for twice as long. But a source where users have
+// authenticated, over connections that live or lived ten minutes ago, is not: its
+// bad connections end, further guesses are let through one by one, and its
+// phones go on. A user whose password many sources guess is let in only from
+// where it was before.
 //
 // What it refuses besides: an event without a valid source address.
 //
-// Who owns what: a Policy owns its counts, under one mutex, and starts no
-// goroutine. The asker owns an allowed connection's Verdict and must Release it
-// when the connection ends. Memory is bounded whatever the number of sources:
-// those with open connections by the connections allowed in all, the others by a
-// fixed number, the longest unseen forgotten first.
+// Who owns what: a Policy owns its counts, bans and scores, under a mutex each,
+// of which none is taken inside another but that of connections around all. Run
+// owns the one goroutine, which keeps the bans in the Ledger. The asker owns an
+// allowed connection's Verdict and must Release it when the connection ends, and
+// must Observe that a connection is gone. Memory is bounded whatever the number of
+// sources, users and devices: those with open connections by the connections
+// allowed in all, the others by a fixed number, the longest unseen forgotten first.
 package policy

@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +20,7 @@ type Kind uint8
 const (
 	Connection Kind = iota // a connection, before its handshake
 	Request                // one SIP request
-	Call                   // a call about to be made
+	Call                   // a call about to be made, which was a Request before
 )
 
 // String implements fmt.Stringer.
@@ -37,8 +40,12 @@ func (k Kind) String() string {
 type Event struct {
 	Kind   Kind
 	Source netip.Addr // whence, on the secure side
+	Flow   uint64     // the connection's own number; 0 before there is one
 	Method string     // of a Request
 	User   string     // who it claims to be; not authenticated here
+	Login  string     // whose credentials it carries, unverified; empty: none
+	Device string     // which device it says it is; empty: it does not say
+	Agent  string     // what program it says it is
 	Number string     // whom a Call is for
 }
 
@@ -47,6 +54,11 @@ type Verdict struct {
 	Allowed bool
 	Rule    string // the configuration key of the rule that spoke; empty: none did
 	Reason  string // for the log, in words an operator can act on
+	Say     string // what of it the peer may be told; empty: nothing
+
+	End   bool          // a refusal after which the connection is to be closed
+	Hush  bool          // a refusal without an answer
+	After time.Duration // how long to hold the connection before it is closed
 
 	hold *hold
 }
@@ -73,12 +85,19 @@ type rule struct {
 	kinds  []Kind // the moments it is asked at
 	decide func(Event) (v Verdict, spoke bool)
 
-	allowed, refused atomic.Uint64 // verdicts it gave
+	allowed, refused, spared atomic.Uint64 // verdicts it gave; spared are refusals of a dry run
+}
+
+// Parts are what a Policy works with. All may be left out.
+type Parts struct {
+	Log    *slog.Logger
+	Ledger Ledger // keeps bans over a restart; nil: nothing does
 }
 
 // Policy decides. It is safe for concurrent use.
 type Policy struct {
 	cfg         Config
+	log         *slog.Logger
 	now         func() time.Time
 	allow, deny bart.Lite // not changed after New
 
@@ -86,32 +105,60 @@ type Policy struct {
 	silent        atomic.Uint64 // events allowed because no rule spoke
 	withoutSource atomic.Uint64 // events refused for want of an address
 
+	bans  *bans
+	watch *watch
+	marks *marks
+
 	mu          sync.Mutex // guards what follows
 	connections int
 	sources     sources
 }
 
 // New returns a Policy that follows cfg.
-func New(cfg Config) (*Policy, error) {
+func New(cfg Config, parts Parts) (*Policy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Policy{cfg: cfg, now: time.Now, sources: newSources(cfg.NewConnectionsPerSecond, cfg.NewConnectionsBurst)}
+	if parts.Log == nil {
+		parts.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Policy{cfg: cfg, log: parts.Log, now: time.Now, sources: newSources(cfg.NewConnectionsPerSecond, cfg.NewConnectionsBurst)}
 	for _, prefix := range cfg.Allow {
 		p.allow.Insert(prefix)
 	}
 	for _, prefix := range cfg.Deny {
 		p.deny.Insert(prefix)
 	}
-	always, connection := []Kind{Connection, Request, Call}, []Kind{Connection}
-	p.rules = []*rule{
-		{key: "policy.allow", kinds: always, decide: p.allowed},
-		{key: "policy.deny", kinds: always, decide: p.denied},
-		{key: "policy.max_connections", kinds: connection, decide: p.full},
-		{key: "policy.max_connections_per_address", kinds: connection, decide: p.crowded},
-		{key: "policy.new_connections_per_second", kinds: connection, decide: p.hasty},
-	}
+	p.bans = newBans(cfg, parts.Ledger, p.now(), p.log)
+	p.watch, p.marks = newWatch(cfg), newMarks(cfg.Scanners)
+	p.rules = p.chain()
 	return p, nil
+}
+
+// chain is the ordered list: the first rule that speaks decides.
+func (p *Policy) chain() []*rule {
+	before, connection, request := []Kind{Connection, Request}, []Kind{Connection}, []Kind{Request}
+	return []*rule{
+		{key: "policy.allow", kinds: before, decide: p.allowed},
+		{key: "policy.deny", kinds: before, decide: p.denied},
+		{key: "policy.bans", kinds: before, decide: p.banned},
+		{key: keyMax, kinds: connection, decide: p.full},
+		{key: "policy.max_connections_per_address", kinds: connection, decide: p.crowded},
+		{key: "policy.scanners", kinds: request, decide: p.scanning},
+		{key: keyFailures, kinds: before, decide: p.suspected},
+		{key: "policy.new_connections_per_second", kinds: connection, decide: p.hasty}, // last: a connection that another refuses costs its source nothing
+	}
+}
+
+// Keys that more than one place names.
+const (
+	keyMax      = "policy.max_connections"
+	keyFailures = "policy.auth_failures"
+)
+
+// Run keeps the bans in the ledger until ctx ends.
+func (p *Policy) Run(ctx context.Context) error {
+	return p.bans.run(ctx, p.log)
 }
 
 // Decide answers for one event. When it allows a Connection, the caller must
@@ -121,9 +168,7 @@ func (p *Policy) Decide(e Event) Verdict {
 		p.withoutSource.Add(1)
 		return Verdict{Reason: "the source address is not known"}
 	}
-	// A dual-stack listener shows an IPv4 source as ::ffff:a.b.c.d: the rules
-	// must not be evaded by it, nor by a zone.
-	e.Source = e.Source.Unmap().WithZone("")
+	e.Source = plain(e.Source)
 	if e.Kind == Connection {
 		// From the first count to the hold in one piece, so that a burst
 		// can't pass a limit that has room for one.
@@ -137,13 +182,17 @@ func (p *Policy) Decide(e Event) Verdict {
 	return v
 }
 
+// plain is an address as the rules know it. A dual-stack listener shows an IPv4
+// source as ::ffff:a.b.c.d: the rules must not be evaded by it, nor by a zone.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
 func (p *Policy) judge(e Event) Verdict {
 	for _, r := range p.rules {
-		if !r.asked(e.Kind) {
+		if !slices.Contains(r.kinds, e.Kind) {
 			continue
 		}
 		v, spoke := r.decide(e)
-		if !spoke {
+		if !spoke || p.spare(r, e, v) {
 			continue
 		}
 		v.Rule = r.key
@@ -158,13 +207,16 @@ func (p *Policy) judge(e Event) Verdict {
 	return Verdict{Allowed: true}
 }
 
-func (r *rule) asked(k Kind) bool {
-	for _, own := range r.kinds {
-		if own == k {
-			return true
-		}
+// spare tells of a refusal that a dry run only counts. What keeps memory bounded
+// holds in a dry run too.
+func (p *Policy) spare(r *rule, e Event, v Verdict) bool {
+	if v.Allowed || !p.cfg.DryRun || r.key == keyMax {
+		return false
 	}
-	return false
+	r.spared.Add(1)
+	p.log.Info("dry run: would refuse", "moment", e.Kind.String(), "peer", e.Source.String(), "method", e.Method, "user", e.User, "number", e.Number,
+		"rule", r.key, "reason", v.Reason)
+	return true
 }
 
 // admit counts a connection. Called with mu held.

@@ -23,7 +23,7 @@ func build(t testing.TB, change func(*Config)) (*Policy, *clock) {
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := New(cfg)
+	p, err := New(cfg, Parts{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestAddresses(t *testing.T) {
 		{"denied, as a dual-stack socket shows it", "::ffff:192.0.2.1", false, "policy.deny"},
 		{"denied, with a zone", "2001:db8:2::1%eth0", false, "policy.deny"},
 	} {
-		for _, kind := range []Kind{Connection, Request, Call} {
+		for _, kind := range []Kind{Connection, Request} {
 			t.Run(fmt.Sprintf("%s/%s", tc.name, kind), func(t *testing.T) {
 				v := p.Decide(Event{Kind: kind, Source: netip.MustParseAddr(tc.source)})
 				defer v.Release()
@@ -287,7 +287,7 @@ func TestValidateReportsAllFaults(t *testing.T) {
 		MaxConnectionsPerAddress: -1,
 		NewConnectionsPerSecond:  math.NaN(),
 	}
-	_, err := New(cfg)
+	_, err := New(cfg, Parts{})
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	// Requests bounds what waits for its answer.
 	Requests transaction.Limits
 
+	// ShowUsers lets the PBX's answers tell which users there are.
+	ShowUsers bool
+
 	RingTimeout time.Duration // timer C: an INVITE that rings longer is given up; over 3 min (RFC 3261 section 16.6)
 }
 

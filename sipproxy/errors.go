@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/policy"
 )
 
 // errNoPBX means: none is up, or not the one that a dialog is with.
@@ -19,6 +21,24 @@ type refusal struct {
 	warn   int    // a Warning code: 399 unless section 20.43 has a better one
 	text   string
 	extra  []sip.Header // that the status asks for
+
+	verdict *policy.Verdict // if policy refused; nil otherwise
+}
+
+// rule is the configuration key behind a refusal, if it is policy's.
+func (r *refusal) rule() string {
+	if r.verdict == nil {
+		return ""
+	}
+	return r.verdict.Rule
+}
+
+// why is the reason for the log: policy does not tell phones all.
+func (r *refusal) why() string {
+	if r.verdict == nil {
+		return r.text
+	}
+	return r.verdict.Reason
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s: %s", r.status, r.reason, r.text) }

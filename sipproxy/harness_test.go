@@ -59,7 +59,7 @@ func newBenchWith(t *testing.T, silence time.Duration, change func(*Config)) *be
 	if err != nil {
 		t.Fatal(err)
 	}
-	judge, err := policy.New(policy.Defaults())
+	judge, err := policy.New(policy.Defaults(), policy.Parts{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -204,11 +204,18 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 	}
 	switch {
 	case err != nil && p.fallOver(inv, err):
+		return
 	case err != nil:
 		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
-	case res.StatusCode < 300:
+		return
+	case inv.dialog == nil && inv.from == flow.Secure:
+		var over func()
+		res, over = p.witness(c.callerAt.flow, inv.in, res)
+		defer over()
+	}
+	if res.StatusCode < 300 {
 		p.invitePassed(inv, res)
-	default:
+	} else {
 		p.inviteFailed(inv, p.response(inv.in, inv.from, res, p.redirects(inv.server, res), body{}))
 	}
 }

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-const device = `;+sip.instance="<urn:uuid:desk>"`
+const desk = `;+sip.instance="<urn:uuid:desk>"`
 
 // path registers a device's connection of that reg-id; it returns what the PBX
 // got, and what the phone was told.
 func (b *bench) path(p *phone, id, expires int, more ...string) (reg, ok *message) {
 	b.t.Helper()
 	p.send(p.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", fmt.Sprint("reg", id), p.n+1, "",
-		append([]string{fmt.Sprintf("Contact: <sip:1001@192.168.1.9:5061;transport=tls>%s;reg-id=%d", device, id), fmt.Sprint("Expires: ", expires)}, more...)...))
+		append([]string{fmt.Sprintf("Contact: <sip:1001@192.168.1.9:5061;transport=tls>%s;reg-id=%d", desk, id), fmt.Sprint("Expires: ", expires)}, more...)...))
 	reg = b.atPBX("REGISTER")
 	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+reg.h.Get("Contact")))
 	return reg, p.next("200")
@@ -40,7 +40,7 @@ func TestTwoConnectionsOfADevice(t *testing.T) {
 	if seconds := asked(t, reg); seconds < 590 || seconds > 600 {
 		t.Errorf("the PBX is asked for %d s, want as long as the other connection has", seconds)
 	}
-	if shown := strings.Join(ok.h.Values("Contact"), "\n"); !strings.Contains(shown, "expires=300"+device+";reg-id=2") || !strings.Contains(shown, device+";reg-id=1") {
+	if shown := strings.Join(ok.h.Values("Contact"), "\n"); !strings.Contains(shown, "expires=300"+desk+";reg-id=2") || !strings.Contains(shown, desk+";reg-id=1") {
 		t.Errorf("the phone is shown\n%s", shown)
 	}
 	calls := func(id string, to *phone) *message {
@@ -95,7 +95,7 @@ func TestOneConnectionLeaves(t *testing.T) {
 	b.fromPBX(b.inviteTo(token, "c1", plainSDP))
 	first.send(reply(first.next("INVITE"), 486, "anna", ""))
 	b.atPBX("486")
-	first.send(first.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "reg1", 99, "", "Contact: <sip:1001@192.168.1.9:5061;transport=tls>"+device+";reg-id=1", "Expires: 0"))
+	first.send(first.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "reg1", 99, "", "Contact: <sip:1001@192.168.1.9:5061;transport=tls>"+desk+";reg-id=1", "Expires: 0"))
 	reg = b.atPBX("REGISTER")
 	if reg.h.Get("Expires") != "0" {
 		t.Errorf("the PBX got Expires %s from the last one", reg.h.Get("Expires"))
@@ -165,7 +165,7 @@ func TestConnectionsOfADeviceAreBounded(t *testing.T) {
 		t.Errorf("%d bindings, want %d", b.bindings(), maxConnections)
 	}
 	// Without a reg-id the device has one connection.
-	b.registers(b.phone(), "<sip:1001@192.168.1.9:5061>"+device, 200, "Contact: ours;expires=600")
+	b.registers(b.phone(), "<sip:1001@192.168.1.9:5061>"+desk, 200, "Contact: ours;expires=600")
 	if b.bindings() != 1 {
 		t.Errorf("%d bindings, want 1", b.bindings())
 	}
@@ -180,15 +180,15 @@ func TestOutboundAnswers(t *testing.T) {
 		status       int
 		require      string
 	}{
-		{"asked for", device + ";reg-id=1", []string{"Supported: outbound"}, 200, "outbound"},
-		{"asked for in other words", device + ";reg-id=1", []string{"Supported: replaces,OUTBOUND"}, 200, "outbound"},
-		{"not asked for", device + ";reg-id=1", []string{"Supported: path"}, 200, ""},
-		{"without a reg-id", device, []string{"Supported: outbound"}, 200, ""},
+		{"asked for", desk + ";reg-id=1", []string{"Supported: outbound"}, 200, "outbound"},
+		{"asked for in other words", desk + ";reg-id=1", []string{"Supported: replaces,OUTBOUND"}, 200, "outbound"},
+		{"not asked for", desk + ";reg-id=1", []string{"Supported: path"}, 200, ""},
+		{"without a reg-id", desk, []string{"Supported: outbound"}, 200, ""},
 		{"without an instance", ";reg-id=1", []string{"Supported: outbound"}, 200, ""},
-		{"a reg-id of 0", device + ";reg-id=0", []string{"Supported: outbound"}, 200, ""},
-		{"no number", device + ";reg-id=x", []string{"Supported: outbound"}, 200, ""},
-		{"gruu if possible", device, []string{"Supported: gruu"}, 200, ""},
-		{"gruu or nothing", device, []string{"Require: gruu"}, 420, ""},
+		{"a reg-id of 0", desk + ";reg-id=0", []string{"Supported: outbound"}, 200, ""},
+		{"no number", desk + ";reg-id=x", []string{"Supported: outbound"}, 200, ""},
+		{"gruu if possible", desk, []string{"Supported: gruu"}, 200, ""},
+		{"gruu or nothing", desk, []string{"Require: gruu"}, 420, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)

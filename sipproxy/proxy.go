@@ -15,9 +15,10 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
-// Judge is asked before a request or a call goes on.
+// Judge is asked before a request or a call goes on, and told what became of it.
 type Judge interface {
 	Decide(policy.Event) policy.Verdict
+	Observe(policy.Outcome) policy.Verdict
 }
 
 // Proxy is the SIP edge. It implements flow.Handler.
@@ -36,6 +37,7 @@ type Proxy struct {
 	lookups  lookups
 	draining chan struct{}
 	inside   atomic.Pointer[insideHosts]
+	mask     *mask
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -49,6 +51,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 		cfg: cfg, log: log, judgeBy: judge, engine: engine,
 		tx: transaction.NewLayer(timers, cfg.Requests), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(), asking: newAsking(),
 		draining: make(chan struct{}),
+		mask:     newMask(cfg.ShowUsers),
 	}
 	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
 	p.inside.Store(newInsideHosts(cfg, cfg.PBXs, nil))
@@ -128,6 +131,7 @@ func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 func (p *Proxy) Closed(f *flow.Flow, err error) {
 	p.log.Debug("flow closed", "peer", f.Remote().String(), "reason", err)
 	p.tx.FlowClosed(f)
+	p.departed(f, err)
 }
 
 // receiveRequest is a request's path: match, judge, route. What each step
@@ -168,10 +172,15 @@ func (p *Proxy) dispatch(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 // turnAway answers a request by us, and says why, once.
 func (p *Proxy) turnAway(f *flow.Flow, tx *transaction.Server, in *sip.Request, r *refusal, level slog.Level) {
 	p.log.Log(context.Background(), level, "request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
-		"peer", f.Remote().String(), "status", r.status, "reason", r.text)
+		"peer", f.Remote().String(), "status", r.status, "rule", r.rule(), "reason", r.why())
 	p.counters.refused(r.status)
-	if err := tx.Respond(p.refusal(in, r)); err != nil {
-		p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
+	if v := r.verdict; v == nil || !v.Hush {
+		if err := tx.Respond(p.refusal(in, r)); err != nil {
+			p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
+		}
+	}
+	if v := r.verdict; v != nil && v.End {
+		p.dismiss(f, *v)
 	}
 }
 
@@ -215,19 +224,14 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	if f.Side() == flow.Plain {
 		return nil
 	}
-	from, _ := flow.Address(in, "From")
-	user := accountOf(p.inwardParty(from).URI)
-	if r := p.judge(policy.Event{Kind: policy.Request, Source: f.Remote().Addr(), Method: string(in.Method), User: user}); r != nil {
+	e, r := p.event(policy.Request, f, in)
+	if r != nil {
+		return r
+	}
+	if r := p.judge(e); r != nil {
 		return r
 	}
 	return p.inOwnName(f, in)
-}
-
-func (p *Proxy) judge(e policy.Event) *refusal {
-	if v := p.judgeBy.Decide(e); !v.Allowed {
-		return refuse(sip.StatusForbidden, "Forbidden", "%s", v.Reason)
-	}
-	return nil
 }
 
 // route finds who takes a request.
@@ -264,9 +268,9 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	case outside:
 		return p.toPBX(f, tx, in)
 	case in.Method == sip.OPTIONS:
-		return p.qualify(tx, in)
+		return p.qualify(f, tx, in)
 	default:
-		return p.toPhone(tx, in)
+		return p.toPhone(f, tx, in)
 	}
 }
 

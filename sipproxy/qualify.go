@@ -18,7 +18,7 @@ import (
 const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, PUBLISH, MESSAGE"
 
 // qualify takes an OPTIONS of the PBX outside of calls.
-func (p *Proxy) qualify(tx *transaction.Server, in *sip.Request) *refusal {
+func (p *Proxy) qualify(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	token := in.Recipient.User
 	b, r := p.lookup(token)
 	switch {
@@ -29,7 +29,7 @@ func (p *Proxy) qualify(tx *transaction.Server, in *sip.Request) *refusal {
 		_ = tx.Respond(p.capabilities(in, b.allow))
 		return nil
 	case r == nil:
-		r = p.toPhone(tx, in)
+		r = p.toPhone(f, tx, in)
 	}
 	if r != nil && r.status == sip.StatusTemporarilyUnavailable {
 		p.counters.optionsDropped.Add(1)

@@ -187,6 +187,8 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.F
 		_ = tx.Respond(p.refusal(reg.in, p.unreachable(flow.Plain, err)))
 		return
 	}
+	res, over := p.witness(reg.flow, reg.in, res)
+	defer over()
 	var contacts []string
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		contacts = p.bind(reg, at, res)

@@ -23,14 +23,14 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		}
 	}
 	target := p.inwardURI(in.Recipient)
-	return p.standalone(tx, in, p.inwardParty(from), outgoing{
+	return p.standalone(f, tx, in, p.inwardParty(from), outgoing{
 		uri: target, contact: contact, body: bodyOf(in),
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, target.Host, target.User))
 }
 
 // toPhone forwards a request of the PBX to a registered phone.
-func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
+func (p *Proxy) toPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	b, r := p.lookup(in.Recipient.User)
 	if r != nil {
 		return r
@@ -48,7 +48,7 @@ func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
 	if len(in.GetHeaders("Contact")) > 0 {
 		contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(from.URI))
 	}
-	return p.standalone(tx, in, from, outgoing{
+	return p.standalone(f, tx, in, from, outgoing{
 		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
 		from: p.outward(from).String(), dest: to,
 	}, p.contactForPBX(b.token))
@@ -56,19 +56,21 @@ func (p *Proxy) toPhone(tx *transaction.Server, in *sip.Request) *refusal {
 
 // standalone forwards a request outside of calls. contact is ours towards the
 // sender, for answers that carry one.
-func (p *Proxy) standalone(tx *transaction.Server, in *sip.Request, by flow.NameAddr, out outgoing, contact string) *refusal {
+func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request, by flow.NameAddr, out outgoing, contact string) *refusal {
 	if r := bodyRefused(out.body); r != nil {
 		return r
 	}
 	side := out.side()
 	_, err := p.send(out.to, by, p.request(in, out), func(_ *flow.Flow, res *sip.Response, err error) {
-		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.toPhone(tx, in) == nil {
+		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.toPhone(f, tx, in) == nil {
 			return // by the phone's next connection
 		}
 		if err != nil {
 			p.giveUp(tx, in, side, err)
 			return
 		}
+		res, over := p.witness(f, in, res)
+		defer over()
 		contacts := p.redirects(tx, res)
 		if res.StatusCode < 300 && len(contacts) > 0 {
 			contacts = []string{contact}

@@ -175,6 +175,8 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		p.giveUp(tx, in, notifier, err)
 		return
 	}
+	res, over := p.witness(s.leg(s.subscriber).flow, in, res)
+	defer over()
 	var contacts []string
 	switch {
 	case res.StatusCode < 200:

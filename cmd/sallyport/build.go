@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,11 +21,18 @@ import (
 	"github.com/sallyport/sallyport/tlsconf"
 )
 
+// Files of the state folder.
+const (
+	bansFile      = "bans.json"
+	controlSocket = "control.sock"
+)
+
 // edge is every part, built and bound, with nothing running yet.
 type edge struct {
 	log   *slog.Logger
 	drain time.Duration
 
+	policy      *policy.Policy
 	certificate *tlsconf.Source
 	media       *media.Engine
 	mediaTCP    []netip.AddrPort // where it listens
@@ -30,6 +40,7 @@ type edge struct {
 	plain       *flow.PlainSocket
 	listeners   []*flow.Listener
 	admin       *admin.Server
+	control     *admin.Server
 
 	draining atomic.Bool
 }
@@ -38,10 +49,14 @@ type edge struct {
 // errors begin with the key at fault, where there is one.
 func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	e := &edge{log: log, drain: p.drain}
-	judge, err := policy.New(p.policy)
+	if err := os.MkdirAll(p.tls.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("edge.state_dir: %w; let the user sallyport runs as write there", err)
+	}
+	judge, err := policy.New(p.policy, policy.Parts{Log: log, Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))})
 	if err != nil {
 		return nil, err
 	}
+	e.policy = judge
 	if e.certificate, err = tlsconf.New(p.tls, log); err != nil {
 		return nil, err
 	}
@@ -103,6 +118,13 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 			}
 		})
 	}
+	for _, l := range e.listeners {
+		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
+	}
+	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), judge, log); err != nil {
+		return nil, err
+	}
+	bound = append(bound, e.control.Run)
 	e.admin, err = admin.New(admin.Config{Listen: p.admin, Health: e.health, Sources: e.sources(judge)}, log)
 	return e, err
 }

@@ -77,6 +77,9 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 		row("", "note: %s", warning)
 	}
 	row("admission", "%d connections, %d from one address", p.policy.MaxConnections, p.policy.MaxConnectionsPerAddress)
+	if p.policy.DryRun {
+		row("", "note: policy.dry_run is on: what policy would refuse is let through, and logged")
+	}
 	row("admin", "http://%s/healthz and /metrics", p.admin)
 }
 

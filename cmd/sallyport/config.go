@@ -114,6 +114,19 @@ type policyConfig struct {
 	MaxConnectionsPerAddress int      `toml:"max_connections_per_address"`
 	NewConnectionsPerSecond  float64  `toml:"new_connections_per_second"`
 	NewConnectionsBurst      int      `toml:"new_connections_burst"`
+
+	DryRun bool `toml:"dry_run"`
+
+	AuthFailures              int           `toml:"auth_failures"`
+	AuthWindow                time.Duration `toml:"auth_window"`
+	AuthFailuresPerConnection int           `toml:"auth_failures_per_connection"`
+	Sweep                     int           `toml:"sweep"`
+	BanTime                   time.Duration `toml:"ban_time"`
+	BanTimeMax                time.Duration `toml:"ban_time_max"`
+	HideUsers                 bool          `toml:"hide_users"`
+
+	Scanners []string      `toml:"scanners"`
+	Tarpit   time.Duration `toml:"tarpit"`
 }
 
 type adminConfig struct {
@@ -127,7 +140,6 @@ type logConfig struct {
 
 // defaults is the configuration of an empty file.
 func defaults() Config {
-	p := policy.Defaults()
 	return Config{
 		Edge: edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
 		PBX:  pbxConfig{CheckInterval: sipproxy.Defaults().CheckInterval},
@@ -135,16 +147,25 @@ func defaults() Config {
 			Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType),
 			ACMECA: tlsconf.LetsEncrypt, ACMEKey: string(tlsconf.ECDSA),
 		},
-		SIP:   defaultSIP(),
-		Media: defaultMedia(),
-		Policy: policyConfig{
-			MaxConnections:           p.MaxConnections,
-			MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
-			NewConnectionsPerSecond:  p.NewConnectionsPerSecond,
-			NewConnectionsBurst:      p.NewConnectionsBurst,
-		},
-		Admin: adminConfig{Listen: listenAddr{loopback, 9060}},
-		Log:   logConfig{Level: "info", Format: "text"},
+		SIP:    defaultSIP(),
+		Media:  defaultMedia(),
+		Policy: defaultPolicy(),
+		Admin:  adminConfig{Listen: listenAddr{loopback, 9060}},
+		Log:    logConfig{Level: "info", Format: "text"},
+	}
+}
+
+func defaultPolicy() policyConfig {
+	p := policy.Defaults()
+	return policyConfig{
+		MaxConnections:           p.MaxConnections,
+		MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
+		NewConnectionsPerSecond:  p.NewConnectionsPerSecond,
+		NewConnectionsBurst:      p.NewConnectionsBurst,
+
+		AuthFailures: p.AuthFailures, AuthWindow: p.AuthWindow, AuthFailuresPerConnection: p.AuthFailuresPerConnection,
+		Sweep: p.Sweep, BanTime: p.BanTime, BanTimeMax: p.BanTimeMax, HideUsers: true,
+		Scanners: p.Scanners, Tarpit: p.Tarpit,
 	}
 }
 

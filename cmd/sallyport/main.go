@@ -28,6 +28,7 @@ func commands() []command {
 		{"run", "[-config FILE]", "serve until told to stop", runCommand},
 		{"check", "[-config FILE]", "report every fault of the configuration, or what would run", checkCommand},
 		{"cert", "COMMAND", "certificates, ours and phones': make, show, check, renew, revoke", certCommand},
+		{"bans", "list|add|remove", "see and change who is kept out, while the edge runs", bansCommand},
 		{"demo", "[-listen IP] [-once]", "a PBX, the edge and two test calls on this machine, then a phone in your browser", demoCommand},
 		{"version", "", "print the version", versionCommand},
 		{"help", "[config]", "print this, or the configuration file with every key explained", helpCommand},

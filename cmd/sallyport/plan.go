@@ -118,6 +118,7 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 		FlowTimer:       c.SIP.FlowTimer,
 		AnswerQualify:   c.SIP.AnswerQualify,
 		Requests:        sipproxy.Defaults().Requests,
+		ShowUsers:       !c.Policy.HideUsers || c.Policy.DryRun,
 	}
 	if c.PBX.hasNames() {
 		s.Locate = c.PBX.locate
@@ -210,6 +211,11 @@ func (c Config) policyConfig() policy.Config {
 		MaxConnectionsPerAddress: c.Policy.MaxConnectionsPerAddress,
 		NewConnectionsPerSecond:  c.Policy.NewConnectionsPerSecond,
 		NewConnectionsBurst:      c.Policy.NewConnectionsBurst,
+
+		DryRun:       c.Policy.DryRun,
+		AuthFailures: c.Policy.AuthFailures, AuthWindow: c.Policy.AuthWindow, AuthFailuresPerConnection: c.Policy.AuthFailuresPerConnection,
+		Sweep: c.Policy.Sweep, BanTime: c.Policy.BanTime, BanTimeMax: c.Policy.BanTimeMax,
+		Scanners: c.Policy.Scanners, Tarpit: c.Policy.Tarpit,
 	}
 }
 

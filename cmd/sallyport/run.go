@@ -111,6 +111,8 @@ func (e *edge) run(stop, hurry context.Context) error {
 	group.Go(func() error { return e.proxy.Run(serving) })
 	group.Go(func() error { return e.plain.Run(serving) })
 	group.Go(func() error { return e.admin.Run(serving) })
+	group.Go(func() error { return e.control.Run(serving) })
+	group.Go(func() error { return e.policy.Run(serving) })
 	group.Go(func() error { return e.certificate.Run(serving) })
 	for _, l := range e.listeners {
 		group.Go(func() error { return l.Run(serving) })

@@ -31,6 +31,8 @@ type conn struct {
 func (c *conn) reliable() bool       { return true }
 func (c *conn) write(b []byte) error { return c.queue.push(b) }
 
+func (c *conn) afterLast(f func()) { c.queue.afterLast(f) }
+
 // close closes the TCP connection under the TLS one: tls.Conn.Close would
 // wait for a peer that does not read.
 func (c *conn) close() { c.over.Do(func() { _ = c.raw.Close() }) }
@@ -51,6 +53,7 @@ func (c *conn) run() {
 			c.l.refusedClient(word)
 		}
 		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "error", err)
+		c.l.suspect(c.remote, err)
 		c.close()
 		c.l.forget(c)
 		return
@@ -194,6 +197,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 		m, fault := got.m.build(got.body)
 		if fault == nil {
 			p.got()
+			f.spoke.Store(true)
 			f.trace.message(f, "in", m)
 			c.l.to.Receive(f, m)
 			return nil

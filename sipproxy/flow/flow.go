@@ -51,6 +51,7 @@ type Flow struct {
 	trace     *tracer
 	out       outlet
 	expected  atomic.Int64 // nanoseconds; see Expect
+	spoke     atomic.Bool
 
 	done chan struct{}
 	once sync.Once
@@ -151,6 +152,18 @@ func (f *Flow) Close(reason error) {
 		f.out.close()
 	})
 }
+
+// End closes the flow once what is queued for it has left.
+func (f *Flow) End(reason error) {
+	if q, ok := f.out.(interface{ afterLast(func()) }); ok {
+		q.afterLast(func() { f.Close(reason) })
+		return
+	}
+	f.Close(reason)
+}
+
+// Spoke tells whether a valid message came by the flow.
+func (f *Flow) Spoke() bool { return f.spoke.Load() }
 
 // queue writes to a connection without making the sender wait. A goroutine
 // lives only while bytes wait; it ends when they have left or the connection

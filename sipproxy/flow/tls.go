@@ -29,6 +29,7 @@ type Listener struct {
 	clients Clients // nil: nobody is asked for a certificate
 	log     *slog.Logger
 	trace   *tracer
+	foreign func(netip.Addr) // by OnForeign; or nil
 	counters
 
 	wg        sync.WaitGroup // readers and writers
@@ -67,6 +68,17 @@ func (l *Listener) Transport() string {
 		return "WSS"
 	}
 	return "TLS"
+}
+
+// OnForeign has f told of each peer that spoke something else than TLS. It is
+// called before Run.
+func (l *Listener) OnForeign(f func(netip.Addr)) { l.foreign = f }
+
+func (l *Listener) suspect(peer netip.AddrPort, err error) {
+	var foreign tls.RecordHeaderError
+	if l.foreign != nil && errors.As(err, &foreign) {
+		l.foreign(peer.Addr())
+	}
 }
 
 // Addr is the bound address.

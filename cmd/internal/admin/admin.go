@@ -53,15 +53,19 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: listen on %s: %w", cfg.Listen, err)
 	}
+	return serveOn(l, handler(cfg), log), nil
+}
+
+func serveOn(l net.Listener, h http.Handler, log *slog.Logger) *Server {
 	return &Server{listener: l, http: &http.Server{
-		Handler:           handler(cfg),
+		Handler:           h,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}, nil
+	}}
 }
 
 // Addr is where the server listens.

@@ -6,6 +6,9 @@
 // a host that is not this machine (a web page the operator visits must not read
 // it by pointing its own name here). It serves no profiles and no secrets.
 //
+// The control socket is another server, of a path in the state folder that its
+// owner alone may open. It lists and changes bans.
+//
 // Who owns what: the packages keep their own counters and give snapshots; a
 // Gauges function turns one into samples at each scrape. Nothing below admin knows
 // Prometheus. Run owns the listener and its connections and ends them before it

@@ -13,6 +13,10 @@ import (
 var (
 	policyConnections = &Metric{Name: "policy_connections", Help: "Connections that policy admitted and that are open.", Kind: Gauge}
 	policySources     = &Metric{Name: "policy_sources", Help: "Sources whose connections or rate are remembered.", Kind: Gauge}
+	policyBans        = &Metric{Name: "policy_bans", Help: "Sources banned now.", Kind: Gauge}
+	policyBanned      = &Metric{Name: "policy_bans_total", Help: "Bans since the start."}
+	policyWatched     = &Metric{Name: "policy_watched", Help: "Connections, sources, users and devices whose failures are remembered.", Kind: Gauge, Labels: []string{"what"}}
+	policyOutcomes    = &Metric{Name: "policy_outcomes_total", Help: "What became of what was let through.", Labels: []string{"outcome"}}
 	policyVerdicts    = &Metric{Name: "policy_verdicts_total", Help: "Verdicts by the rule that gave them.", Labels: []string{"rule", "verdict"}}
 )
 
@@ -22,9 +26,18 @@ func Policy(snapshot func() policy.Stats) Source {
 		s := snapshot()
 		emit(Sample{Metric: policyConnections, Value: float64(s.Connections)})
 		emit(Sample{Metric: policySources, Value: float64(s.Sources)})
+		emit(Sample{Metric: policyBans, Value: float64(s.Bans)})
+		emit(Sample{Metric: policyBanned, Value: float64(s.Banned)})
+		for what, n := range s.Watched {
+			emit(Sample{policyWatched, []string{what}, float64(n)})
+		}
+		for outcome, n := range s.Outcomes {
+			emit(Sample{policyOutcomes, []string{outcome}, float64(n)})
+		}
 		for _, r := range s.Rules {
 			emit(Sample{policyVerdicts, []string{r.Rule, "allow"}, float64(r.Allowed)})
 			emit(Sample{policyVerdicts, []string{r.Rule, "refuse"}, float64(r.Refused)})
+			emit(Sample{policyVerdicts, []string{r.Rule, "would_refuse"}, float64(r.Spared)})
 		}
 	}
 }

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/cmd/internal/admin"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// bansCommand speaks to the edge that runs, by the socket in its state folder.
+func bansCommand(c console, args []string) int {
+	verb := ""
+	if len(args) > 0 {
+		verb, args = args[0], args[1:]
+	}
+	switch verb {
+	case "list":
+		return bansList(c, args)
+	case "add":
+		return bansAdd(c, args)
+	case "remove":
+		return bansRemove(c, args)
+	case "-h", "-help", "--help":
+		bansUsage(c.out)
+		return exitOK
+	case "":
+	default:
+		fmt.Fprintf(c.err, "sallyport bans: there is no command %q\n\n", verb)
+	}
+	bansUsage(c.err)
+	return exitUsage
+}
+
+func bansUsage(w io.Writer) {
+	fmt.Fprint(w, "usage: sallyport bans COMMAND\n\n"+
+		"  list   [-config FILE]                                     who is kept out, until when, and why\n"+
+		"  add    SOURCE [-for TIME] [-reason TEXT] [-config FILE]   keep an address or a network out\n"+
+		"  remove SOURCE [-config FILE]                              let it in, and forget what it did\n")
+}
+
+func bansList(c console, args []string) int {
+	flags := newFlags("bans list")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	var list []policy.Ban
+	if status, ok := control(c, *path, http.MethodGet, "", nil, &list); !ok {
+		return status
+	}
+	for _, b := range list {
+		until := "for good"
+		if !b.Until.IsZero() {
+			until = "until " + b.Until.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(c.out, "%s %s: %s\n", b.Source, until, b.Reason)
+	}
+	return exitOK
+}
+
+func bansAdd(c console, args []string) int {
+	flags := newFlags("bans add")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	span := flags.Duration("for", 24*time.Hour, "how long, like 24h; 0 for good: `TIME`")
+	reason := flags.String("reason", "by the operator", "why: `TEXT`")
+	source, args, ok := sourceOf(c, "bans add", args)
+	if !ok {
+		return exitUsage
+	}
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	var made policy.Ban
+	if status, ok := control(c, *path, http.MethodPost, "", admin.NewBan{Source: source, For: *span, Reason: *reason}, &made); !ok {
+		return status
+	}
+	fmt.Fprintf(c.out, "%s is banned\n", made.Source)
+	return exitOK
+}
+
+func bansRemove(c console, args []string) int {
+	flags := newFlags("bans remove")
+	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	source, args, ok := sourceOf(c, "bans remove", args)
+	if !ok {
+		return exitUsage
+	}
+	if status, ok := parse(c, flags, args); !ok {
+		return status
+	}
+	var removed netip.Prefix
+	if status, ok := control(c, *path, http.MethodDelete, "?source="+url.QueryEscape(source.String()), nil, &removed); !ok {
+		return status
+	}
+	fmt.Fprintf(c.out, "%s is let in again\n", removed)
+	return exitOK
+}
+
+// sourceOf takes the address or network before the flags.
+func sourceOf(c console, command string, args []string) (netip.Prefix, []string, bool) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		fmt.Fprintf(c.err, "sallyport %s: which address or network?\n", command)
+		bansUsage(c.err)
+		return netip.Prefix{}, nil, false
+	}
+	var p prefix
+	if err := p.UnmarshalText([]byte(args[0])); err != nil {
+		fmt.Fprintf(c.err, "sallyport %s: SOURCE %v\n", command, err)
+		return netip.Prefix{}, nil, false
+	}
+	return p.Prefix, args[1:], true
+}
+
+// control asks the edge that runs with a configuration.
+func control(c console, config, method, query string, body, answer any) (status int, ok bool) {
+	cfg, doc := load(config)
+	if doc.unreadable {
+		report(c.err, doc.sorted())
+		return exitFault, false
+	}
+	socket := filepath.Join(cfg.Edge.StateDir, controlSocket)
+	if err := ask(socket, method, query, body, answer); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = errors.New("no edge runs with this configuration")
+		}
+		fmt.Fprintf(c.err, "sallyport bans: %s: %v\n", socket, err)
+		return exitFault, false
+	}
+	return exitOK, true
+}
+
+func ask(socket, method, query string, body, answer any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequest(method, "http://control/bans"+query, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	res, err := admin.ControlClient(socket).Do(req)
+	if err != nil {
+		return errors.Unwrap(err) // the URL says nothing
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+		return errors.New(strings.TrimSpace(string(said)))
+	}
+	return json.NewDecoder(res.Body).Decode(answer)
+}

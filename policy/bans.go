@@ -1,0 +1,297 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gaissmai/bart"
+)
+
+const (
+	// maxBans bounds those remembered, about 300 bytes each.
+	maxBans = 1 << 15
+	// saveEvery is the least time between two writes of the ledger.
+	saveEvery = time.Second
+)
+
+// Ban is a source that is kept out. Once it is over it is remembered for some
+// time, so that the next is longer.
+type Ban struct {
+	Source netip.Prefix `json:"source"`
+	Since  time.Time    `json:"since"`
+	Until  time.Time    `json:"until"` // zero: for good
+	Times  int          `json:"times"` // how often it was banned
+	Reason string       `json:"reason"`
+}
+
+// Active tells whether a ban holds at a time.
+func (b Ban) Active(now time.Time) bool { return b.Until.IsZero() || now.Before(b.Until) }
+
+// Ledger keeps the bans over a restart.
+type Ledger interface {
+	Load() ([]Ban, error)
+	Save([]Ban) error
+}
+
+// bans are the sources kept out.
+type bans struct {
+	first, most time.Duration // how long the first ban is, and the longest
+	ledger      Ledger
+	changed     chan struct{} // of room for one: there is something to save
+
+	mu       sync.Mutex // guards what follows
+	byPrefix bart.Table[*Ban]
+	count    int
+	total    uint64 // since the start
+}
+
+func newBans(cfg Config, ledger Ledger, now time.Time, log *slog.Logger) *bans {
+	t := &bans{first: cfg.BanTime, most: cfg.BanTimeMax, ledger: ledger, changed: make(chan struct{}, 1)}
+	if ledger == nil {
+		return t
+	}
+	kept, err := ledger.Load()
+	if err != nil { // phones need the edge more than it needs its bans
+		log.Warn("bans of before are lost", "reason", err)
+	}
+	for _, b := range kept {
+		if prefixFaults("", []netip.Prefix{b.Source}) == nil && !t.forgotten(b, now) {
+			t.put(b, now)
+		}
+	}
+	t.total = 0
+	return t
+}
+
+// of returns the ban that holds for an address now.
+func (t *bans) of(a netip.Addr, now time.Time) (Ban, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// A ban that is over may hide a wider one that is not.
+	for _, b := range t.byPrefix.Supernets(netip.PrefixFrom(a, a.BitLen())) {
+		if b.Active(now) {
+			return *b, true
+		}
+	}
+	return Ban{}, false
+}
+
+// add bans a source, each time for twice as long as before.
+func (t *bans) add(source netip.Prefix, reason string, now time.Time) Ban {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := Ban{Source: source, Since: now, Times: 1, Reason: reason}
+	if before, ok := t.byPrefix.Get(source); ok {
+		if before.Active(now) {
+			return *before
+		}
+		if !t.forgotten(*before, now) {
+			b.Times = before.Times + 1
+		}
+	}
+	span := t.first
+	for range b.Times - 1 {
+		if span *= 2; span >= t.most {
+			break
+		}
+	}
+	b.Until = now.Add(min(span, t.most))
+	t.put(b, now)
+	return b
+}
+
+// set bans as an operator says, whatever was before.
+func (t *bans) set(b Ban) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put(b, b.Since)
+}
+
+// put keeps a ban, and tells that there is something to save. t.mu is held.
+func (t *bans) put(b Ban, now time.Time) {
+	if _, known := t.byPrefix.Get(b.Source); !known {
+		if t.count >= maxBans {
+			t.shed(now)
+		}
+		t.count++
+	}
+	t.byPrefix.Insert(b.Source, &b)
+	t.total++
+	t.touch()
+}
+
+func (t *bans) touch() {
+	select {
+	case t.changed <- struct{}{}:
+	default: // it is known already
+	}
+}
+
+// shed forgets what is over for long, and if that is nothing, an eighth of all:
+// those that end first. t.mu is held.
+func (t *bans) shed(now time.Time) {
+	list := t.listLocked()
+	kept := slices.DeleteFunc(slices.Clone(list), func(b Ban) bool { return t.forgotten(b, now) })
+	if len(kept) == len(list) {
+		slices.SortFunc(kept, func(a, b Ban) int { return ends(a).Compare(ends(b)) })
+		kept = kept[len(kept)/8:]
+	}
+	t.byPrefix, t.count = bart.Table[*Ban]{}, len(kept)
+	for _, b := range kept {
+		t.byPrefix.Insert(b.Source, &b)
+	}
+}
+
+func ends(b Ban) time.Time {
+	if b.Until.IsZero() {
+		return time.Unix(1<<40, 0)
+	}
+	return b.Until
+}
+
+// forgotten tells whether a ban is over for so long that the next is a first.
+func (t *bans) forgotten(b Ban, now time.Time) bool {
+	return !b.Active(now) && now.Sub(b.Until) > max(t.most, 24*time.Hour)
+}
+
+// remove lets a source in again, and tells whether it was banned. What was is
+// forgotten too.
+func (t *bans) remove(source netip.Prefix, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, ok := t.byPrefix.Get(source)
+	if !ok {
+		return false
+	}
+	t.byPrefix.Delete(source)
+	t.count--
+	t.touch()
+	return b.Active(now)
+}
+
+// list returns the bans, those that are over too, in the order of addresses.
+func (t *bans) list() []Ban {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listLocked()
+}
+
+func (t *bans) listLocked() []Ban {
+	out := make([]Ban, 0, t.count)
+	for _, b := range t.byPrefix.AllSorted() {
+		out = append(out, *b)
+	}
+	return out
+}
+
+// active counts those that hold now.
+func (t *bans) active(now time.Time) (n int, total uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.byPrefix.All() {
+		if b.Active(now) {
+			n++
+		}
+	}
+	return n, t.total
+}
+
+// run saves what changes until ctx ends, and once more then.
+func (t *bans) run(ctx context.Context, log *slog.Logger) error {
+	if t.ledger == nil {
+		<-ctx.Done()
+		return nil
+	}
+	save := func() {
+		if err := t.ledger.Save(t.list()); err != nil {
+			log.Warn("bans are not kept for the next start", "reason", err)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			select {
+			case <-t.changed:
+				save()
+			default:
+			}
+			return nil
+		case <-t.changed:
+			save()
+		}
+		pause := time.NewTimer(saveEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// Bans lists the sources that are banned now.
+func (p *Policy) Bans() []Ban {
+	now := p.now()
+	return slices.DeleteFunc(p.bans.list(), func(b Ban) bool { return !b.Active(now) })
+}
+
+// AddBan bans a source as an operator says; for 0 it is for good. A single IPv6
+// address is banned with its /64.
+func (p *Policy) AddBan(source netip.Prefix, span time.Duration, reason string) (Ban, error) {
+	if source.IsValid() && source.Addr().Is6() && source.Bits() > 64 {
+		source = prefixOf(source.Addr())
+	}
+	if err := prefixFaults("source", []netip.Prefix{source}); err != nil {
+		return Ban{}, err
+	}
+	b := Ban{Source: source, Since: p.now(), Times: 1, Reason: reason}
+	if span > 0 {
+		b.Until = b.Since.Add(span)
+	}
+	p.bans.set(b)
+	p.log.Info("source banned", "source", source.String(), "until", untilText(b), "reason", reason)
+	return b, nil
+}
+
+// RemoveBan lets a source in again, and tells whether it was banned. What was
+// held against it is forgotten.
+func (p *Policy) RemoveBan(source netip.Prefix) bool {
+	if source.IsValid() && source.Addr().Is6() && source.Bits() > 64 {
+		source = prefixOf(source.Addr())
+	}
+	p.watch.forgive(source)
+	was := p.bans.remove(source, p.now())
+	if was {
+		p.log.Info("ban removed", "source", source.String())
+	}
+	return was
+}
+
+func untilText(b Ban) string {
+	if b.Until.IsZero() {
+		return "for good"
+	}
+	return b.Until.UTC().Format(time.RFC3339)
+}
+
+func (p *Policy) banned(e Event) (Verdict, bool) {
+	b, held := p.bans.of(e.Source, p.now())
+	if !held {
+		return Verdict{}, false
+	}
+	return Verdict{Reason: fmt.Sprintf("%s is banned until %s: %s", b.Source, untilText(b), b.Reason), Hush: true, End: !p.watch.isHeld(e.Flow)}, true
+}
+
+// ban keeps a source out for what was seen of it.
+func (p *Policy) ban(source netip.Prefix, reason string) {
+	if p.cfg.DryRun {
+		p.log.Info("dry run: would ban", "source", source.String(), "reason", reason)
+		return
+	}
+	b := p.bans.add(source, reason, p.now())
+	p.log.Warn("source banned", "source", source.String(), "until", untilText(b), "times", b.Times, "reason", reason)
+}

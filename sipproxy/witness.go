@@ -1,0 +1,155 @@
+package sipproxy
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// This file is where the proxy and policy meet: what policy is asked, and what
+// it is told of the PBX's answers.
+
+var errPolicy = errors.New("closed by policy")
+
+// event is what policy is asked about a request of a phone.
+func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.Event, *refusal) {
+	cred, r := credentialsOf(in)
+	if r != nil {
+		return policy.Event{}, r
+	}
+	var agents []string
+	for _, h := range in.GetHeaders("User-Agent") {
+		agents = append(agents, h.Value())
+	}
+	return policy.Event{
+		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
+		User: accountOf(p.claimed(in)), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
+	}, nil
+}
+
+// claimed is the URI of who a request says it is of: of a REGISTER whom it
+// registers.
+func (p *Proxy) claimed(in *sip.Request) string {
+	header := "From"
+	if in.Method == sip.REGISTER {
+		header = "To"
+	}
+	party, _ := flow.Address(in, header) // checked by package flow
+	return p.inwardParty(party).URI
+}
+
+// device is which device a registration is of, if it says so (RFC 5626).
+func device(in *sip.Request) string {
+	if in.Method != sip.REGISTER {
+		return ""
+	}
+	contacts, _ := flow.Addresses(in, "Contact")
+	for _, c := range contacts {
+		if instance, ok := c.Param("+sip.instance"); ok {
+			return instance
+		}
+	}
+	return ""
+}
+
+// judge asks policy.
+func (p *Proxy) judge(e policy.Event) *refusal {
+	v := p.judgeBy.Decide(e)
+	if v.Allowed {
+		return nil
+	}
+	r := refuse(sip.StatusForbidden, "Forbidden", "%s", v.Say)
+	r.verdict = &v
+	return r
+}
+
+// witness tells policy what the PBX said to a phone's request. It returns the
+// answer as the phone may see it, and what is to be done once it has that.
+func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.Response, func()) {
+	if f.Side() == flow.Plain {
+		return res, func() {}
+	}
+	cred, r := credentialsOf(in)
+	if r != nil { // admit has let none such through
+		return res, func() {}
+	}
+	user := accountOf(p.claimed(in))
+	what, known := became(in, res, cred)
+	shown := p.mask.see(f, in, res, cred, p.isRegistered(f, in))
+	if !known {
+		return shown, func() {}
+	}
+	v := p.judgeBy.Observe(policy.Outcome{What: what, Source: f.Remote().Addr(), Flow: f.ID(), User: user, Login: cred.user, Device: device(in)})
+	if v.Allowed {
+		return shown, func() {}
+	}
+	return shown, func() { p.dismiss(f, v) }
+}
+
+// became reads from the PBX's answer what became of a request. Only what the PBX
+// does for nobody but the password's owner proves anything: many requests it
+// refuses, and some it answers, before it looks at their credentials.
+func became(in *sip.Request, res *sip.Response, cred credentials) (what policy.What, known bool) {
+	status, has, register := res.StatusCode, cred.user != "", in.Method == sip.REGISTER
+	switch {
+	case isChallenge(status) && (!has || isStale(res)):
+		return policy.Challenged, true
+	case isChallenge(status), status == sip.StatusForbidden && has && register:
+		return policy.Failed, true
+	case status == sip.StatusForbidden && has:
+		return policy.Forbidden, true
+	case status == sip.StatusNotFound && register, isUnknown(status) && !has && in.Method == sip.INVITE, isUnknown(status) && register:
+		return policy.Unknown, true
+	case register && status >= 200 && status < 300:
+		return policy.Registered, true
+	case in.Method == sip.INVITE && has && status > 100 && status < 300:
+		return policy.Accepted, true
+	case has && status >= 300:
+		return policy.Passed, true
+	}
+	return 0, false
+}
+
+func isUnknown(status int) bool { return status == sip.StatusNotFound || status == sip.StatusForbidden }
+
+// isRegistered tells whether who a request says it is of is registered over a
+// flow.
+func (p *Proxy) isRegistered(f *flow.Flow, in *sip.Request) bool {
+	aor, err := aorKey(p.claimed(in))
+	return err == nil && p.bindings.on(aor, f) != nil
+}
+
+// dismiss ends a connection that policy wants no more of.
+func (p *Proxy) dismiss(f *flow.Flow, v policy.Verdict) {
+	if closed(f) {
+		return
+	}
+	p.log.Info("connection closed", "peer", f.Remote().String(), "rule", v.Rule, "reason", v.Reason)
+	if v.After > 0 {
+		time.AfterFunc(v.After, func() { f.Close(errPolicy) }) // does nothing to a flow that is gone
+		return
+	}
+	f.End(errPolicy)
+}
+
+// departed tells policy that a connection is gone, and if its first message was
+// none.
+func (p *Proxy) departed(f *flow.Flow, err error) {
+	p.mask.forget(f)
+	if f.Side() == flow.Plain {
+		return
+	}
+	o := policy.Outcome{What: policy.Closed, Source: f.Remote().Addr(), Flow: f.ID()}
+	var bad *flow.Malformed
+	if errors.As(err, &bad) && !f.Spoke() {
+		o.What = policy.Malformed
+		p.judgeBy.Observe(o)
+		o.What = policy.Closed
+	}
+	p.judgeBy.Observe(o)
+}
