@@ -34,7 +34,7 @@ func newStandsIn(t *testing.T) *standsIn {
 func newRinging(t *testing.T) *standsIn {
 	t.Helper()
 	l := peers.NewLab(t)
-	s := &standsIn{office: &office{Lab: l, t: t, edge: peers.StartEdge(l, peers.EdgeConfig{})}}
+	s := &standsIn{office: &office{Lab: l, t: t, edge: peers.StartEdge(l, peers.EdgeConfig{PBX: peers.Unchecked})}}
 	s.pbx = peers.NewPBXPhone(l, "602")
 	s.phone = s.script("1001")
 	s.out, s.in = s.phone.NewMedia(suite), s.pbx.NewPlainMedia()

@@ -62,7 +62,7 @@ const anyStatus = -1
 // The messages of RFC 4475 come from a phone: Asterisk gets those that are
 // sound, as they are meant, and nothing malformed; and then a call works.
 func TestTorture(t *testing.T) {
-	eachPBXWith(t, peers.AsteriskConfig{Tapped: true}, peers.EdgeConfig{Extra: quiet}, (*office).isTortured)
+	eachPBXWith(t, peers.AsteriskConfig{Tapped: true}, peers.EdgeConfig{PBX: peers.Unchecked, Extra: quiet}, (*office).isTortured)
 }
 
 func (o *office) isTortured() {

@@ -22,6 +22,9 @@
 // granted (Config.RefreshInterval). What the PBX says to a contact before that
 // 200 waits for it.
 //
+// There may be several PBXs (pool): a new request is hunted, from the best that is
+// up to the next while one says nothing, or 503. A dialog is with one of them.
+//
 // A call is a dialog (RFC 3261 section 12) with two legs, and a media session
 // while it has SDP. It is known by Call-ID and the tags of each side, so that
 // a PBX which is itself a proxy can send the same dialog through us twice.
@@ -49,10 +52,10 @@
 // The flow's reader goroutine runs everything a message causes, in order.
 // A call's state is guarded by its own mutex; a goroutine holds one call's
 // mutex at most, or one subscription's, and tables' mutexes only inside it.
-// Proxy.Run owns the one goroutine that expires bindings and subscriptions, and
-// ends abandoned calls.
+// Proxy.Run owns the goroutine that checks the PBXs, expires bindings and
+// subscriptions, and ends abandoned calls, and one that looks a name up.
 //
-// RFCs: 3261, 3264 (offer/answer), 3581 (rport), 3966 (tel), 4568 (SDES), 5626
+// RFCs: 3261, 3263 (several PBXs), 3264 (offer/answer), 3581 (rport), 3966 (tel), 4568 (SDES), 5626
 // (flows), 5763 and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665 (events),
 // 7118 (WebSocket), 8839 (ICE), 8843 (BUNDLE).
 package sipproxy

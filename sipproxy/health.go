@@ -46,10 +46,16 @@ type checks struct {
 	under    check     // nil: none is
 }
 
-func (b *pbx) isDown() bool {
+// state tells whether a PBX is down, or may be: it owes an answer.
+func (b *pbx) state() (down, suspect bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.checks.down
+	return b.checks.down, b.checks.failures > 0
+}
+
+func (b *pbx) isDown() bool {
+	down, _ := b.state()
+	return down
 }
 
 // watch begins the checks that are due, and ends those that took too long.
@@ -80,8 +86,12 @@ func (l *pool) check(b *pbx, now time.Time) {
 	}
 }
 
-// suspect is told that a request had no answer in time: the PBX is checked at once.
+// suspect is told that a request had no answer in time: the PBX is checked at once,
+// and others are asked before it until then.
 func (l *pool) suspect(b *pbx) {
+	if l.health.interval == 0 { // nothing would ever clear it
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.checks.down && b.checks.failures < downAfter-1 {

@@ -88,27 +88,39 @@ func (l *pool) at(f *flow.Flow) *pbx {
 }
 
 // rank returns those that are up, in the order to try them for a user: first the
-// one that he is at, unless that is nil or down.
+// one that he is at, unless that is nil or down. Those that owe an answer come
+// last: a caller must not wait twice, for the challenge and with his credentials.
 func (l *pool) rank(user string, at *flow.Flow) []*pbx {
-	all := l.all()
-	up := make([]*pbx, 0, len(all))
-	for _, each := range all {
-		if !each.isDown() {
-			up = append(up, each)
+	type candidate struct {
+		*pbx
+		suspect, away bool
+		share         float64
+	}
+	var up []candidate
+	for _, b := range l.all() {
+		if down, suspect := b.state(); !down {
+			up = append(up, candidate{b, suspect, b.flow != at, b.share(user)})
 		}
 	}
-	if len(up) > 1 {
-		slices.SortStableFunc(up, func(a, b *pbx) int {
-			switch {
-			case a.flow == at && b.flow != at, a.Priority < b.Priority:
-				return -1
-			case b.flow == at && a.flow != at, b.Priority < a.Priority:
-				return 1
-			}
-			return cmp.Compare(b.share(user), a.share(user))
-		})
+	slices.SortStableFunc(up, func(a, b candidate) int {
+		return cmp.Or(compareBool(a.suspect, b.suspect), compareBool(a.away, b.away), cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.share, a.share))
+	})
+	list := make([]*pbx, len(up))
+	for i, c := range up {
+		list[i] = c.pbx
 	}
-	return up
+	return list
+}
+
+// compareBool puts what is false first.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // isFirst tells whether a PBX is the one that a user's requests go to.

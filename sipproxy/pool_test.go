@@ -95,6 +95,16 @@ func TestHomeComesFirst(t *testing.T) {
 	}
 }
 
+// One that owes an answer is asked last, until a check has told more.
+func TestSuspectComesLast(t *testing.T) {
+	l := poolOf(health{interval: time.Minute}, server(1, 0, 1), server(2, 1, 1))
+	all := l.all()
+	l.suspect(all[0])
+	if up := l.rank("1001@x", all[0].flow); len(up) != 2 || up[0] != all[1] {
+		t.Error("it is asked first")
+	}
+}
+
 // A new list keeps what is known of those that stay.
 func TestPoolChanges(t *testing.T) {
 	l := poolOf(health{}, server(1, 0, 1), server(2, 1, 1))

@@ -32,6 +32,7 @@ type AsteriskConfig struct {
 	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
 	Quiet       bool   // it logs no messages and no steps of the dialplan, for load
 	Version     int    // 16 unless it is 22, which has no chan_sip
+	On          *Host  // where it runs; nil: on the lab's PBX host
 }
 
 // Tech is the driver's name in the dialplan.
@@ -46,6 +47,7 @@ func (c AsteriskConfig) Tech() string {
 type Asterisk struct {
 	*Process
 	lab     *Lab
+	host    *Host
 	tech    string
 	conf    string // asterisk.conf
 	Version int
@@ -57,9 +59,9 @@ func (a *Asterisk) command(args ...string) *exec.Cmd {
 	a.lab.t.Helper()
 	args = append([]string{"-C", a.conf}, args...)
 	if a.Version == 22 {
-		return a.lab.PBX.fromRoot("asterisk22", "usr/sbin/asterisk", args...)
+		return a.host.fromRoot("asterisk22", "usr/sbin/asterisk", args...)
 	}
-	return a.lab.PBX.Command("/usr/sbin/asterisk", args...)
+	return a.host.Command("/usr/sbin/asterisk", args...)
 }
 
 // installed finds the folders of a version: of its modules, and of its data.
@@ -83,7 +85,10 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 	l.t.Helper()
 	c.DirectMedia, c.Version = cmp.Or(c.DirectMedia, "no"), cmp.Or(c.Version, 16)
 	c.PJSIP = c.PJSIP || c.Version == 22
-	a := &Asterisk{lab: l, tech: c.Tech(), Version: c.Version, Dir: filepath.Join(l.Dir, "asterisk")}
+	a := &Asterisk{lab: l, host: cmp.Or(c.On, l.PBX), tech: c.Tech(), Version: c.Version, Dir: filepath.Join(l.Dir, "asterisk")}
+	if c.On != nil {
+		a.Dir += "-" + c.On.Addr.String()
+	}
 	a.conf = filepath.Join(a.Dir, "asterisk.conf")
 	for _, d := range []string{"var", "run", "log", "spool", "db", "moh"} {
 		if err := os.MkdirAll(filepath.Join(a.Dir, d), 0o755); err != nil {
@@ -91,6 +96,14 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 		}
 	}
 	a.write(c)
+	a.Start()
+	return a
+}
+
+// Start runs it again after Stop or Kill, with what it kept.
+func (a *Asterisk) Start() {
+	l := a.lab
+	l.t.Helper()
 	a.Process = l.start("asterisk", a.command("-f", "-n", "-U", "root"))
 	Until(l.t, 20*time.Second, "Asterisk to boot", func() bool {
 		if !a.Running() {
@@ -100,7 +113,6 @@ func StartAsterisk(l *Lab, c AsteriskConfig) *Asterisk {
 		return err == nil && strings.Contains(out, "fully booted")
 	})
 	a.Log = filepath.Join(a.Dir, "log", "full")
-	return a
 }
 
 func (a *Asterisk) write(c AsteriskConfig) {
@@ -114,7 +126,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 			a.lab.t.Fatal(err)
 		}
 	}
-	addr := PBXAddr
+	addr := a.host.Addr.String()
 	if c.Six {
 		addr = "[" + PBXAddr6 + "]"
 	}

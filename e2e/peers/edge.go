@@ -35,10 +35,15 @@ type Edge struct {
 type EdgeConfig struct {
 	PBX6   bool   // it speaks IPv6 with the PBX
 	PBX    string // lines for its [pbx]
+	PBXs   string // the PBXs that it knows, as TOML has them; empty: the lab's
 	CAFile string // of the certificate that Extra names; empty: the self-signed one
 	State  string // name of its state folder; empty: the one that all of a lab's edges share
 	Extra  string // appended to its configuration; its own [log] replaces the one of tests
 }
+
+// Unchecked are lines for EdgeConfig.PBX: the edge asks nobody whether it is there.
+// It is for tests that see each message to the PBX.
+const Unchecked = "check_interval = \"0s\"\n"
 
 const edgeConfig = `
 [edge]
@@ -47,7 +52,7 @@ public_ip = [%q, %q]
 plain_ip = %q
 state_dir = %q
 [pbx]
-address = %q
+address = %s
 %s[admin]
 listen = "127.0.0.1:9060"
 `
@@ -67,7 +72,8 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	if c.PBX6 {
 		plain, pbx = EdgeInside6, PBXAddr6
 	}
-	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, net.JoinHostPort(pbx, "5060"), c.PBX) + c.Extra
+	pbxs := cmp.Or(c.PBXs, strconv.Quote(net.JoinHostPort(pbx, "5060")))
+	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, pbxs, c.PBX) + c.Extra
 	if !strings.Contains(c.Extra, "[log]") {
 		text += edgeLog
 	}

@@ -24,6 +24,8 @@ const (
 	EdgeInside6  = "fd00:0:0:1::1"
 	PBXAddr      = "10.0.0.5"
 	PBXAddr6     = "fd00:0:0:1::5"
+
+	SecondPBXAddr = "10.0.1.5"
 )
 
 // Lab is a network of its own: phones on the outside segment, the edge, and
@@ -75,6 +77,16 @@ func NewLab(t testing.TB) *Lab {
 		l.ip(side.h, "addr add "+side.v4+" dev inside", "addr add "+side.v6+" dev inside nodad", "link set inside up")
 	}
 	return l
+}
+
+// SecondPBX adds a host of the inside, beside the PBX's and on a network of its own.
+func (l *Lab) SecondPBX() *Host {
+	l.t.Helper()
+	h := l.host("pbx2", netip.MustParseAddr(SecondPBXAddr), "inside")
+	run(l.t, "ip", "link", "add", "inside2", "netns", l.Edge.Name, "type", "veth", "peer", "name", "inside", "netns", h.Name)
+	l.ip(l.Edge, "addr add 10.0.1.1/24 dev inside2", "link set inside2 up")
+	l.ip(h, "addr add "+SecondPBXAddr+"/24 dev inside", "link set inside up", "route add default via 10.0.1.1")
+	return h
 }
 
 // Phone adds a host to the outside segment.
