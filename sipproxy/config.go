@@ -32,6 +32,13 @@ type Config struct {
 
 	Inside []string // further names and addresses of the plain side, which phones must not learn
 
+	// PBXDomain is what the PBX calls the domain that phones call Domain; empty: the
+	// same.
+	PBXDomain string
+
+	// SourceHeader tells the PBX where a phone's request came from; empty: it is not told.
+	SourceHeader string
+
 	// Secret keys the tokens that stand for phones at the PBX. It must outlive
 	// a restart, or every phone leaves a stale contact behind. 32 bytes.
 	Secret []byte
@@ -122,6 +129,8 @@ func (c Config) Validate() error {
 		ip, err := netip.ParseAddr(strings.Trim(name, "[]"))
 		fault(err == nil && slices.Contains(c.PublicIPs, ip), "pbx.names: %s is an edge.public_ip, by which phones know us", name)
 	}
+	fault(strings.ContainsAny(c.PBXDomain, " @/<>\"[]:;"), "pbx.domain: %q is no name", c.PBXDomain)
+	fault(c.SourceHeader != "" && !isHeaderName(c.SourceHeader), "pbx.source_header: %q is no name that begins with X-", c.SourceHeader)
 	fault(len(c.Secret) < 32, "edge.state_dir: the token secret has %d bytes, not 32", len(c.Secret))
 	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
 	fault(c.WSSPort != 0 && len(c.Suites) > 0 && !slices.ContainsFunc(c.Suites, media.Suite.DTLS),

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/locate"
@@ -32,5 +33,16 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 	c.WSSPort = 443
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "media.suites: has none that browsers know") {
 		t.Errorf("a suite of SDES alone, with browsers: %v", err)
+	}
+	for key, set := range map[string]func(*Config){
+		"pbx.domain":        func(c *Config) { c.PBXDomain = "a b" },
+		"pbx.source_header": func(c *Config) { c.SourceHeader = "Via" },
+		"sip.flow_timer":    func(c *Config) { c.FlowTimer = 5 * time.Second },
+	} {
+		bad := c
+		set(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), key+":") {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }

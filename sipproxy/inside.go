@@ -38,6 +38,9 @@ func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *inside
 			h.names = append(h.names, strings.ToLower(each))
 		}
 	}
+	if c.PBXDomain != "" && !strings.EqualFold(c.PBXDomain, c.Domain) {
+		h.names = append(h.names, strings.ToLower(c.PBXDomain))
+	}
 	slices.SortFunc(h.addrs, netip.Addr.Compare)
 	h.addrs = slices.Compact(h.addrs)
 	var quoted []string

@@ -55,7 +55,7 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 		scheme = "sips"
 	}
 	target := p.inwardURI(in.Recipient)
-	caller.contact = p.contactForPhone(f, scheme, target.Host, target.User)
+	caller.contact = p.contactForPhone(f, scheme, p.calledAs(in.Recipient), target.User)
 	callee = &leg{
 		peer: p.inwardParty(caller.self), self: peer,
 		target: target, contact: p.contactForPBX(token),

@@ -147,7 +147,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 		name, value := sip.HeaderToLower(h.Name()), h.Value()
 		switch {
 		case notCopied[name], side == flow.Plain && notFromOutside[name], side == flow.Secure && notFromInside[name],
-			private && assertsIdentity[name]:
+			strings.HasPrefix(name, ownPrefix) && !strings.EqualFold(name, p.cfg.SourceHeader), private && assertsIdentity[name]:
 			continue
 		case side == flow.Plain && isForeign(name, value):
 			continue

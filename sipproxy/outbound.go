@@ -87,8 +87,7 @@ func setTags(req *sip.Request, name string, without, with []string) {
 	tags := slices.DeleteFunc(tagsOf(req, name), func(each string) bool {
 		return slices.ContainsFunc(slices.Concat(without, with), func(tag string) bool { return strings.EqualFold(each, tag) })
 	})
-	for req.RemoveHeader(name) {
-	}
+	removeAll(req, name)
 	if tags = append(tags, with...); len(tags) > 0 {
 		req.AppendHeader(sip.NewHeader(name, strings.Join(tags, ", ")))
 	}

@@ -115,6 +115,7 @@ func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 	if f.Side() == flow.Plain {
 		p.pool.hear(f, time.Now())
 	}
+	p.markSource(f, m)
 	switch m := m.(type) {
 	case *sip.Request:
 		p.receiveRequest(f, m)

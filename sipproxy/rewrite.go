@@ -140,8 +140,8 @@ func (p *Proxy) inward(n flow.NameAddr, pbx netip.AddrPort) flow.NameAddr {
 	if err != nil {
 		return n
 	}
-	u = p.inwardURI(u)
-	if p.isOurs(u.Host) {
+	ours := p.isOurs(u.Host)
+	if u = p.inwardURI(u); ours || p.isOurs(u.Host) {
 		u.Host, u.Port = pbx.Addr().String(), int(pbx.Port())
 	}
 	n.URI = u.String()

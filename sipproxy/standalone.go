@@ -26,7 +26,7 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	return p.standalone(f, tx, in, p.inwardParty(from), outgoing{
 		uri: target, contact: contact, body: bodyOf(in),
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
-	}, p.contactForPhone(f, in.Recipient.Scheme, target.Host, target.User))
+	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))
 }
 
 // toPhone forwards a request of the PBX to a registered phone.

@@ -8,8 +8,9 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
-// inwardURI is a URI as a PBX that knows only UDP can take it. User and host
-// stay: the phone's digest is about them. A telephone number is a user of our
+// inwardURI is a URI as a PBX that knows only UDP can take it. The user stays, and
+// the host, unless it is us and the PBX has another name for that: what a digest is
+// about is written in it once more, and stays as the phone wrote it. A telephone number is a user of our
 // domain (RFC 3261 section 19.1.6), but without parameters in the user part: to
 // chan_sip they belong to the extension, which none then is.
 func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
@@ -27,7 +28,23 @@ func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
 	}
 	in.Headers = nil
 	in.UriParams = withoutTransport(in.UriParams)
+	if p.isMapped(in) {
+		in.Host, in.Port = p.cfg.PBXDomain, 0
+	}
 	return in
+}
+
+// isMapped tells whether the PBX has another name for a URI's host.
+func (p *Proxy) isMapped(u sip.Uri) bool {
+	return p.cfg.PBXDomain != "" && p.isOurs(u.Host) && !strings.EqualFold(u.Host, p.cfg.PBXDomain)
+}
+
+// calledAs is the host by which a phone called.
+func (p *Proxy) calledAs(u sip.Uri) string {
+	if u.Scheme == "tel" {
+		return p.cfg.Domain
+	}
+	return u.Host
 }
 
 // inwardParty writes an address that a phone gave, of its own or another's, for
@@ -35,7 +52,7 @@ func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
 func (p *Proxy) inwardParty(n flow.NameAddr) flow.NameAddr {
 	uri, headers, found := strings.Cut(n.URI, "?")
 	u, err := parseURI(uri)
-	if err != nil || u.Scheme == "sip" && len(withoutTransport(u.UriParams)) == len(u.UriParams) {
+	if err != nil || u.Scheme == "sip" && len(withoutTransport(u.UriParams)) == len(u.UriParams) && !p.isMapped(u) {
 		return n
 	}
 	u = p.inwardURI(u)

@@ -21,6 +21,8 @@ type pbxConfig struct {
 	Address       []pbxAddress  `toml:"address"`
 	CheckInterval time.Duration `toml:"check_interval"`
 	Names         []string      `toml:"names"`
+	Domain        string        `toml:"domain"`
+	SourceHeader  string        `toml:"source_header"`
 }
 
 // pbxAddress is one PBX, or what one name stands for: "10.0.0.5:5060", which may be

@@ -113,6 +113,8 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 		Inside:      c.PBX.names(c.Edge.Domain),
 		RingTimeout: c.SIP.RingTimeout,
 
+		PBXDomain:       c.PBX.Domain,
+		SourceHeader:    c.PBX.SourceHeader,
 		RefreshInterval: c.SIP.RefreshInterval,
 		CheckInterval:   c.PBX.CheckInterval,
 		FlowTimer:       c.SIP.FlowTimer,

@@ -22,12 +22,12 @@ type invite struct {
 	cseq         int
 }
 
-// Invite calls a number, or a tel URI, with a description, answering the
-// challenge, and returns the dialog and the final response. It acknowledges that.
-func (p *Phone) Invite(number, sdp string) (*Dialog, *Message) {
+// Invite calls a number, or a URI, with a description, and with headers
+// besides, answering the challenge, and returns the dialog and the final response. It acknowledges that.
+func (p *Phone) Invite(number, sdp string, headers ...string) (*Dialog, *Message) {
 	p.t.Helper()
 	uri := number
-	if !strings.HasPrefix(uri, "tel:") {
+	if !strings.Contains(uri, ":") {
 		uri = "sip:" + number + "@pbx.example.com"
 	}
 	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), target: uri}
@@ -35,9 +35,9 @@ func (p *Phone) Invite(number, sdp string) (*Dialog, *Message) {
 	for {
 		d.cseq++
 		via := p.via()
-		p.Send(compose(sdp, "INVITE "+uri+" SIP/2.0", via, "Max-Forwards: 70", "From: "+d.local, "To: <"+uri+">",
-			"Call-ID: "+d.id, fmt.Sprintf("CSeq: %d INVITE", d.cseq), "Contact: <"+p.Contact()+">",
-			"Content-Type: application/sdp"+auth))
+		p.Send(compose(sdp, append([]string{"INVITE " + uri + " SIP/2.0", via, "Max-Forwards: 70", "From: " + d.local, "To: <" + uri + ">",
+			"Call-ID: " + d.id, fmt.Sprintf("CSeq: %d INVITE", d.cseq), "Contact: <" + p.Contact() + ">",
+			"Content-Type: application/sdp" + auth}, headers...)...))
 		m := p.final(10 * time.Second)
 		d.remote = m.Get("To")
 		if m.Status() < 300 {

@@ -102,6 +102,9 @@ func (p *Phone) Connect(e *Edge) {
 	p.t.Cleanup(func() { raw.Close() })
 }
 
+// Local is the phone's end of its connection.
+func (p *Phone) Local() string { return p.raw.LocalAddr().String() }
+
 // Heard is all that the phone has read so far, as it came out of the encryption.
 func (p *Phone) Heard() string { return p.all.String() }
 
