@@ -59,6 +59,7 @@ type Verdict struct {
 	End   bool          // a refusal after which the connection is to be closed
 	Hush  bool          // a refusal without an answer
 	After time.Duration // how long to hold the connection before it is closed
+	Later time.Duration // when to try again what is put off, not refused
 
 	hold *hold
 }

@@ -21,10 +21,11 @@ const (
 	grace       = 10 * time.Minute // for phones to come back, in which their source is not banned
 	deviceShare = 2                // a device is held off at that part of the failures that ban a source
 	entryRate   = 1.0              // new connections a second from a source that is not banned for its phones' sake
-	entryBurst  = 20
-	abandoned   = 0.25 // what it weighs to come, ask and go
-	maxOptions  = 30   // at once, of one connection that has not authenticated
-	optionsRate = 0.5  // and sustained, each second
+	entryBurst  = 20               // and at once, besides two for each of its users
+	maxWaits    = 5                // requests put off on one connection
+	abandoned   = 0.25             // what it weighs to come, ask and go
+	maxOptions  = 30               // at once, of one connection that has not authenticated
+	optionsRate = 0.5              // and sustained, each second
 )
 
 // What became of something that was allowed.
@@ -117,6 +118,7 @@ type visitor struct {
 	failed  map[string]float64  // by user, until that is proven
 	asks    int                 // in a row without an answer of its own
 	options tally
+	waits   int  // requests put off
 	ended   bool // it is to be closed, whatever it says
 	hushed  bool // and to be told nothing
 }
@@ -217,6 +219,9 @@ func (w *watch) take(o Outcome, now time.Time) (end, ban bool, why string) {
 		delete(v.asked, o.User)
 		v.asks = 0
 	case Failed, Forbidden, Unknown:
+		if o.What == Unknown && o.Login == "" { // what is done about it must not tell that there is no such user
+			return w.challenged(v, o.User, now)
+		}
 		if o.What == Forbidden && v.isProven(o.Login) {
 			return false, false, "" // a number that this user may not call
 		}
@@ -301,12 +306,13 @@ func (w *watch) failure(v *visitor, o Outcome, now time.Time) {
 // w.mu is held.
 func (w *watch) fault(s *suspect, v *visitor, weight float64, now time.Time, why string) (end, ban bool, reason string) {
 	s.now(now, w.leak)
-	s.score = min(s.score+weight, 2*w.limit)
-	suspected := reached(s.score, w.limit)
-	if suspected && !s.shelters(now) {
+	if s.shelters(now) { // what one does there is not to keep the others out for long
+		s.score = min(s.score+min(weight, 1), w.limit)
+	} else if s.score += weight; reached(s.score, w.limit) {
 		s.score = 0 // paid for by the ban
 		ban = true
 	}
+	suspected := reached(s.score, w.limit)
 	if v != nil {
 		v.now(now, w.leak)
 		v.score += weight
@@ -367,21 +373,31 @@ func (p *Policy) suspected(e Event) (Verdict, bool) {
 		}
 		v.options.score++
 	}
-	user := name(e.Login)
-	if user == "" || v.isProven(user) {
-		return Verdict{}, false
+	login := name(e.Login)
+	user := login
+	if user == "" {
+		user = name(e.User)
 	}
 	s := v.source
-	switch known := s.isKnown(user); {
+	known := s.isKnown(user) || v.isProven(user)
+	switch {
 	case !known && len(v.proven) == 0 && reached(s.now(now, w.leak), w.limit):
-		v.ended = true
-		return Verdict{Reason: fmt.Sprintf("too many failures from %s; it is not banned for its phones' sake", s.prefix), End: true}, true
+		v.waits++
+		return Verdict{Reason: fmt.Sprintf("too many failures from %s, which is not banned for its phones' sake; who was not there before may try again later", s.prefix),
+			Later: w.pause(), End: v.waits > maxWaits}, true
+	case login == "" || v.isProven(login):
+		return Verdict{}, false
 	case !known && reached(w.score(w.users, user, now, w.leak*guardFactor), w.limit*guardFactor):
-		return Verdict{Reason: "too many failures for this user from elsewhere, and it was not heard from here before", End: true}, true
+		return Verdict{Reason: "too many failures for this user from elsewhere, and it was not heard from here before", Later: w.pause(), End: true}, true
 	case e.Device != "" && reached(w.score(w.devices, deviceKey(user, name(e.Device)), now, 1/w.window.Seconds()), w.limit/deviceShare):
-		return Verdict{Reason: "the device has tried a wrong password too often; it is let try again later"}, true
+		return Verdict{Reason: "the device has tried a wrong password too often; it is let try again later", Later: w.window}, true
 	}
 	return Verdict{}, false
+}
+
+// pause is how long it takes until one more failure would be let through.
+func (w *watch) pause() time.Duration {
+	return time.Duration(float64(w.window) / w.limit).Round(time.Second)
 }
 
 // score is what is held against a user or a device. w.mu is held.
@@ -406,7 +422,8 @@ func (w *watch) entering(s *suspect, now time.Time) (Verdict, bool) {
 	if s == nil || !reached(s.now(now, w.leak), w.limit) {
 		return Verdict{}, false
 	}
-	if s.entry.now(now, entryRate) >= entryBurst {
+	users := float64(len(s.known))
+	if s.entry.now(now, entryRate+users/30) >= entryBurst+2*users {
 		return Verdict{Reason: fmt.Sprintf("too many failures from %s; it is not banned for its phones' sake, but let in slowly", s.prefix)}, true
 	}
 	s.entry.score++

@@ -25,12 +25,13 @@ type mask struct {
 	off bool
 
 	mu        sync.Mutex // guards what follows
-	challenge *challenge // the PBX's last; nil before the first
+	challenge challenge  // the PBX's last
 	wrong     int        // the status that it answers a wrong password with
 	byFlow    map[*flow.Flow]*nonces
 }
 
-// challenge is how the PBX asks for a password.
+// challenge is how the PBX asks for a password. Before it did, it is taken for a
+// chan_sip of which nothing is configured.
 type challenge struct {
 	status       int
 	reason       string
@@ -41,7 +42,10 @@ type challenge struct {
 type nonces struct{ real, forged []string }
 
 func newMask(off bool) *mask {
-	return &mask{off: off, wrong: sip.StatusForbidden, byFlow: make(map[*flow.Flow]*nonces)}
+	return &mask{
+		off: off, wrong: sip.StatusForbidden, byFlow: make(map[*flow.Flow]*nonces),
+		challenge: challenge{sip.StatusUnauthorized, "Unauthorized", "WWW-Authenticate", `Digest algorithm=MD5, realm="asterisk", nonce="00c0ffee"`},
+	}
 }
 
 var nonceOf = regexp.MustCompile(`(?i)(\bnonce=")([^"]*)(")`)
@@ -111,7 +115,7 @@ func (m *mask) learn(had *nonces, res *sip.Response, cred credentials) {
 			}
 			had.real = remember(had.real, parts[2])
 			if !isStale(res) {
-				m.challenge = &challenge{res.StatusCode, res.Reason, name, h.Value()}
+				m.challenge = challenge{res.StatusCode, res.Reason, name, h.Value()}
 			}
 		}
 	}
@@ -127,9 +131,6 @@ func remember(list []string, nonce string) []string {
 // ask challenges in the PBX's place. m.mu is held.
 func (m *mask) ask(had *nonces, res *sip.Response) *sip.Response {
 	c := m.challenge
-	if c == nil { // it has challenged nobody yet
-		return instead(res, sip.StatusForbidden, "Forbidden")
-	}
 	nonce := ""
 	text := nonceOf.ReplaceAllStringFunc(c.text, func(s string) string {
 		parts := nonceOf.FindStringSubmatch(s)

@@ -26,8 +26,9 @@ func (b *bench) bindings() int { return b.proxy.Stats().Bindings }
 
 func TestOnlyA200Binds(t *testing.T) {
 	b := newBench(t)
+	b.proxy.mask.off = true
 	p := b.phone()
-	for _, status := range []int{401, 403, 423, 500} {
+	for _, status := range []int{401, 403, 404, 423, 500} {
 		b.registers(p, "<sip:1001@192.168.1.9>", status, "Contact: ours;expires=600")
 		if b.bindings() != 0 {
 			t.Fatalf("a %d made a binding", status)

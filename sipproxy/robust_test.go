@@ -14,7 +14,7 @@ import (
 func TestFloodOfRequests(t *testing.T) {
 	b := newBench(t)
 	p, other := b.phone(), b.phone()
-	b.register(p) // of nobody so many are taken
+	b.register(p) // a stranger is sent away much sooner
 	limit := transaction.DefaultLimits().PerFlow
 	for i := range limit + 50 {
 		method := []string{"OPTIONS", "INVITE", "MESSAGE", "SUBSCRIBE"}[i%4]

@@ -153,6 +153,7 @@ func TestNotifyBeforeAnswer(t *testing.T) {
 // What is refused leaves nothing behind.
 func TestSubscriptionRefused(t *testing.T) {
 	b := newBench(t)
+	b.proxy.mask.off = true
 	p := b.phone()
 	for _, status := range []int{401, 403, 489} {
 		p.send(p.request("SUBSCRIBE", "sip:1002@pbx.example.com", to1002, fmt.Sprint("s", status), 1, "", contact, "Event: dialog"))

@@ -105,6 +105,7 @@ func TestRefreshesThatThePBXSees(t *testing.T) {
 		})
 	}
 	b, p, _ := throttled(t, 3600)
+	b.proxy.mask.off = true
 	stranger := b.phone()
 	stranger.refresh(2, same, "Expires: 60")
 	b.fromPBX(reply(b.atPBX("REGISTER"), 403, "r", ""))

@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,6 +65,9 @@ func (p *Proxy) judge(e policy.Event) *refusal {
 		return nil
 	}
 	r := refuse(sip.StatusForbidden, "Forbidden", "%s", v.Say)
+	if v.Later > 0 {
+		r = refuse(sip.StatusServiceUnavailable, "Service Unavailable", "%s", v.Say).with("Retry-After", strconv.Itoa(int(v.Later.Seconds())))
+	}
 	r.verdict = &v
 	return r
 }

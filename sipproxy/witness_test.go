@@ -166,6 +166,7 @@ func TestAlike(t *testing.T) {
 func TestGuesserIsDismissed(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()
+	b.registerAs(p, "1001", "", 401, `WWW-Authenticate: Digest algorithm=MD5, realm="asterisk", nonce="0a1b2c3d"`)
 	for range policy.Defaults().AuthFailuresPerConnection {
 		if m := b.registerAs(p, "1001", "0a1b2c3d", 403); m.status() != 403 {
 			t.Fatalf("got %s", m.start)

@@ -1,6 +1,6 @@
 // Package peers starts the real peers of the end-to-end tests, each in a
 // network namespace of its own: Asterisk, baresip, Chromium, Firefox, SIPp,
-// rtpengine, pebble, tshark, and the edge under test; and it plays a phone by
+// rtpengine, pebble, SIPVicious, tshark, and the edge under test; and it plays a phone by
 // script, whose SRTP is pion's, libsrtp's or rtpengine's, and whose DTLS and
 // STUN are pion's. It imports nothing of sallyport: the edge is the built
 // binary.
@@ -13,6 +13,8 @@
 // For the differential test, Mutants spoils requests by seeds, a Tap in the
 // PBX's place sees what the edge sends there, ReadWire reads that strictly, and
 // ReadUnderstood reads from Asterisk's debug log what chan_sip made of it.
+//
+// SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
 //
 // A Lab is made for one test. It owns namespaces and processes, and takes all
 // down at the test's end; if the test failed, it first prints the SIP ladder

@@ -226,19 +226,30 @@ func (p *Phone) Register(password string, expires int, params string) *Message {
 	p.t.Helper()
 	auth := ""
 	for range 2 {
-		p.cseq++
-		p.Send(compose("", "REGISTER sip:pbx.example.com SIP/2.0", p.via(), "Max-Forwards: 70",
-			fmt.Sprintf("From: <sip:%s@pbx.example.com>;tag=%s", p.User, p.tag),
-			fmt.Sprintf("To: <sip:%s@pbx.example.com>", p.User), "Call-ID: "+p.id,
-			fmt.Sprintf("CSeq: %d REGISTER", p.cseq), "Contact: <"+p.Contact()+">"+params,
-			fmt.Sprintf("Expires: %d%s", expires, auth)))
-		m := p.Next(5 * time.Second)
+		m := p.register(expires, params, auth)
 		if m.Status() != 401 || auth != "" {
 			return m
 		}
 		auth = "\r\nAuthorization: " + p.digest(m, "REGISTER", "sip:pbx.example.com", password)
 	}
 	return nil // not reached: the second answer returns
+}
+
+// Query asks to register without answering the challenge, which it returns.
+func (p *Phone) Query() *Message {
+	p.t.Helper()
+	return p.register(600, "", "")
+}
+
+func (p *Phone) register(expires int, params, auth string) *Message {
+	p.t.Helper()
+	p.cseq++
+	p.Send(compose("", "REGISTER sip:pbx.example.com SIP/2.0", p.via(), "Max-Forwards: 70",
+		fmt.Sprintf("From: <sip:%s@pbx.example.com>;tag=%s", p.User, p.tag),
+		fmt.Sprintf("To: <sip:%s@pbx.example.com>", p.User), "Call-ID: "+p.id,
+		fmt.Sprintf("CSeq: %d REGISTER", p.cseq), "Contact: <"+p.Contact()+">"+params,
+		fmt.Sprintf("Expires: %d%s", expires, auth)))
+	return p.Next(5 * time.Second)
 }
 
 func (p *Phone) digest(challenge *Message, method, uri, password string) string {
