@@ -29,7 +29,6 @@ type Shim struct {
 	opened  int       // connections
 	refused int       // connections that were not let in
 	shut    time.Time // when the first was
-	last    time.Time // of the tool's datagrams
 }
 
 // ShimPort is where a Shim listens, on loopback.
