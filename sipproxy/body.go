@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -82,6 +83,8 @@ func (p *Proxy) carried(b body, to flow.Side) body {
 		b.bytes = statusOf(b.bytes)
 	case to == flow.Secure && isState(kind):
 		b.bytes = p.outwardText(b.bytes)
+	case isState(kind):
+		b.bytes = p.inwardText(b.bytes)
 	}
 	return b
 }
@@ -107,17 +110,42 @@ var sipURI = regexp.MustCompile(`(?i)\b(sips?):((?:[^\s"'<>@&]|&amp;)*@)?(\[[0-9
 // xmlCallID finds the Call-ID of a dialog (RFC 4235 section 4.1.1).
 var xmlCallID = regexp.MustCompile(`(\bcall-id\s*=\s*)("[^"]*"|'[^']*')`)
 
+// inwardText writes the addresses in a text as inwardParty does, and opens the
+// Call-IDs of its dialogs.
+func (p *Proxy) inwardText(text []byte) []byte {
+	text = p.crossXMLCallIDs(text)
+	return sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
+		parts := sipURI.FindSubmatch(uri)
+		kept := strings.Builder{}
+		for _, param := range strings.Split(string(parts[5]), ";") {
+			if name, _, _ := strings.Cut(param, "="); name != "" && !isTransport(name) {
+				kept.WriteString(";" + param)
+			}
+		}
+		host, port := string(parts[3]), string(parts[4])
+		if p.isOurs(host) {
+			host, port = cmp.Or(p.cfg.PBXDomain, host), ""
+		}
+		return fmt.Appendf(nil, "sip:%s%s%s%s", parts[2], host, port, kept.String())
+	})
+}
+
+// crossXMLCallIDs maps the Call-IDs of dialogs in a text.
+func (p *Proxy) crossXMLCallIDs(text []byte) []byte {
+	return xmlCallID.ReplaceAllFunc(text, func(attr []byte) []byte {
+		parts := xmlCallID.FindSubmatch(attr)
+		quote, id := parts[2][:1], string(parts[2][1:len(parts[2])-1])
+		return slices.Concat(parts[1], quote, []byte(p.crossCallID(id)), quote)
+	})
+}
+
 // outwardText maps the addresses of the plain side in a text, as outward does,
 // the Call-IDs of its dialogs, and what names it otherwise.
 func (p *Proxy) outwardText(text []byte) []byte {
 	if !p.inside.Load().maybeIn(text) {
 		return text
 	}
-	text = xmlCallID.ReplaceAllFunc(text, func(attr []byte) []byte {
-		parts := xmlCallID.FindSubmatch(attr)
-		quote, id := parts[2][:1], string(parts[2][1:len(parts[2])-1])
-		return slices.Concat(parts[1], quote, []byte(p.crossCallID(id)), quote)
-	})
+	text = p.crossXMLCallIDs(text)
 	text = sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
 		parts := sipURI.FindSubmatch(uri)
 		host, user := string(parts[3]), string(bytes.TrimSuffix(parts[2], []byte("@")))

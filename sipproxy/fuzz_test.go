@@ -55,6 +55,29 @@ func FuzzOutwardText(f *testing.F) {
 	})
 }
 
+// Whatever a phone says, no URI of sips: is left in it, nothing grows, and mapping
+// it again changes nothing.
+func FuzzInwardText(f *testing.F) {
+	p := hiding()
+	for _, s := range []string{"<sips:1@pbx.example.com:5061;transport=tls>", "sip:a&amp;b@h;ob;x=y;lr", "SIPS:[::1]:5061;maddr=1", "sipsips:x@y", "sip:sips:x@h", `call-id='a@h'`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		out := p.inwardText(text)
+		if len(out) > len(text) && !strings.Contains(string(text), "call-id") {
+			t.Errorf("%q became %q", text, out)
+		}
+		for _, uri := range sipURI.FindAllSubmatch(out, -1) {
+			if !strings.EqualFold(string(uri[1]), "sip") || strings.Contains(strings.ToLower(string(uri[5])), ";transport=") {
+				t.Errorf("%q became %q", text, out)
+			}
+		}
+		if again := p.inwardText(out); string(again) != string(out) && !strings.Contains(string(out), "call-id") {
+			t.Errorf("%q became %q and then %q", text, out, again)
+		}
+	})
+}
+
 // What a telephone number becomes is a user part and nothing else.
 func FuzzTelNumber(f *testing.F) {
 	for _, s := range []string{"+49-30-1", "*72#", "%23;x=y", "1@10.0.0.5", "+", "a;b"} {

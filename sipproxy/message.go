@@ -38,8 +38,11 @@ var assertsIdentity = map[string]bool{"p-asserted-identity": true, "remote-party
 // to: they must not be the PBX's own.
 var namesParties = map[string]bool{
 	"p-asserted-identity": true, "p-preferred-identity": true, "remote-party-id": true, "p-called-party-id": true,
-	"diversion": true, "history-info": true, "refer-to": true, "referred-by": true,
+	"diversion": true, "history-info": true, "refer-to": true, "referred-by": true, "reply-to": true,
 }
+
+// namesPlaces are further headers whose URIs a PBX might take for ones to go to.
+var namesPlaces = map[string]bool{"alert-info": true, "call-info": true, "error-info": true}
 
 // outgoing is a request as it shall leave: what is not taken from the original.
 type outgoing struct {
@@ -160,7 +163,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 				value = p.outwardList(value)
 			}
 			value = string(p.outwardText([]byte(p.callInURI(value))))
-		case namesParties[name]:
+		case namesParties[name], namesPlaces[name]:
 			value = p.inwardParties(p.callInURI(value))
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))

@@ -45,13 +45,15 @@ func randomCallToken() string { return "call-" + randomToken(8) }
 // withoutTransport leaves out the parameters by which a URI says how it is
 // reached.
 func withoutTransport(params sip.HeaderParams) sip.HeaderParams {
-	return slices.DeleteFunc(slices.Clone(params), func(kv sip.HeaderKV) bool {
-		switch strings.ToLower(kv.K) {
-		case "transport", "maddr", "ttl", "lr", "ob":
-			return true
-		}
-		return false
-	})
+	return slices.DeleteFunc(slices.Clone(params), func(kv sip.HeaderKV) bool { return isTransport(kv.K) })
+}
+
+func isTransport(param string) bool {
+	switch strings.ToLower(param) {
+	case "transport", "maddr", "ttl", "lr", "ob":
+		return true
+	}
+	return false
 }
 
 // outward maps an address of the plain side to our domain, so that phones can

@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -28,15 +29,10 @@ func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
 	}
 	in.Headers = nil
 	in.UriParams = withoutTransport(in.UriParams)
-	if p.isMapped(in) {
-		in.Host, in.Port = p.cfg.PBXDomain, 0
+	if p.isOurs(in.Host) { // the port is that of TLS
+		in.Host, in.Port = cmp.Or(p.cfg.PBXDomain, in.Host), 0
 	}
 	return in
-}
-
-// isMapped tells whether the PBX has another name for a URI's host.
-func (p *Proxy) isMapped(u sip.Uri) bool {
-	return p.cfg.PBXDomain != "" && p.isOurs(u.Host) && !strings.EqualFold(u.Host, p.cfg.PBXDomain)
 }
 
 // calledAs is the host by which a phone called.
@@ -52,7 +48,8 @@ func (p *Proxy) calledAs(u sip.Uri) string {
 func (p *Proxy) inwardParty(n flow.NameAddr) flow.NameAddr {
 	uri, headers, found := strings.Cut(n.URI, "?")
 	u, err := parseURI(uri)
-	if err != nil || u.Scheme == "sip" && len(withoutTransport(u.UriParams)) == len(u.UriParams) && !p.isMapped(u) {
+	if err != nil || u.Scheme == "sip" && len(withoutTransport(u.UriParams)) == len(u.UriParams) &&
+		(!p.isOurs(u.Host) || u.Port == 0 && p.cfg.PBXDomain == "") {
 		return n
 	}
 	u = p.inwardURI(u)
