@@ -31,6 +31,9 @@ type leg struct {
 	routes  []string      // the far end's route set, in the order to write it
 	contact string        // ours
 	cseq    uint32        // the highest number the far end has used
+	// shift is by how much its far end counts further than the other does, as
+	// challenges were answered in that one's place (login.go).
+	shift uint32
 }
 
 // dialog is a call between two tags. A forked INVITE gives a call several,
@@ -55,6 +58,7 @@ type accepted struct {
 	server *transaction.Server
 	res    *sip.Response // as the caller got it
 	ack    *sip.Request  // as the callee got it; nil before the caller sent it
+	shift  uint32        // of its CSeq
 }
 
 func (d *dialog) leg(s flow.Side) *leg {
@@ -300,7 +304,7 @@ func (p *Proxy) isAbandoned(c *call, now time.Time) bool {
 func (p *Proxy) bye(d *dialog, to flow.Side, reason string) {
 	far := d.leg(other(to))
 	far.cseq++
-	req := p.ownRequest(sip.BYE, d, to, far.cseq)
+	req := p.ownRequest(sip.BYE, d, to, far.cseq+d.leg(to).shift)
 	req.AppendHeader(sip.NewHeader("Reason", fmt.Sprintf("SIP;cause=503;text=%q", reason)))
 	appendBody(req, body{})
 	near := p.reach(d, to)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/locate"
 	"github.com/sallyport/sallyport/sipproxy/transaction"
+	"github.com/sallyport/sallyport/sipproxy/users"
 )
 
 // Config is what the proxy must know of its two sides.
@@ -60,6 +62,12 @@ type Config struct {
 
 	// Requests bounds what waits for its answer.
 	Requests transaction.Limits
+
+	// Accounts are the edge's own users; nil: there are none. AccountsRequired lets
+	// nobody else in, AccountsFor nobody else of the names that match; nil: no name.
+	Accounts         *users.Store
+	AccountsRequired bool
+	AccountsFor      *regexp.Regexp
 
 	// ShowUsers lets the PBX's answers tell which users there are.
 	ShowUsers bool

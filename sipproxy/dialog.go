@@ -80,11 +80,11 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	}
 	req := p.request(in, outgoing{
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: b,
-		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
+		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
-	_, err := p.send(far.flow, far.self, req, func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far.flow, far.self, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
-	}, nil)
+	}})
 	if err == nil {
 		return nil
 	}
@@ -115,6 +115,7 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 		}
 		return
 	}
+	d.leg(other(from)).shift = shiftOf(in, res)
 	var b body
 	if sdp := bodyOf(res); sdp.isSDP() && offered {
 		var r *refusal
@@ -156,9 +157,13 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	if r != nil { // too late to refuse: the call stays, without media
 		c.log.Warn("media of ACK refused", "call_id", c.callID, "reason", r.text)
 	}
+	shift := far.shift
+	if d.accepted != nil && d.accepted.cseq == in.CSeq().SeqNo {
+		shift = d.accepted.shift
+	}
 	req := p.request(in, outgoing{
 		to: p.reach(d, other(from)), uri: far.target, routes: far.routes, body: b,
-		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag),
+		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag), shift: shift,
 	})
 	if d.accepted != nil && d.accepted.cseq == in.CSeq().SeqNo {
 		d.accepted.ack = req

@@ -23,6 +23,7 @@ type refusal struct {
 	extra  []sip.Header // that the status asks for
 
 	verdict *policy.Verdict // if policy refused; nil otherwise
+	routine bool            // a question, which is no refusal
 }
 
 // rule is the configuration key behind a refusal, if it is policy's.

@@ -18,11 +18,7 @@ type hunt struct {
 	tx   *transaction.Layer
 	req  *sip.Request
 	via  func(*flow.Flow) *sip.ViaHeader
-	// on is called as transaction.Layer.Request has it, with the PBX that answered.
-	on func(at *flow.Flow, res *sip.Response, err error)
-	// late is called with the 2xx of a PBX that had been given up, to an INVITE:
-	// it must not be left with the call.
-	late func(at *flow.Flow, res *sip.Response)
+	to   hearer
 
 	mu        sync.Mutex // guards what follows; never held while calling out
 	left      []*pbx     // not tried yet
@@ -31,6 +27,19 @@ type hunt struct {
 	why       []sip.Header
 }
 
+// hearer is who hears what becomes of a request.
+type hearer struct {
+	// on is called as transaction.Layer.Request has it, with the flow that the answer
+	// is of.
+	on func(at *flow.Flow, res *sip.Response, err error)
+	// late is called with the 2xx of a PBX that had been given up, to an INVITE: it
+	// must not be left with the call. It may be nil.
+	late func(at *flow.Flow, res *sip.Response)
+}
+
+// sender is a way to send a request, and returns what a CANCEL can stop.
+type sender func(*sip.Request, hearer) (transaction.Canceler, error)
+
 // try is one PBX asked.
 type try struct {
 	at     *pbx
@@ -38,28 +47,38 @@ type try struct {
 }
 
 // send sends a request on: by the flow given or, if that is nil, to the best PBX
-// for its sender, as the PBX reads him. It returns what a CANCEL can stop, or
-// errNoPBX.
-func (p *Proxy) send(to *flow.Flow, by flow.NameAddr, req *sip.Request, on func(*flow.Flow, *sip.Response, error), late func(*flow.Flow, *sip.Response)) (transaction.Canceler, error) {
+// for its sender, as the PBX reads him. It returns errNoPBX if there is none.
+func (p *Proxy) send(to *flow.Flow, by flow.NameAddr, req *sip.Request, hear hearer) (transaction.Canceler, error) {
 	switch {
 	case to == nil:
 		user, _ := aorKey(by.URI) // who can't be read is nobody, and somewhere all the same
-		return p.ask(user, p.bindings.home(user), req, on, late)
+		return p.ask(user, p.bindings.home(user), req, hear)
+	case to.Side() == flow.Secure:
+		return p.sendTo(to)(req, hear)
 	case p.pool.isDown(to):
 		return nil, errNoPBX
 	}
-	return p.tx.Request(to, req, func(res *sip.Response, err error) { on(to, res, err) })
+	return p.inTheNameOf(by, p.sendTo(to))(req, hear)
+}
+
+// sendTo sends by one flow.
+func (p *Proxy) sendTo(to *flow.Flow) sender {
+	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+		return p.tx.Request(to, req, func(res *sip.Response, err error) { hear.on(to, res, err) })
+	}
 }
 
 // ask sends a request of a user to a PBX: first to the one that he is at, unless
 // that is nil. req has no Via yet.
-func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, on func(*flow.Flow, *sip.Response, error), late func(*flow.Flow, *sip.Response)) (transaction.Canceler, error) {
-	h := &hunt{pool: p.pool, tx: p.tx, req: req, via: p.via, on: on, late: late, left: p.pool.rank(user, at)}
-	first := h.claim(nil)
-	if first == nil {
-		return nil, errNoPBX
-	}
-	return h, h.start(first)
+func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	return p.inTheNameOf(flow.NameAddr{URI: "sip:" + user}, func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+		h := &hunt{pool: p.pool, tx: p.tx, req: req, via: p.via, to: hear, left: p.pool.rank(user, at)}
+		first := h.claim(nil)
+		if first == nil {
+			return nil, errNoPBX
+		}
+		return h, h.start(first)
+	})(req, hear)
 }
 
 // start asks the PBX of a try.
@@ -92,12 +111,12 @@ func (h *hunt) isCurrent(t *try) bool {
 func (h *hunt) answered(t *try, res *sip.Response, err error) {
 	switch {
 	case !h.isCurrent(t):
-		if h.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
-			h.late(t.at.flow, res)
+		if h.to.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
+			h.to.late(t.at.flow, res)
 		}
 	case (err != nil || res.StatusCode == sip.StatusServiceUnavailable) && h.goOn(t):
 	default:
-		h.on(t.at.flow, res, err)
+		h.to.on(t.at.flow, res, err)
 	}
 }
 
@@ -114,7 +133,7 @@ func (h *hunt) impatient(t *try) {
 		t.client.Abandon()
 	case t.at.isDown() && h.giveUp(t):
 		t.client.Abandon()
-		h.on(t.at.flow, nil, errNoPBX)
+		h.to.on(t.at.flow, nil, errNoPBX)
 	default:
 		time.AfterFunc(patience, func() { h.impatient(t) })
 	}

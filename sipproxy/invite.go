@@ -179,11 +179,12 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	_ = inv.server.Respond(p.answer(inv.in, sip.StatusTrying, "Trying"))
 	req := p.request(inv.in, outgoing{
 		to: to.flow, uri: to.target, routes: to.routes, contact: to.contact, body: b,
-		from: to.self.WithTag(flow.Tag(inv.in, "From")), dest: to.peer.WithTag(toTag),
+		from: to.self.WithTag(flow.Tag(inv.in, "From")), dest: to.peer.WithTag(toTag), shift: to.shift,
 	})
-	client, err := p.send(to.flow, to.self, req,
-		func(at *flow.Flow, res *sip.Response, err error) { p.inviteAnswered(inv, at, res, err) },
-		func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res) })
+	client, err := p.send(to.flow, to.self, req, hearer{
+		on:   func(at *flow.Flow, res *sip.Response, err error) { p.inviteAnswered(inv, at, res, err) },
+		late: func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res) },
+	})
 	if err != nil {
 		inv.call.media.withdraw(inv.from, inv.offered)
 		return p.unreachable(other(inv.from), err)
@@ -199,8 +200,13 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 	c := inv.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if inv.dialog == nil {
-		c.calleeAt.flow = at
+	callee := c.calleeAt
+	if inv.dialog != nil {
+		callee = inv.dialog.leg(other(inv.from))
+	}
+	callee.flow = at
+	if err == nil {
+		callee.shift = shiftOf(inv.in, res)
 	}
 	switch {
 	case err != nil && p.fallOver(inv, err):
@@ -281,7 +287,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 	out := p.response(inv.in, inv.from, res, contacts, b)
 	if res.StatusCode >= 200 {
-		d.accepted = &accepted{at: time.Now(), cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out}
+		d.accepted = &accepted{at: time.Now(), cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out, shift: shiftOf(inv.in, res)}
 		if inv.offered {
 			c.media.withdraw(inv.from, true) // unless it was answered
 		}

@@ -52,6 +52,7 @@ type outgoing struct {
 	routes     []string
 	contact    string // with brackets and parameters; empty for none
 	body       body
+	shift      uint32 // what is added to CSeq: leg.shift
 }
 
 // request writes a request anew for the other side (RFC 3261 section 16.6).
@@ -67,12 +68,19 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	req.AppendHeader(sip.NewHeader("From", out.from))
 	req.AppendHeader(sip.NewHeader("To", out.dest))
 	req.AppendHeader(sip.NewHeader("Call-ID", p.crossCallID(in.CallID().Value())))
-	req.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo, MethodName: in.Method})
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: in.CSeq().SeqNo + out.shift, MethodName: in.Method})
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
 	p.copyHeaders(req, in, out.side())
-	appendBody(req, p.carried(out.body, out.side()))
+	b := p.carried(out.body, out.side())
+	if out.side() == flow.Plain {
+		p.withoutOurs(req, in, out.shift)
+	} else {
+		called, _ := flow.ParseNameAddr(out.dest) // we wrote it
+		b.bytes = p.inOwnWords(req, accountOf(called.URI), b.bytes)
+	}
+	appendBody(req, b)
 	return req
 }
 
@@ -91,7 +99,11 @@ func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, cont
 		res.AppendHeader(sip.NewHeader("Contact", c))
 	}
 	p.copyHeaders(res, from, to)
-	appendBody(res, p.carried(b, to))
+	b = p.carried(b, to)
+	if to == flow.Secure {
+		b.bytes = p.inOwnWords(res, accountOf(p.claimed(in)), b.bytes)
+	}
+	appendBody(res, b)
 	return res
 }
 

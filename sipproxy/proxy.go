@@ -38,6 +38,7 @@ type Proxy struct {
 	draining chan struct{}
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
+	identity identity
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -52,6 +53,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 		tx: transaction.NewLayer(timers, cfg.Requests), bindings: newBindings(), calls: newCalls(), watches: newSubscriptions(), asking: newAsking(),
 		draining: make(chan struct{}),
 		mask:     newMask(cfg.ShowUsers),
+		identity: newIdentity(cfg),
 	}
 	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
 	p.inside.Store(newInsideHosts(cfg, cfg.PBXs, nil))
@@ -83,6 +85,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
 			}
 			p.sweep(now)
+			p.identity.accounts.Refresh()
 			p.watches.expire(now, p.isUnreachable)
 		}
 	}
@@ -172,9 +175,13 @@ func (p *Proxy) dispatch(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 
 // turnAway answers a request by us, and says why, once.
 func (p *Proxy) turnAway(f *flow.Flow, tx *transaction.Server, in *sip.Request, r *refusal, level slog.Level) {
+	if r.routine {
+		level = slog.LevelDebug
+	} else {
+		p.counters.refused(r.status)
+	}
 	p.log.Log(context.Background(), level, "request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
 		"peer", f.Remote().String(), "status", r.status, "rule", r.rule(), "reason", r.why())
-	p.counters.refused(r.status)
 	if v := r.verdict; v == nil || !v.Hush {
 		if err := tx.Respond(p.refusal(in, r)); err != nil {
 			p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
@@ -232,7 +239,10 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	if r := p.judge(e); r != nil {
 		return r
 	}
-	return p.inOwnName(f, in)
+	if r := p.inOwnName(f, in); r != nil {
+		return r
+	}
+	return p.identify(f, in)
 }
 
 // route finds who takes a request.

@@ -64,10 +64,10 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	setTags(req, "Supported", []string{"outbound", "gruu"}, nil)
 	setTags(req, "Require", []string{"outbound"}, nil)
 	p.asking.begin(reg)
-	_, err = p.ask(reg.aor, p.keeper(reg), req, func(at *flow.Flow, res *sip.Response, err error) {
+	_, err = p.ask(reg.aor, p.keeper(reg), req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
 		p.registered(reg, tx, at, res, err)
 		p.answered(reg)
-	}, nil)
+	}})
 	if err != nil {
 		p.answered(reg)
 		return p.unreachable(flow.Plain, err)

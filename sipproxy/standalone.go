@@ -61,7 +61,7 @@ func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request
 		return r
 	}
 	side := out.side()
-	_, err := p.send(out.to, by, p.request(in, out), func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(out.to, by, p.request(in, out), hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.toPhone(f, tx, in) == nil {
 			return // by the phone's next connection
 		}
@@ -76,7 +76,7 @@ func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request
 			contacts = []string{contact}
 		}
 		_ = tx.Respond(p.response(in, other(side), res, contacts, withoutSDP(res)))
-	}, nil)
+	}})
 	if err != nil {
 		return p.unreachable(side, err)
 	}

@@ -157,9 +157,9 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 		to: far.flow, uri: far.target, contact: far.contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(""),
 	})
-	_, err := p.send(far.flow, far.self, req, func(at *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far.flow, far.self, req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
 		p.subscribed(s, tx, in, at, res, err)
-	}, nil)
+	}})
 	if err != nil {
 		p.watches.remove(s)
 		return p.unreachable(other(from), err)
@@ -185,6 +185,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		if made != nil {
 			made.mu.Lock()
 			made.keep(lifeOf(in, res))
+			made.leg(notifier).shift = shiftOf(in, res)
 			contacts = []string{made.leg(s.subscriber).contact}
 			made.mu.Unlock()
 		}
@@ -305,11 +306,11 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 	}
 	req := p.request(in, outgoing{
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: bodyOf(in),
-		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(far.tag),
+		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
-	_, err := p.send(far.flow, far.self, req, func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far.flow, far.self, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		p.inSubscriptionAnswered(s, tx, in, from, res, err)
-	}, nil)
+	}})
 	switch {
 	case errors.Is(err, errNoPBX) && in.Method == sip.SUBSCRIBE:
 		p.watches.remove(s)
@@ -326,6 +327,7 @@ func (p *Proxy) inSubscriptionAnswered(s *subscription, tx *transaction.Server, 
 		return
 	}
 	s.mu.Lock()
+	s.leg(other(from)).shift = shiftOf(in, res)
 	var contacts []string
 	if res.StatusCode < 300 && len(res.GetHeaders("Contact")) > 0 {
 		contacts = []string{s.leg(from).contact}

@@ -41,7 +41,7 @@ func (p *Proxy) claimed(in *sip.Request) string {
 		header = "To"
 	}
 	party, _ := flow.Address(in, header) // checked by package flow
-	return p.inwardParty(party).URI
+	return p.legibleParty(party).URI
 }
 
 // device is which device a registration is of, if it says so (RFC 5626).
@@ -84,7 +84,10 @@ func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.
 	}
 	user := accountOf(p.claimed(in))
 	what, known := became(in, res, cred)
-	shown := p.mask.see(f, in, res, cred, p.isRegistered(f, in))
+	shown := res
+	if p.accountIn(in) == nil {
+		shown = p.mask.see(f, in, res, cred, p.isRegistered(f, in))
+	}
 	if !known {
 		return shown, func() {}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/users"
 	"github.com/sallyport/sallyport/tlsconf"
 )
 
@@ -62,6 +63,11 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	}
 	if p.sip.Secret, err = loadSecret(p.tls.StateDir); err != nil {
 		return nil, err
+	}
+	if p.users != "" {
+		if p.sip.Accounts, err = users.Open(p.users, p.sip.Domain, log); err != nil {
+			return nil, err
+		}
 	}
 	// What holds sockets comes last, and gives them up if a later one fails.
 	var bound []func(context.Context) error

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/sipproxy/locate"
+	"github.com/sallyport/sallyport/sipproxy/users"
 	"github.com/sallyport/sallyport/tlsconf"
 )
 
@@ -35,6 +36,10 @@ func examine(ctx context.Context, path string) (plan, []tlsconf.Description, []f
 	p := cfg.plan(ctx, doc)
 	certs, err := tlsconf.Inspect(p.tls)
 	doc.addError(err)
+	if p.users != "" && cfg.Edge.Domain != "" {
+		_, err := users.Load(p.users, cfg.Edge.Domain)
+		doc.addError(err)
+	}
 	return p, certs, doc.sorted()
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	TLS    tlsConfig    `toml:"tls"`
 	SIP    sipConfig    `toml:"sip"`
 	Media  mediaConfig  `toml:"media"`
+	Users  usersConfig  `toml:"users"`
 	Policy policyConfig `toml:"policy"`
 	Admin  adminConfig  `toml:"admin"`
 	Log    logConfig    `toml:"log"`

@@ -16,7 +16,10 @@ const (
 )
 
 // console is where a command speaks to.
-type console struct{ out, err io.Writer }
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
 type command struct {
 	name, args, help string
@@ -28,6 +31,7 @@ func commands() []command {
 		{"run", "[-config FILE]", "serve until told to stop", runCommand},
 		{"check", "[-config FILE]", "report every fault of the configuration, or what would run", checkCommand},
 		{"cert", "COMMAND", "certificates, ours and phones': make, show, check, renew, revoke", certCommand},
+		{"user", "add|list|remove", "the edge's own users: another name and password outside than at the PBX", userCommand},
 		{"bans", "list|add|remove", "see and change who is kept out, while the edge runs", bansCommand},
 		{"demo", "[-listen IP] [-once]", "a PBX, the edge and two test calls on this machine, then a phone in your browser", demoCommand},
 		{"version", "", "print the version", versionCommand},
@@ -36,7 +40,7 @@ func commands() []command {
 }
 
 func main() {
-	os.Exit(dispatch(console{os.Stdout, os.Stderr}, os.Args[1:]))
+	os.Exit(dispatch(console{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
 }
 
 func dispatch(c console, args []string) int {

@@ -34,6 +34,7 @@ type plan struct {
 
 	origins flow.Origins // of pages that may use web
 	phone   bool         // web serves the test phone
+	users   string       // the file of the edge's own; empty: there are none
 
 	tls    tlsconf.Config
 	policy policy.Config
@@ -70,6 +71,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	p.plain, p.pbxs = c.plainSide(ctx, d)
 	p.media = c.mediaConfig(p.plain.Addr())
 	p.keepTCPApart(d)
+	p.users = c.Users.File
 	p.sip = c.sipConfig(p.plain, p.pbxs, d)
 	p.validate(d)
 	return p
@@ -122,6 +124,7 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 		Requests:        sipproxy.Defaults().Requests,
 		ShowUsers:       !c.Policy.HideUsers || c.Policy.DryRun,
 	}
+	c.Users.into(&s, d)
 	if c.PBX.hasNames() {
 		s.Locate = c.PBX.locate
 	}

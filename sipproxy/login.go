@@ -1,0 +1,149 @@
+package sipproxy
+
+import (
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+	client "github.com/icholy/digest"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
+	"github.com/sallyport/sallyport/sipproxy/users"
+)
+
+// login is a request of a phone with an account, in whose place the PBX's challenge
+// is answered. The request that does has the next CSeq (RFC 3261 section 22.2), so
+// what the phone counts and what the PBX sees differ from then on: leg.shift.
+type login struct {
+	p   *Proxy
+	as  *users.Account
+	req *sip.Request // as it was sent, or is to be
+	to  hearer
+
+	mu        sync.Mutex // guards what follows; never held while calling out
+	tries     int
+	current   transaction.Canceler
+	cancelled bool
+	why       []sip.Header
+}
+
+// maxTries is how many challenges in a row are answered: one of them may say that
+// the nonce was too old.
+const maxTries = 2
+
+// inTheNameOf is a sender that answers challenges, if the one in whose name the
+// request is has an account.
+func (p *Proxy) inTheNameOf(by flow.NameAddr, send sender) sender {
+	as := p.ownerOf(by)
+	if as == nil {
+		return send
+	}
+	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+		if beginsNothing(req) { // the phone's next may have the CSeq that this one's second try takes
+			req.ReplaceHeader(sip.NewHeader("Call-ID", randomToken(12)))
+		}
+		l := &login{p: p, as: as, req: req.Clone(), to: hear}
+		first, err := send(req, hearer{on: l.answered, late: hear.late})
+		if err != nil {
+			return nil, err
+		}
+		l.follow(first)
+		return l, nil
+	}
+}
+
+// beginsNothing tells a request outside of dialogs that makes none.
+func beginsNothing(req *sip.Request) bool {
+	return flow.Tag(req, "To") == "" && req.Method != sip.INVITE && req.Method != sip.SUBSCRIBE && req.Method != sip.REFER
+}
+
+// follow makes what was sent the one that a CANCEL stops.
+func (l *login) follow(c transaction.Canceler) {
+	l.mu.Lock()
+	l.current = c
+	cancelled, why := l.cancelled, l.why
+	l.mu.Unlock()
+	if cancelled {
+		c.Cancel(why...)
+	}
+}
+
+// Cancel stops an INVITE, as transaction.Client.Cancel does.
+func (l *login) Cancel(headers ...sip.Header) {
+	l.mu.Lock()
+	l.cancelled, l.why = true, headers
+	current := l.current
+	l.mu.Unlock()
+	if current != nil {
+		current.Cancel(headers...)
+	}
+}
+
+func (l *login) answered(at *flow.Flow, res *sip.Response, err error) {
+	if err != nil || !isChallenge(res.StatusCode) {
+		l.to.on(at, res, err)
+		return
+	}
+	l.mu.Lock()
+	l.tries++
+	again := l.tries == 1 || l.tries <= maxTries && isStale(res)
+	l.mu.Unlock()
+	if again && l.again(at, res) {
+		return
+	}
+	l.p.log.Error("the PBX does not take what it is told for a user: set the password again by `sallyport user add`", "user", l.as.Name, "extension", l.as.Extension, "realm", l.as.PBXRealm, "peer", at.Remote().String())
+	l.to.on(at, unanswerable(res), nil)
+}
+
+// again sends the request with credentials, and tells whether it could.
+func (l *login) again(at *flow.Flow, res *sip.Response) bool {
+	req := l.req.Clone()
+	if !authorize(req, res, l.as) {
+		return false
+	}
+	removeAll(req, "Via")
+	req.PrependHeader(l.p.via(at))
+	l.req = req.Clone()
+	c, err := l.p.tx.Request(at, req, func(res *sip.Response, err error) { l.answered(at, res, err) })
+	if err != nil {
+		l.to.on(at, nil, err)
+		return true
+	}
+	l.follow(c)
+	return true
+}
+
+// authorize answers a challenge for an account, in the request that is next.
+func authorize(req *sip.Request, res *sip.Response, as *users.Account) bool {
+	for challenge, answer := range map[string]string{"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"} {
+		for _, h := range res.GetHeaders(challenge) {
+			c, err := client.ParseChallenge(h.Value())
+			if err != nil || c.Realm != as.PBXRealm || c.Algorithm != "" && c.Algorithm != "MD5" {
+				continue
+			}
+			cred, err := client.Digest(c, client.Options{Method: string(req.Method), URI: req.Recipient.String(), Username: as.Extension, A1: as.PBXMD5, Count: 1})
+			if err != nil {
+				continue
+			}
+			removeAll(req, answer)
+			req.CSeq().SeqNo++
+			req.AppendHeader(sip.NewHeader(answer, cred.String()))
+			return true
+		}
+	}
+	return false
+}
+
+// unanswerable is what a phone is told that could do nothing about it.
+func unanswerable(res *sip.Response) *sip.Response {
+	out := sip.NewResponse(sip.StatusInternalServerError, "Server Internal Error")
+	for _, h := range res.Headers() {
+		if name := sip.HeaderToLower(h.Name()); name != "www-authenticate" && name != "proxy-authenticate" {
+			out.AppendHeader(h)
+		}
+	}
+	return out
+}
+
+// shiftOf is how much further the answer's sender counts than the request's.
+func shiftOf(in *sip.Request, res *sip.Response) uint32 { return res.CSeq().SeqNo - in.CSeq().SeqNo }
