@@ -293,5 +293,6 @@ func (p *Policy) ban(source netip.Prefix, reason string) {
 		return
 	}
 	b := p.bans.add(source, reason, p.now())
+	p.alarm(Alarm{What: "ban", Reason: reason, Source: source.Addr()})
 	p.log.Warn("source banned", "source", source.String(), "until", untilText(b), "times", b.Times, "reason", reason)
 }

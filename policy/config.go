@@ -26,8 +26,10 @@ type Config struct {
 	Sweep                     int           // users that one connection may ask for without being any
 	BanTime, BanTimeMax       time.Duration // of a first ban, and of the longest; each is twice as long as that before
 
-	Scanners []string      // what scanners call themselves, or a part of it
-	Tarpit   time.Duration // how long a scanner's connection is held without an answer; 0: it is closed at once
+	Scanners []string // what scanners call themselves, or a part of it
+	Calls    Calls
+
+	Tarpit time.Duration // how long a scanner's connection is held without an answer; 0: it is closed at once
 }
 
 // Defaults suit an office of several hundred phones behind one address, all of
@@ -38,6 +40,8 @@ func Defaults() Config {
 		MaxConnectionsPerAddress: 1_000,
 		NewConnectionsPerSecond:  50,
 		NewConnectionsBurst:      500,
+
+		Calls: DefaultCalls(),
 
 		AuthFailures: 10, AuthWindow: 10 * time.Minute, AuthFailuresPerConnection: 3, Sweep: 32,
 		BanTime: 10 * time.Minute, BanTimeMax: 24 * time.Hour,
@@ -63,7 +67,7 @@ func (c Config) Validate() error {
 	if c.NewConnectionsBurst < 1 {
 		faults = append(faults, fmt.Errorf("policy.new_connections_burst: is %d; give at least 1", c.NewConnectionsBurst))
 	}
-	return errors.Join(append(faults, c.watchFaults()...)...)
+	return errors.Join(append(append(faults, c.watchFaults()...), c.Calls.Validate())...)
 }
 
 // watchFaults are those of bans and scanners.

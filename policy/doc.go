@@ -10,13 +10,18 @@
 //  3. policy.bans: these are, for some time
 //  4. policy.max_connections: connections in all
 //  5. policy.max_connections_per_address: connections at once from one source
-//  6. policy.scanners: programs that nobody calls with
-//  7. policy.auth_failures: connections, users and devices that failed too often
-//  8. policy.new_connections_per_second: connections begun by one source
+//  6. policy.calls.emergency: calls for help are never refused
+//  7. policy.scanners: programs that nobody calls with
+//  8. policy.auth_failures: connections, users and devices that failed too often
+//  9. policy.new_connections_per_second: connections begun by one source
+//  10. policy.calls.numbers: what a group of users may call
+//  11. policy.calls.closed_to: what nobody calls at night and at weekends
+//  12. policy.calls: how much a user calls, and all do
 //
-// and an event no rule speaks on is allowed. A source is one IPv4 address or one
-// IPv6 /64, since whoever has one address of a /64 has all of them. With
-// policy.dry_run a refusal is logged and counted, and the next rule is asked.
+// Those before the tenth speak on connections and requests, and the sixth and the
+// last three on calls. An event no rule speaks on is allowed. A source is one IPv4
+// address or one IPv6 /64, since whoever has one address of a /64 has all of them.
+// With policy.dry_run a refusal is logged and counted, and the next rule is asked.
 //
 // What was observed adds to the scores of a connection, a source, a user and a
 // device, which leak: what is long ago weighs nothing. A source at its limit is
@@ -26,11 +31,16 @@
 // phones go on. A user whose password many sources guess is let in only from
 // where it was before.
 //
+// A call counts once, for the user whose password the PBX took: a Call that is
+// allowed is a tab, which begins with the PBX's first answer to nobody but who may
+// call, and is closed by Release. Until then it takes a place from those who claim
+// to be the user at the same source alone, so that nobody uses up another's calls.
+//
 // What it refuses besides: an event without a valid source address.
 //
 // Who owns what: a Policy owns its counts, bans and scores, under a mutex each,
-// of which none is taken inside another but that of connections around all. Run
-// owns the one goroutine, which keeps the bans in the Ledger. The asker owns an
+// of which none is taken inside another, but that of connections around all and
+// that of alarms inside all. Run owns the one goroutine, which keeps the bans in the Ledger. The asker owns an
 // allowed connection's Verdict and must Release it when the connection ends, and
 // must Observe that a connection is gone. Memory is bounded whatever the number of
 // sources, users and devices: those with open connections by the connections

@@ -62,11 +62,16 @@ type Verdict struct {
 	Later time.Duration // when to try again what is put off, not refused
 
 	hold *hold
+	tab  *tab
 }
 
-// Release tells that the connection the Verdict allowed has ended. It may be
-// called more than once and from any goroutine; on other verdicts it does nothing.
+// Release tells that the connection or the call that the Verdict allowed has ended.
+// It may be called more than once and from any goroutine; on other verdicts it does
+// nothing.
 func (v Verdict) Release() {
+	if v.tab != nil {
+		v.tab.end()
+	}
 	if v.hold != nil && !v.hold.released.Swap(true) {
 		v.hold.policy.release(v.hold.source)
 	}
@@ -92,7 +97,8 @@ type rule struct {
 // Parts are what a Policy works with. All may be left out.
 type Parts struct {
 	Log    *slog.Logger
-	Ledger Ledger // keeps bans over a restart; nil: nothing does
+	Ledger Ledger      // keeps bans over a restart; nil: nothing does
+	Alarm  func(Alarm) // is told what an operator wants to know now; it must not block
 }
 
 // Policy decides. It is safe for concurrent use.
@@ -106,9 +112,11 @@ type Policy struct {
 	silent        atomic.Uint64 // events allowed because no rule spoke
 	withoutSource atomic.Uint64 // events refused for want of an address
 
-	bans  *bans
-	watch *watch
-	marks *marks
+	bans   *bans
+	watch  *watch
+	marks  *marks
+	budget *budget
+	alarms *alarms
 
 	mu          sync.Mutex // guards what follows
 	connections int
@@ -131,23 +139,27 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 		p.deny.Insert(prefix)
 	}
 	p.bans = newBans(cfg, parts.Ledger, p.now(), p.log)
-	p.watch, p.marks = newWatch(cfg), newMarks(cfg.Scanners)
+	p.watch, p.marks, p.budget, p.alarms = newWatch(cfg), newMarks(cfg.Scanners), newBudget(cfg.Calls), newAlarms(parts.Alarm)
 	p.rules = p.chain()
 	return p, nil
 }
 
 // chain is the ordered list: the first rule that speaks decides.
 func (p *Policy) chain() []*rule {
-	before, connection, request := []Kind{Connection, Request}, []Kind{Connection}, []Kind{Request}
+	before, connection, request, call := []Kind{Connection, Request}, []Kind{Connection}, []Kind{Request}, []Kind{Call}
 	return []*rule{
 		{key: "policy.allow", kinds: before, decide: p.allowed},
 		{key: "policy.deny", kinds: before, decide: p.denied},
 		{key: "policy.bans", kinds: before, decide: p.banned},
 		{key: keyMax, kinds: connection, decide: p.full},
 		{key: "policy.max_connections_per_address", kinds: connection, decide: p.crowded},
+		{key: "policy.calls.emergency", kinds: []Kind{Request, Call}, decide: p.emergency},
 		{key: "policy.scanners", kinds: request, decide: p.scanning},
 		{key: keyFailures, kinds: before, decide: p.suspected},
-		{key: "policy.new_connections_per_second", kinds: connection, decide: p.hasty}, // last: a connection that another refuses costs its source nothing
+		{key: "policy.new_connections_per_second", kinds: connection, decide: p.hasty}, // last of these: a connection that another refuses costs its source nothing
+		{key: "policy.calls.numbers", kinds: call, decide: p.numbered},
+		{key: "policy.calls.closed_to", kinds: call, decide: p.closed},
+		{key: keyLimits, kinds: call, decide: p.limited},
 	}
 }
 
@@ -155,6 +167,7 @@ func (p *Policy) chain() []*rule {
 const (
 	keyMax      = "policy.max_connections"
 	keyFailures = "policy.auth_failures"
+	keyLimits   = "policy.calls" // its verdicts name the limit
 )
 
 // Run keeps the bans in the ledger until ctx ends.
@@ -177,8 +190,12 @@ func (p *Policy) Decide(e Event) Verdict {
 		defer p.mu.Unlock()
 	}
 	v := p.judge(e)
-	if v.Allowed && e.Kind == Connection {
+	switch {
+	case !v.Allowed:
+	case e.Kind == Connection:
 		v.hold = p.admit(e.Source)
+	case e.Kind == Call && v.Rule == "": // not one for help
+		v.tab = p.open(e)
 	}
 	return v
 }
@@ -196,7 +213,9 @@ func (p *Policy) judge(e Event) Verdict {
 		if !spoke || p.spare(r, e, v) {
 			continue
 		}
-		v.Rule = r.key
+		if v.Rule == "" {
+			v.Rule = r.key
+		}
 		if v.Allowed {
 			r.allowed.Add(1)
 		} else {
@@ -218,6 +237,22 @@ func (p *Policy) spare(r *rule, e Event, v Verdict) bool {
 	p.log.Info("dry run: would refuse", "moment", e.Kind.String(), "peer", e.Source.String(), "method", e.Method, "user", e.User, "number", e.Number,
 		"rule", r.key, "reason", v.Reason)
 	return true
+}
+
+// judged counts a refusal that budgets gave a call after it was let through. In a
+// dry run it is none.
+func (p *Policy) judged(key string, v Verdict, t *tab) Verdict {
+	for _, r := range p.rules {
+		if r.key != keyLimits {
+			continue
+		}
+		if p.spare(r, Event{Kind: Call, Source: t.source, User: t.user, Number: t.number}, v) {
+			return Verdict{Allowed: true}
+		}
+		r.refused.Add(1)
+	}
+	v.Rule = key
+	return v
 }
 
 // admit counts a connection. Called with mu held.

@@ -416,6 +416,14 @@ func (w *watch) isHeld(flow uint64) bool {
 	return v != nil && v.hushed
 }
 
+// isSomebody tells whether a user has authenticated over a connection.
+func (w *watch) isSomebody(flow uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := w.flows[flow]
+	return v != nil && len(v.proven) > 0
+}
+
 // entering slows new connections of a source that would be banned if no phones
 // were there. w.mu is held.
 func (w *watch) entering(s *suspect, now time.Time) (Verdict, bool) {

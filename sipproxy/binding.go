@@ -181,6 +181,20 @@ func (t *bindings) home(aor string) *flow.Flow {
 	return last.pbx
 }
 
+// anyOn returns a user who is registered over a flow, or "".
+func (t *bindings) anyOn(f *flow.Flow) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, list := range t.byToken {
+		for _, b := range list {
+			if b.flow == f {
+				return b.aor[:strings.LastIndexByte(b.aor, '@')]
+			}
+		}
+	}
+	return ""
+}
+
 // latest returns the binding of a user, whatever the domain, that is good for
 // the longest and whose phone is there; one whose phone is gone if there is no
 // other; or nil.

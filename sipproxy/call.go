@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
@@ -87,7 +88,8 @@ type call struct {
 	answered time.Time          // zero until a 2xx
 	gone     time.Time          // since when its phone has no connection; zero: it has one
 	ended    bool
-	counted  bool // by count
+	counted  bool           // by count
+	toll     policy.Verdict // that let a phone make it
 }
 
 // calls finds dialogs.
@@ -218,6 +220,7 @@ func (p *Proxy) release(c *call) (stats []any) {
 		p.forget(d)
 	}
 	p.calls.remove(c)
+	c.toll.Release()
 	return c.media.close()
 }
 
@@ -268,6 +271,7 @@ func (p *Proxy) sweep(now time.Time) {
 		if p.isAbandoned(c, now) {
 			p.hangUp(c, "the phone's connection is gone")
 		}
+		p.collect(c)
 	}
 }
 

@@ -23,11 +23,11 @@ func credentialsOf(in *sip.Request) (credentials, *refusal) {
 			if !strings.EqualFold(scheme, "Digest") {
 				continue
 			}
-			user, doubled := digestParam(params, "username")
-			nonce, doubledToo := digestParam(params, "nonce")
+			user, ok := digestUser(h.Value())
+			nonce, doubled := digestParam(params, "nonce")
 			switch {
-			case doubled || doubledToo || strings.Contains(user, `\`):
-				return credentials{}, refuse(sip.StatusBadRequest, "Bad Request", "%s has two usernames or nonces, or one with escapes", name)
+			case !ok || doubled:
+				return credentials{}, refuse(sip.StatusBadRequest, "Bad Request", "%s names no user or more than one, or more than one nonce", name)
 			case found.user != "" && found.user != user:
 				return credentials{}, refuse(sip.StatusBadRequest, "Bad Request", "credentials of two users")
 			}

@@ -50,6 +50,19 @@ func newBench(t *testing.T) *bench {
 
 func newBenchWith(t *testing.T, silence time.Duration, change func(*Config)) *bench {
 	t.Helper()
+	return newBenchFor(t, silence, change, policy.Defaults())
+}
+
+// newBenchUnder is one with rules of its own.
+func newBenchUnder(t *testing.T, rules func(*policy.Config)) *bench {
+	t.Helper()
+	cfg := policy.Defaults()
+	rules(&cfg)
+	return newBenchFor(t, media.Defaults().Silence, nil, cfg)
+}
+
+func newBenchFor(t *testing.T, silence time.Duration, change func(*Config), rules policy.Config) *bench {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	mc := media.Defaults()
@@ -59,7 +72,7 @@ func newBenchWith(t *testing.T, silence time.Duration, change func(*Config)) *be
 	if err != nil {
 		t.Fatal(err)
 	}
-	judge, err := policy.New(policy.Defaults(), policy.Parts{})
+	judge, err := policy.New(rules, policy.Parts{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,10 +31,11 @@ func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Re
 	if r != nil {
 		return r
 	}
-	if r := p.judge(policy.Event{Kind: policy.Call, Source: f.Remote().Addr(), User: accountOf(callee.self.URI), Number: account(callee.target)}); r != nil {
+	toll, r := p.mayCall(f, in, account(callee.target))
+	if r != nil {
 		return r
 	}
-	return p.startCall(flow.Secure, token, tx, in, caller, callee)
+	return p.startCall(flow.Secure, token, tx, in, caller, callee, toll)
 }
 
 // legsFromPhone are the two legs of a dialog that a phone begins, and the token
@@ -69,7 +70,7 @@ func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Requ
 	if r != nil {
 		return r
 	}
-	return p.startCall(flow.Plain, token, tx, in, caller, callee)
+	return p.startCall(flow.Plain, token, tx, in, caller, callee, policy.Verdict{})
 }
 
 // legsToPhone are the two legs of a dialog that the PBX begins, and the token of
@@ -141,11 +142,11 @@ func (p *Proxy) callerLeg(f *flow.Flow, in *sip.Request) (*leg, *refusal) {
 	}, nil
 }
 
-func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg) *refusal {
+func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, in *sip.Request, caller, callee *leg, toll policy.Verdict) *refusal {
 	c := &call{
 		callID: p.callID(from, in), token: token, caller: from, started: time.Now(), log: p.log,
 		from: accountOf(p.inwardParty(caller.peer).URI), to: accountOf(p.inwardParty(caller.self).URI),
-		callerAt: caller, calleeAt: callee, dialogs: make(map[string]*dialog),
+		callerAt: caller, calleeAt: callee, toll: toll, dialogs: make(map[string]*dialog),
 	}
 	phone := callee
 	if from == flow.Secure {
@@ -219,6 +220,14 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 		res, over = p.witness(c.callerAt.flow, inv.in, res)
 		defer over()
 	}
+	if r := p.mayForward(inv, res); r != nil {
+		p.inviteFailed(inv, p.refusal(inv.in, r))
+		return
+	}
+	if r := p.charge(inv, res); r != nil {
+		p.stopCall(inv, res, r)
+		return
+	}
 	if res.StatusCode < 300 {
 		p.invitePassed(inv, res)
 	} else {
@@ -278,6 +287,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 		d.confirmed, c.first = true, nil
 		if c.answered.IsZero() {
 			c.answered = time.Now()
+			c.toll.Answered()
 			c.log.Info("call answered", "call_id", c.callID, "from", c.from, "to", c.to)
 		}
 	}

@@ -233,16 +233,19 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 		return nil
 	}
 	e, r := p.event(policy.Request, f, in)
-	if r != nil {
-		return r
+	if r == nil {
+		_, r = p.decide(e)
 	}
-	if r := p.judge(e); r != nil {
-		return r
+	if r == nil {
+		r = p.inOwnName(f, in)
 	}
-	if r := p.inOwnName(f, in); r != nil {
-		return r
+	if r == nil {
+		r = p.identify(f, in)
 	}
-	return p.identify(f, in)
+	if r == nil && in.Method == sip.REFER {
+		r = p.mayTransfer(f, in)
+	}
+	return r
 }
 
 // route finds who takes a request.

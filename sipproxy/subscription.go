@@ -175,7 +175,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		p.giveUp(tx, in, notifier, err)
 		return
 	}
-	res, over := p.witness(s.leg(s.subscriber).flow, in, res)
+	res, over := p.witness(tx.Conn().(*flow.Flow), in, res) // what Proxy.Receive gave it
 	defer over()
 	var contacts []string
 	switch {

@@ -29,7 +29,7 @@ func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.E
 	}
 	return policy.Event{
 		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
-		User: accountOf(p.claimed(in)), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
+		User: accountOf(p.claimed(in)), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
 	}, nil
 }
 
@@ -42,6 +42,14 @@ func (p *Proxy) claimed(in *sip.Request) string {
 	}
 	party, _ := flow.Address(in, header) // checked by package flow
 	return p.legibleParty(party).URI
+}
+
+// number is whom an INVITE is for.
+func (p *Proxy) number(in *sip.Request) string {
+	if in.Method != sip.INVITE {
+		return ""
+	}
+	return account(p.inwardURI(in.Recipient))
 }
 
 // device is which device a registration is of, if it says so (RFC 5626).
@@ -58,9 +66,14 @@ func device(in *sip.Request) string {
 	return ""
 }
 
-// judge asks policy.
-func (p *Proxy) judge(e policy.Event) *refusal {
+// decide asks policy.
+func (p *Proxy) decide(e policy.Event) (policy.Verdict, *refusal) {
 	v := p.judgeBy.Decide(e)
+	return v, refusalOf(v)
+}
+
+// refusalOf is how a refusal of policy is answered, or nil.
+func refusalOf(v policy.Verdict) *refusal {
 	if v.Allowed {
 		return nil
 	}

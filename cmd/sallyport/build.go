@@ -34,6 +34,7 @@ type edge struct {
 	drain time.Duration
 
 	policy      *policy.Policy
+	webhook     *webhook // nil: alarms are logged alone
 	certificate *tlsconf.Source
 	media       *media.Engine
 	mediaTCP    []netip.AddrPort // where it listens
@@ -53,7 +54,14 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if err := os.MkdirAll(p.tls.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("edge.state_dir: %w; let the user sallyport runs as write there", err)
 	}
-	judge, err := policy.New(p.policy, policy.Parts{Log: log, Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))})
+	parts := policy.Parts{Log: log, Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))}
+	if p.alarms != "" {
+		if e.webhook, err = newWebhook(p.alarms, log); err != nil {
+			return nil, fmt.Errorf("policy.calls.alarm_url: %w", err)
+		}
+		parts.Alarm = e.webhook.tell
+	}
+	judge, err := policy.New(p.policy, parts)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +179,9 @@ func (e *edge) sources(judge *policy.Policy) []admin.Source {
 		admin.Certificates(e.certificate.Stats),
 		admin.Clients(e.refusedClients),
 		admin.Flows(e.plain.Addr().String(), e.plain.Stats),
+	}
+	if e.webhook != nil {
+		sources = append(sources, e.webhook.metrics)
 	}
 	for _, l := range e.listeners {
 		sources = append(sources, admin.Flows(l.Addr().String(), l.Stats))

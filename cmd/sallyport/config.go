@@ -128,6 +128,8 @@ type policyConfig struct {
 
 	Scanners []string      `toml:"scanners"`
 	Tarpit   time.Duration `toml:"tarpit"`
+
+	Calls callsConfig `toml:"calls"`
 }
 
 type adminConfig struct {
@@ -167,6 +169,7 @@ func defaultPolicy() policyConfig {
 		AuthFailures: p.AuthFailures, AuthWindow: p.AuthWindow, AuthFailuresPerConnection: p.AuthFailuresPerConnection,
 		Sweep: p.Sweep, BanTime: p.BanTime, BanTimeMax: p.BanTimeMax, HideUsers: true,
 		Scanners: p.Scanners, Tarpit: p.Tarpit,
+		Calls: defaultCalls(),
 	}
 }
 
@@ -259,6 +262,7 @@ func (c Config) validate(d *document) {
 		d.add("admin.listen", fmt.Sprintf("%s is open to the network, and admin asks for no password; give an address like 127.0.0.1:9060", at))
 	}
 	c.TLS.validateACME(d)
+	c.Policy.Calls.validate(d)
 	c.validateClients(d)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")

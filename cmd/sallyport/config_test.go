@@ -19,10 +19,11 @@ func keysOf(at string, t reflect.Type) (keys []string) {
 		if name == "" {
 			continue
 		}
-		if name = dotted(at, name); at == "" {
-			keys = append(keys, keysOf(name, f.Type)...)
-		} else {
+		if name = dotted(at, name); at != "" {
 			keys = append(keys, name)
+		}
+		if f.Type.Kind() == reflect.Struct { // a section
+			keys = append(keys, keysOf(name, f.Type)...)
 		}
 	}
 	return keys

@@ -38,6 +38,7 @@ type plan struct {
 
 	tls    tlsconf.Config
 	policy policy.Config
+	alarms string // the address for them; or nothing
 	limits flow.Limits
 	media  media.Config
 	sip    sipproxy.Config // without its Secret, which build loads
@@ -51,6 +52,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 		drain:  c.Edge.Drain,
 		tls:    c.tlsConfig(),
 		policy: c.policyConfig(),
+		alarms: c.Policy.Calls.AlarmURL,
 		limits: c.SIP.limits(),
 	}
 	p.listen = c.secureListen(d)
@@ -221,6 +223,7 @@ func (c Config) policyConfig() policy.Config {
 		AuthFailures: c.Policy.AuthFailures, AuthWindow: c.Policy.AuthWindow, AuthFailuresPerConnection: c.Policy.AuthFailuresPerConnection,
 		Sweep: c.Policy.Sweep, BanTime: c.Policy.BanTime, BanTimeMax: c.Policy.BanTimeMax,
 		Scanners: c.Policy.Scanners, Tarpit: c.Policy.Tarpit,
+		Calls: c.Policy.Calls.rules(),
 	}
 }
 

@@ -113,6 +113,9 @@ func (e *edge) run(stop, hurry context.Context) error {
 	group.Go(func() error { return e.admin.Run(serving) })
 	group.Go(func() error { return e.control.Run(serving) })
 	group.Go(func() error { return e.policy.Run(serving) })
+	if e.webhook != nil {
+		group.Go(func() error { return e.webhook.Run(serving) })
+	}
 	group.Go(func() error { return e.certificate.Run(serving) })
 	for _, l := range e.listeners {
 		group.Go(func() error { return l.Run(serving) })
