@@ -17,10 +17,10 @@
 // a token is due, two of a header that may come once, a Content-Length that is
 // no plain number or not the length of the body, a CSeq whose method is not
 // the request's, a version other than SIP/2.0, a missing From, To, Call-ID,
-// CSeq or Via, a URI outside of the grammar. And what is within the grammar, but
-// something else to chan_sip: a known method in lower case, a tag where no tag
-// is due or longer than it keeps one, a From or To of a scheme without users, a
-// Request-URI longer than it has room for.
+// CSeq or Via, a URI outside of the grammar, an Event that is no event type. And
+// what is within the grammar, but something else to chan_sip: a known method in
+// lower case, a tag where no tag is due or longer than it keeps one, a From or To
+// of a scheme without users, a Request-URI longer than it has room for.
 //
 // # Who owns what
 //

@@ -80,7 +80,7 @@ func checkSIPURI(rest string) *Malformed {
 		}
 		rest = rest[at+1:]
 	}
-	hostport, _, _ := strings.Cut(rest, ";")
+	hostport, params, hasParams := strings.Cut(rest, ";")
 	host, port, ok := splitHostPort(hostport)
 	if !ok || !isHost(host) {
 		return malformed("", "bad host in URI")
@@ -88,10 +88,21 @@ func checkSIPURI(rest string) *Malformed {
 	if port != "" && !isPort(port) {
 		return malformed("", "bad port in URI")
 	}
-	if strings.ContainsAny(rest, "@#") {
+	if strings.ContainsAny(rest, "@#") || hasParams && !areNamed(params) {
 		return malformed("", "bad parameter in URI")
 	}
 	return nil
+}
+
+// areNamed tells whether each parameter has a name. pjproject drops a message
+// where one has none.
+func areNamed(params string) bool {
+	for p := range strings.SplitSeq(params, ";") {
+		if p == "" || p[0] == '=' {
+			return false
+		}
+	}
+	return true
 }
 
 // splitHostPort splits at the colon outside of brackets. A colon must be

@@ -25,8 +25,8 @@ var single = []string{
 	"Min-SE", "RSeq", "RAck", "Retry-After", "Subscription-State", "SIP-ETag", "SIP-If-Match",
 }
 
-// numeric are the headers whose value begins with a number of seconds or
-// hops, and the digits they may have.
+// numeric are the headers whose value is a number of seconds or hops, and the
+// digits they may have. The two of RFC 4028 may have parameters behind it.
 var numeric = map[string]int{
 	"Expires": 10, "Min-Expires": 10, "Max-Forwards": 10, "Session-Expires": 10, "Min-SE": 10, "RSeq": 10,
 }
@@ -46,8 +46,8 @@ func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHead
 	}
 	for _, f := range m.fields {
 		if digits, ok := numeric[f.name]; ok {
-			number, _, _ := strings.Cut(f.value, ";")
-			if !isDigits(trim(number), digits) {
+			number, _, more := strings.Cut(f.value, ";")
+			if !isDigits(trim(number), digits) || more && f.name != "Session-Expires" && f.name != "Min-SE" {
 				return nil, nil, malformed(f.name, "not a number")
 			}
 		}
@@ -56,6 +56,9 @@ func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHead
 		return nil, nil, f
 	}
 	if f := m.checkAccept(); f != nil {
+		return nil, nil, f
+	}
+	if f := m.checkEvent(); f != nil {
 		return nil, nil, f
 	}
 	if id, _ := m.one("Call-ID"); !isCallID(id) {
@@ -116,6 +119,20 @@ func (m *lexed) checkAccept() *Malformed {
 	return nil
 }
 
+// checkEvent accepts what RFC 6665 section 8.4 does: event-type, and parameters.
+// pjproject drops a message with another, and answers nothing.
+func (m *lexed) checkEvent() *Malformed {
+	value, n := m.one("Event")
+	if n == 0 {
+		return nil
+	}
+	name, params, has := strings.Cut(value, ";")
+	if !isToken(trim(name)) || has && checkParams(";"+params) != nil {
+		return malformed("Event", "not an event type")
+	}
+	return nil
+}
+
 // checkAddress holds one address to the grammar, quotes and all.
 func checkAddress(v string) *Malformed {
 	n, err := ParseNameAddr(v)
@@ -148,7 +165,9 @@ func checkParty(v string) *Malformed {
 	for _, p := range splitUnquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
 		if !strings.EqualFold(trim(key), "tag") {
-			rest += ";" + trim(p)
+			if rest += ";" + trim(p); !isQuoted(trim(value)) && strings.ContainsAny(value, "@?#") { // pjproject drops these
+				return malformed("", "bad parameter value")
+			}
 			continue
 		}
 		if tags++; tags > 1 || !isToken(trim(value)) || len(value) > maxTag {
