@@ -4,7 +4,7 @@
 #   make test    everything CI runs: vet, lint, race, short fuzz, real peers
 #   make e2e CASE=CallOut    one case against the real peers
 #   make load    a ladder of calls a second, to what the machine holds
-#   make differential        does chan_sip understand what the edge does? COUNT requests, from seed FIRST
+#   make differential        do both PBXs understand what the edge does? COUNT requests, from seed FIRST
 
 export CGO_ENABLED = 0
 
@@ -52,7 +52,7 @@ e2e: build peers ## real peers in network namespaces; CASE=Name for one
 	  { echo "no case is named $(CASE); these are:"; go test -list . ./e2e | sed -n 's/^Test/  /p'; exit 1; }
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e -run '^Test($(CASE))$$'
 
-differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: chan_sip must understand what the edge does
+differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: chan_sip and chan_pjsip must understand what the edge does
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) COUNT=$(COUNT) FIRST=$(FIRST) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^TestDifferential$$'
 
 peers: ## install the real peers, and gcc for the race detector; quick when they are there

@@ -18,9 +18,9 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// differ sends mutants through the edge to chan_sip, and compares what the
-// edge understood of each request that it let in, what is written on the plain
-// side, and what chan_sip understood.
+// differ sends mutants through the edge to a PBX, and compares what the edge
+// understood of each request that it let in, what is written on the plain side,
+// and what chan_sip or chan_pjsip understood.
 type differ struct {
 	*office
 	tap    *peers.Tap
@@ -41,17 +41,21 @@ type differ struct {
 // quiet are the limits off that one host which sends only garbage would meet.
 const quiet = "[policy]\nauth_failures = 0\nhide_users = false\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
 
-func newDiffer(t *testing.T, change func([]byte) []byte) *differ {
+func newDiffer(t *testing.T, version int, change func([]byte) []byte) *differ {
 	t.Helper()
 	l := peers.NewLab(t)
 	d := &differ{tap: peers.StartTap(l, change), host: l.Phone("mutant"), seen: map[string]bool{}, fields: map[string]int{}}
 	d.office = &office{
 		Lab: l, t: t,
-		pbx:  peers.StartAsterisk(l, peers.AsteriskConfig{Probe: true, Tapped: true}),
-		edge: peers.StartEdge(l, peers.EdgeConfig{PBX: peers.Unchecked, Extra: quiet}),
+		pbx:  peers.StartAsterisk(l, peers.AsteriskConfig{Version: version, Probe: true, Tapped: true}),
+		edge: peers.StartEdge(l, peers.EdgeConfig{PBX: peers.Unchecked, Extra: quiet}), // or it asks the PBX too
 	}
-	d.pbx.Must("sip set debug on")
-	d.pbx.Must("core set debug 5 chan_sip.so")
+	if version == 22 {
+		d.pbx.History()
+	} else {
+		d.pbx.Must("sip set debug on")
+		d.pbx.Must("core set debug 5 chan_sip.so")
+	}
 	d.mutant = peers.Mutants("1001", d.host.Addr.String()+":5061")
 	return d
 }
@@ -112,10 +116,7 @@ func (d *differ) try(m peers.Mutant) attempt {
 // judge compares the views of some mutants.
 func (d *differ) judge(tried []attempt) {
 	d.t.Helper()
-	peers.Until(d.t, 20*time.Second, "Asterisk to be done", func() bool {
-		return d.pbx.Channels() == 0 && bytes.Contains(d.since(d.pbx.Log, &d.pbxAt, false), []byte(d.last+"' in "))
-	})
-	understood := byBranch(peers.ReadUnderstood(string(d.since(d.pbx.Log, &d.pbxAt, true))))
+	understood := byBranch(d.understood())
 	for branch, u := range d.before { // an ACK may be on its way when the mark is answered
 		understood[branch] = u
 	}
@@ -143,6 +144,24 @@ func (d *differ) judge(tried []attempt) {
 	}
 }
 
+// understood is what the PBX made of the requests that have come since the last
+// call, when it is done with them.
+func (d *differ) understood() []peers.Understood {
+	d.t.Helper()
+	if d.pbx.Version != 22 {
+		peers.Until(d.t, 20*time.Second, "Asterisk to be done", func() bool {
+			return d.pbx.Channels() == 0 && bytes.Contains(d.since(d.pbx.Log, &d.pbxAt, false), []byte(d.last+"' in "))
+		})
+		return peers.ReadUnderstood(string(d.since(d.pbx.Log, &d.pbxAt, true)))
+	}
+	var all []peers.Understood
+	peers.Until(d.t, 20*time.Second, "Asterisk to have answered all", func() bool {
+		all = d.pbx.Understood(all, "")
+		return d.pbx.Channels() == 0 && !slices.ContainsFunc(all, func(u peers.Understood) bool { return u.Status == "" && u.Reading["method"] != "ACK" })
+	})
+	return d.pbx.Understood(all, string(d.since(d.pbx.Log, &d.pbxAt, true)))
+}
+
 // since returns what a log got since it was read last.
 func (d *differ) since(file string, at *int64, move bool) []byte {
 	d.t.Helper()
@@ -167,7 +186,7 @@ func (d *differ) compare(a attempt, text string, edge map[string][]peers.Reading
 		d.mismatch(a, "the edge sent a malformed request: %v\n%q", err, text)
 		return
 	}
-	theirs, ok := understood[branch(text)]
+	theirs, ok := understood[peers.Branch(text)]
 	if !ok {
 		d.mismatch(a, "Asterisk's log has no such request\n%q", text)
 		return
@@ -224,73 +243,84 @@ func edgeReadings(log []byte) map[string][]peers.Reading {
 func byBranch(list []peers.Understood) map[string]peers.Understood {
 	all := make(map[string]peers.Understood)
 	for _, u := range list {
-		if b := branch(u.Raw); all[b].Raw == "" { // what is sent again is read again
+		if b := peers.Branch(u.Raw); all[b].Raw == "" { // what is sent again is read again
 			all[b] = u
 		}
 	}
 	return all
 }
 
-// branch is that of the edge's Via; an ACK and a CANCEL have their INVITE's.
-func branch(text string) string {
-	_, after, _ := strings.Cut(text, ";branch=")
-	b, _, _ := strings.Cut(after, ";")
-	method, _, _ := strings.Cut(text, " ")
-	if method == "ACK" || method == "CANCEL" {
-		b += " " + method
-	}
-	return b
-}
-
 // Requests that are spoilt in some hundred ways are refused, or Asterisk
 // understands of them what the edge did. COUNT says how many, FIRST from which
 // seed on.
 func TestDifferential(t *testing.T) {
-	d := newDiffer(t, nil)
-	d.run(number(t, "FIRST", 1), number(t, "COUNT", 400))
-	for _, m := range d.mismatches[:min(len(d.mismatches), 20)] {
-		t.Error(m)
-	}
-	if len(d.mismatches) > 20 {
-		t.Errorf("and %d more", len(d.mismatches)-20)
-	}
-	for _, field := range []string{"method", "call_id", "from_tag", "from", "number", "cseq", "contact", "to"} {
-		if d.fields[field] == 0 {
-			t.Errorf("Asterisk never told what it understood of %s: the comparison is broken (%v)", field, slices.Sorted(maps.Keys(d.fields)))
-		}
+	for name, version := range pbxs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDiffer(t, version, nil)
+			d.run(number(t, "FIRST", 1), number(t, "COUNT", 400))
+			for _, m := range d.mismatches[:min(len(d.mismatches), 20)] {
+				t.Error(m)
+			}
+			if len(d.mismatches) > 20 {
+				t.Errorf("and %d more", len(d.mismatches)-20)
+			}
+			for _, field := range []string{"method", "call_id", "from_tag", "from", "number", "cseq", "contact", "to"} {
+				if d.fields[field] == 0 {
+					t.Errorf("Asterisk never told what it understood of %s: the comparison is broken (%v)", field, slices.Sorted(maps.Keys(d.fields)))
+				}
+			}
+		})
 	}
 }
 
 // The control of Differential: what is changed on the way from the edge to
-// Asterisk is found, whichever field it is of, and whatever hides it.
+// Asterisk is found, whichever field it is of, and whatever hides it. What hides
+// a tag from chan_sip, pjproject reads as the edge does.
 func TestDifferentialControl(t *testing.T) {
-	for _, c := range []struct{ name, field, old, replacement string }{
-		{"method", "method", "OPTIONS sip:600", "MESSAGE sip:600"},
-		{"method in lower case", "method", "OPTIONS", "message"},
-		{"number", "number", " sip:600@", " sip:601@"},
-		{"From user", "from", "<sip:1001@pbx.example.com>;tag=f", "<sip:1002@pbx.example.com>;tag=f"},
-		{"From tag", "from_tag", ";tag=f", ";tag=g"},
-		{"tag in a display name", "from_tag", "\"Anna\"", "\"Anna;tag=x\""},
-		{"To tag", "to_tag", "To: <sip:600@pbx.example.com>", "To: <sip:600@pbx.example.com>;tag=x"},
-		{"To user of a registration", "to", "To: <sip:1001@pbx.example.com>", "To: <sip:1002@pbx.example.com>"},
-		{"Call-ID", "call_id", "Call-ID: d", "Call-ID: e"},
-		{"CSeq", "cseq", "CSeq: ", "CSeq: 7"},
-		{"Contact of a call", "contact", "Contact: <sip:call-", "Contact: <sip:other-"},
-		{"Contact of a registration", "contact", "Contact: <sip:", "Contact: <sip:a"},
-		{"a second From, white space behind its name", "from", "From: ", "From : <sip:1002@pbx.example.com>;tag=f\r\nFrom: "},
-		{"a tab behind a space in front of the tag", "from_tag", ";tag=f", ";tag \t=f"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			d := newDiffer(t, func(b []byte) []byte {
-				if bytes.Contains(b, []byte("\r\nCall-ID: mark-")) {
-					return b
+	for name, version := range pbxs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range []struct {
+				name, field, old, replacement string
+				version                       int // of the PBX that is to be fooled; 0: both
+			}{
+				{"method", "method", "OPTIONS sip:600", "MESSAGE sip:600", 16}, // pjproject drops it: CSeq says another
+				{"method, and CSeq's", "method", "OPTIONS", "MESSAGE", 0},
+				{"method in lower case", "method", "OPTIONS", "message", 0},
+				{"number", "number", " sip:600@", " sip:601@", 0},
+				{"From user", "from", "<sip:1001@pbx.example.com>;tag=f", "<sip:1002@pbx.example.com>;tag=f", 0},
+				{"From tag", "from_tag", ";tag=f", ";tag=g", 0},
+				{"tag in a display name", "from_tag", "\"Anna\"", "\"Anna;tag=x\"", 16},
+				{"To tag", "to_tag", "To: <sip:600@pbx.example.com>", "To: <sip:600@pbx.example.com>;tag=x", 0},
+				{"To user of a registration", "to", "To: <sip:1001@pbx.example.com>", "To: <sip:1002@pbx.example.com>", 0},
+				{"Call-ID", "call_id", "Call-ID: d", "Call-ID: e", 0},
+				{"CSeq", "cseq", "CSeq: ", "CSeq: 7", 0},
+				{"Contact of a call", "contact", "Contact: <sip:call-", "Contact: <sip:other-", 0},
+				{"Contact of a registration", "contact", "Contact: <sip:", "Contact: <sip:a", 0},
+				{"a second From, white space behind its name", "from", "From: ", "From : <sip:1002@pbx.example.com>;tag=f\r\nFrom: ", 0},
+				{"a tab behind a space in front of the tag", "from_tag", ";tag=f", ";tag \t=f", 16},
+			} {
+				if c.version != 0 && c.version != version {
+					continue
 				}
-				return bytes.Replace(b, []byte(c.old), []byte(c.replacement), 1)
-			})
-			d.run(1, 60)
-			about := regexp.MustCompile(`\[[^]]*\b` + c.field + `\b[^]]*\]: sent `)
-			if !slices.ContainsFunc(d.mismatches, about.MatchString) {
-				t.Fatalf("no mismatch of %s was found, of %d", c.field, len(d.mismatches))
+				t.Run(c.name, func(t *testing.T) {
+					d := newDiffer(t, version, func(b []byte) []byte {
+						if bytes.Contains(b, []byte("\r\nCall-ID: mark-")) {
+							return b
+						}
+						n := 1
+						if c.name == "method, and CSeq's" || c.name == "method in lower case" {
+							n = 2
+						}
+						return bytes.Replace(b, []byte(c.old), []byte(c.replacement), n)
+					})
+					d.run(1, 60)
+					about := regexp.MustCompile(`\[[^]]*\b` + c.field + `\b[^]]*\]: sent `)
+					if !slices.ContainsFunc(d.mismatches, about.MatchString) {
+						t.Fatalf("no mismatch of %s was found, of %d", c.field, len(d.mismatches))
+					}
+				})
 			}
 		})
 	}

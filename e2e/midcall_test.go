@@ -8,7 +8,10 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// eachPBX runs a case against both PBXs that offices have, at the same time.
+// pbxs are the PBXs that offices have, and the version of Asterisk.
+var pbxs = map[string]int{"chan_sip": 16, "chan_pjsip": 22}
+
+// eachPBX runs a case against each PBX, at the same time.
 func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 	t.Helper()
 	eachPBXWith(t, c, peers.EdgeConfig{}, run)
@@ -16,14 +19,11 @@ func eachPBX(t *testing.T, c peers.AsteriskConfig, run func(o *office)) {
 
 func eachPBXWith(t *testing.T, c peers.AsteriskConfig, edge peers.EdgeConfig, run func(o *office)) {
 	t.Helper()
-	for _, pbx := range []struct {
-		name    string
-		version int
-	}{{"chan_sip", 16}, {"chan_pjsip", 22}} {
-		t.Run(pbx.name, func(t *testing.T) {
+	for name, version := range pbxs {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := c
-			c.Version = pbx.version
+			c.Version = version
 			run(newOfficeWith(t, c, edge))
 		})
 	}

@@ -55,6 +55,7 @@ type Asterisk struct {
 	conf    string // asterisk.conf
 	Version int
 	Dir     string // recordings are in here
+	seen    int    // how many messages of chan_pjsip's history were read
 }
 
 // command is the program of a version, on the PBX's host.

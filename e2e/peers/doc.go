@@ -12,7 +12,8 @@
 //
 // For the differential test, Mutants spoils requests by seeds, a Tap in the
 // PBX's place sees what the edge sends there, ReadWire reads that strictly, and
-// ReadUnderstood reads from Asterisk's debug log what chan_sip made of it.
+// ReadUnderstood reads from Asterisk's debug log what chan_sip made of it, and
+// Asterisk.Understood from its history of messages what chan_pjsip did.
 //
 // SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
 //
