@@ -24,6 +24,7 @@ type binding struct {
 	pbx      *flow.Flow // that keeps the contact
 	expires  time.Time  // for the phone, who may have asked for less than the PBX granted
 
+	routes    []string  // by which the PBX wants the phone's requests
 	allow     string    // the methods that the phone takes
 	params    string    // of the contact, but expires
 	cseq      uint32    // of the last REGISTER

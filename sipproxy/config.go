@@ -38,6 +38,9 @@ type Config struct {
 	// same.
 	PBXDomain string
 
+	// Path gives the PBX the phones' own contacts and a Path to them (RFC 3327).
+	Path bool
+
 	// SourceHeader tells the PBX where a phone's request came from; empty: it is not told.
 	SourceHeader string
 

@@ -55,7 +55,8 @@
 // Proxy.Run owns the goroutine that checks the PBXs, expires bindings and
 // subscriptions, and ends abandoned calls, and one that looks a name up.
 //
-// RFCs: 3261, 3263 (several PBXs), 3264 (offer/answer), 3581 (rport), 3966 (tel), 4568 (SDES), 5626
-// (flows), 5763 and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665 (events),
-// 7118 (WebSocket), 8839 (ICE), 8843 (BUNDLE).
+// RFCs: 3261, 3263 (several PBXs), 3264 (offer/answer), 3327 and 3608 (Path,
+// Service-Route), 3581 (rport), 3966 (tel), 4320 (requests other than INVITE), 4568
+// (SDES), 5626 (flows), 5763 and 8842 (DTLS-SRTP), 6026 (INVITE transactions), 6665
+// (events), 7118 (WebSocket), 8839 (ICE), 8843 (BUNDLE).
 package sipproxy

@@ -88,10 +88,11 @@ func (p *Proxy) isEarly(f *flow.Flow, tx *transaction.Server, in *sip.Request) b
 	if f.Side() != flow.Plain || flow.Tag(in, "To") != "" {
 		return false
 	}
-	if b := p.bindings.get(in.Recipient.User); b != nil && !closed(b.flow) {
+	token := p.addressee(in)
+	if b := p.bindings.get(token); b != nil && !closed(b.flow) {
 		return false
 	}
-	return p.asking.wait(in.Recipient.User, early{f, tx, in})
+	return p.asking.wait(token, early{f, tx, in})
 }
 
 // answered lets in what has waited for a REGISTER's answer. It is called when

@@ -46,9 +46,10 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	}
 	token = randomCallToken()
 	peer := p.inwardParty(caller.peer)
+	var routes []string
 	if key, err := aorKey(peer.URI); err == nil {
 		if b := p.bindings.on(key, f); b != nil {
-			token = b.token
+			token, routes = b.token, b.routes
 		}
 	}
 	scheme := in.Recipient.Scheme
@@ -59,7 +60,7 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	caller.contact = p.contactForPhone(f, scheme, p.calledAs(in.Recipient), target.User)
 	callee = &leg{
 		peer: p.inwardParty(caller.self), self: peer,
-		target: target, contact: p.contactForPBX(token),
+		target: target, contact: p.contactForPBX(token), routes: routes,
 	}
 	return token, caller, callee, nil
 }
@@ -76,7 +77,7 @@ func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Requ
 // legsToPhone are the two legs of a dialog that the PBX begins, and the token of
 // the phone that it is with.
 func (p *Proxy) legsToPhone(f *flow.Flow, in *sip.Request) (token string, caller, callee *leg, r *refusal) {
-	b, r := p.lookup(in.Recipient.User)
+	b, r := p.lookup(p.addressee(in))
 	if r != nil {
 		return "", nil, nil, r
 	}

@@ -19,7 +19,7 @@ const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, 
 
 // qualify takes an OPTIONS of the PBX outside of calls.
 func (p *Proxy) qualify(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	token := in.Recipient.User
+	token := p.addressee(in)
 	b, r := p.lookup(token)
 	switch {
 	case token == "": // it asks for us

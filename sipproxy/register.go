@@ -63,6 +63,7 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	reg.stretchHeader(req)
 	setTags(req, "Supported", []string{"outbound", "gruu"}, nil)
 	setTags(req, "Require", []string{"outbound"}, nil)
+	p.writePath(reg, req)
 	p.asking.begin(reg)
 	_, err = p.ask(reg.aor, p.keeper(reg), req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
 		p.registered(reg, tx, at, res, err)
@@ -158,7 +159,7 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 	}
 	ours := make([]string, len(reg.contacts))
 	for i, c := range reg.contacts {
-		ours[i] = p.contactForPBX(c.token)
+		ours[i] = p.contactOf(c.phone.URI, c.token)
 		for _, name := range []string{"q", "expires"} {
 			v, ok := c.phone.Param(name)
 			if name == "expires" && c.least > 0 {
@@ -168,6 +169,9 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 				ours[i] += ";" + name + "=" + v
 			}
 		}
+	}
+	for _, former := range p.moved(reg) {
+		ours = append(ours, former+";expires=0")
 	}
 	return strings.Join(ours, ", ")
 }
@@ -216,9 +220,11 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 			continue
 		}
 		seconds, ok := grantedTo(c, res, reg.in)
-		if ok && seconds > 0 {
-			granted[uri.User] = seconds
-			order = append(order, uri.User)
+		if token := tokenOfContact(uri); ok && seconds > 0 {
+			if granted[token] == 0 {
+				order = append(order, token)
+			}
+			granted[token] = seconds
 		}
 	}
 	for _, c := range reg.contacts {
@@ -229,7 +235,7 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 		case c.least > 0 && reg.removes(c.phone): // the device stays, by another connection
 			p.bindings.removeOne(c.token, regID(c.phone))
 		default:
-			p.bindOne(reg, c, at, seconds)
+			p.bindOne(reg, c, at, seconds, serviceRoute(res))
 		}
 	}
 	if reg.star {
@@ -265,7 +271,7 @@ func (b *binding) shown(seconds int) string {
 	return s
 }
 
-func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds int) {
+func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds int, routes []string) {
 	known, now := p.bindings.find(c.token, regID(c.phone)), time.Now()
 	granted := now.Add(time.Duration(seconds) * time.Second)
 	if c.least > 0 { // the phone is heard again when it said it would be, or is gone
@@ -275,7 +281,7 @@ func (p *Proxy) bindOne(reg *registration, c registrant, at *flow.Flow, seconds 
 		token: c.token, aor: reg.aor, uri: reg.uri, contact: c.phone.URI, instance: hasInstance(c.phone), regID: regID(c.phone),
 		callID: reg.in.CallID().Value(), host: hostOf(reg.in.Recipient), flow: reg.flow, pbx: at,
 		expires: now.Add(time.Duration(seconds) * time.Second),
-		allow:   allowOf(reg.in), params: c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
+		routes:  routes, allow: allowOf(reg.in), params: c.phone.Without("expires").Params, cseq: reg.in.CSeq().SeqNo, refreshed: now, granted: granted,
 	})
 	if known == nil || known.flow != reg.flow {
 		p.log.Info("registered", "user", reg.aor, "peer", reg.flow.Remote().String(), "expires", seconds)

@@ -16,22 +16,25 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	if err != nil {
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
-	contact := ""
-	if key, err := aorKey(p.inwardParty(from).URI); err == nil && len(in.GetHeaders("Contact")) > 0 {
+	contact, routes := "", []string(nil)
+	if key, err := aorKey(p.inwardParty(from).URI); err == nil {
 		if b := p.bindings.on(key, f); b != nil {
-			contact = p.contactForPBX(b.token)
+			routes = b.routes
+			if len(in.GetHeaders("Contact")) > 0 {
+				contact = p.contactForPBX(b.token)
+			}
 		}
 	}
 	target := p.inwardURI(in.Recipient)
 	return p.standalone(f, tx, in, p.inwardParty(from), outgoing{
-		uri: target, contact: contact, body: bodyOf(in),
+		uri: target, routes: routes, contact: contact, body: bodyOf(in),
 		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))
 }
 
 // toPhone forwards a request of the PBX to a registered phone.
 func (p *Proxy) toPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	b, r := p.lookup(in.Recipient.User)
+	b, r := p.lookup(p.addressee(in))
 	if r != nil {
 		return r
 	}

@@ -154,7 +154,7 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "more than %d subscriptions on one connection", maxSubscriptions).with("Retry-After", "60")
 	}
 	req := p.request(in, outgoing{
-		to: far.flow, uri: far.target, contact: far.contact, body: bodyOf(in),
+		to: far.flow, uri: far.target, routes: far.routes, contact: far.contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(""),
 	})
 	_, err := p.send(far.flow, far.self, req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {

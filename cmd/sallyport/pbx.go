@@ -23,6 +23,7 @@ type pbxConfig struct {
 	Names         []string      `toml:"names"`
 	Domain        string        `toml:"domain"`
 	SourceHeader  string        `toml:"source_header"`
+	Path          bool          `toml:"path"`
 }
 
 // pbxAddress is one PBX, or what one name stands for: "10.0.0.5:5060", which may be

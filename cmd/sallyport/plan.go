@@ -119,6 +119,7 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 
 		PBXDomain:       c.PBX.Domain,
 		SourceHeader:    c.PBX.SourceHeader,
+		Path:            c.PBX.Path,
 		RefreshInterval: c.SIP.RefreshInterval,
 		CheckInterval:   c.PBX.CheckInterval,
 		FlowTimer:       c.SIP.FlowTimer,
