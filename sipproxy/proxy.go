@@ -303,10 +303,23 @@ func (p *Proxy) within(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *
 		return nil, s, nil
 	case known, in.Method == sip.SUBSCRIBE && f.Side() == flow.Secure:
 		return nil, nil, noSuchSubscription()
-	case !outsideCalls(in.Method):
+	case !outsideCalls(in.Method) && !p.endsLost(f, in):
 		return nil, nil, noSuchCall()
 	}
 	return nil, nil, nil
+}
+
+// endsLost tells whether a BYE may end a call that nobody here knows: the edge was
+// started again, and the PBX would be left with it. The phone must be one that the
+// PBX has accepted on this connection; whether it is its call, the PBX knows by the
+// tags.
+func (p *Proxy) endsLost(f *flow.Flow, in *sip.Request) bool {
+	if in.Method != sip.BYE || f.Side() == flow.Plain {
+		return false
+	}
+	from, _ := flow.Address(in, "From") // checked by package flow
+	user, err := aorKey(p.inwardParty(from).URI)
+	return err == nil && p.bindings.on(user, f) != nil
 }
 
 // outsideCalls tells the methods that may carry a To tag and belong to no

@@ -115,9 +115,28 @@ func TestAfterARestart(t *testing.T) {
 	for _, method := range []string{"INVITE", "BYE", "UPDATE", "INFO"} {
 		pbx(method)
 		b.atPBX("481")
+	}
+	for _, method := range []string{"INVITE", "UPDATE", "INFO", "PRACK"} {
 		p.send(p.request(method, "sip:602@pbx.example.com:5061", to602+";tag=pbx", "old", 7, "", contact))
 		p.next("481")
 	}
+	// But a phone that the PBX has accepted may hang up: else the PBX is left with
+	// the call. Whether it is the phone's, it knows.
+	stranger := b.phone()
+	bye := func(p *phone) string {
+		return p.request("BYE", "sip:602@pbx.example.com:5061;transport=tls", to602+";tag=pbx", b.proxy.crossCallID("old@127.0.0.1"), 8, "")
+	}
+	stranger.send(bye(stranger))
+	stranger.next("481")
+	p.send(strings.Replace(bye(p), "sip:1001@", "sip:1002@", 1))
+	p.next("481")
+	p.send(bye(p))
+	m := b.atPBX("BYE")
+	if m.uri() != "sip:602@pbx.example.com" || m.h.Get("Call-Id") != "old@127.0.0.1" || m.h.Get("To") != to602+";tag=pbx" || !strings.HasSuffix(m.h.Get("From"), ";tag=anna") {
+		t.Errorf("the PBX got %s, %v", m.start, m.h)
+	}
+	b.fromPBX(reply(m, 200, "", ""))
+	p.next("200")
 	before := b.proxy.Stats().StrayResponses
 	b.fromPBX(text(plainSDP, "SIP/2.0 200 OK", "Via: SIP/2.0/UDP "+b.plain.String()+";branch=z9hG4bKgone", "From: <sip:1001@127.0.0.1>;tag=a",
 		"To: <sip:602@127.0.0.1>;tag=b", "Call-ID: old", "CSeq: 1 INVITE", "Contact: <sip:602@127.0.0.1>"))

@@ -30,6 +30,13 @@ func userAt(uri string) string {
 	return user
 }
 
+// In is another's call as the phone would have it if it knew all of it.
+func (p *Phone) In(of *Dialog) *Dialog {
+	d := *of
+	d.p = p
+	return &d
+}
+
 // ID is the Call-ID.
 func (d *Dialog) ID() string { return d.id }
 
