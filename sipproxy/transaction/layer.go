@@ -39,7 +39,7 @@ type Limits struct {
 }
 
 // DefaultLimits are far above what phones do.
-func DefaultLimits() Limits { return Limits{PerFlow: 512, Total: 1 << 16, Lingering: 1 << 12} }
+func DefaultLimits() Limits { return Limits{PerFlow: 1024, Total: 1 << 16, Lingering: 1 << 12} }
 
 // Layer matches messages to transactions. Its methods may be called from any
 // goroutine.
