@@ -46,10 +46,10 @@ func (p *Phone) Invite(number, sdp string, headers ...string) (*Dialog, *Message
 		}
 		p.Send(compose("", "ACK "+d.target+" SIP/2.0", via, "Max-Forwards: 70", "From: "+d.local, "To: "+d.remote,
 			"Call-ID: "+d.id, fmt.Sprintf("CSeq: %d ACK", d.cseq)))
-		if m.Status() != 401 || auth != "" {
+		if !m.challenges() || auth != "" {
 			return d, m
 		}
-		auth = "\r\nAuthorization: " + p.digest(m, "INVITE", uri, "secret-"+p.User)
+		auth = "\r\n" + p.credentials(m, "INVITE", uri)
 	}
 }
 
@@ -98,10 +98,10 @@ func (d *Dialog) Request(method, body string, headers ...string) *Message {
 		d.cseq++
 		d.p.Send(compose(body, append(append(d.lines(method, d.p.via()), headers...), auth...)...))
 		m := d.final(method)
-		if m.Status() != 401 || auth != nil {
+		if !m.challenges() || auth != nil {
 			return m
 		}
-		auth = []string{"Authorization: " + d.p.digest(m, method, d.target, "secret-"+d.p.User)}
+		auth = []string{d.p.credentials(m, method, d.target)}
 	}
 }
 
@@ -135,9 +135,9 @@ func (p *Phone) Cancelled(number, sdp string) (rang bool, final *Message) {
 			}
 		}
 		p.Send(compose("", append(head("ACK"), "To: "+m.Get("To"))...))
-		if m.Status() != 401 || auth != "" {
+		if !m.challenges() || auth != "" {
 			return rang, m
 		}
-		auth = "\r\nAuthorization: " + p.digest(m, "INVITE", uri, "secret-"+p.User)
+		auth = "\r\n" + p.credentials(m, "INVITE", uri)
 	}
 }

@@ -28,7 +28,7 @@ func (p *Phone) Call(number, sdp string, headers ...string) *Dialog {
 	d := p.Dial(number, sdp, headers...)
 	m := d.Await("INVITE", 401)
 	d.Refused(m)
-	d.Ask("INVITE", sdp, append(headers, "Authorization: "+p.digest(m, "INVITE", d.target, "secret-"+p.User))...)
+	d.Ask("INVITE", sdp, append(headers, p.credentials(m, "INVITE", d.target))...)
 	return d
 }
 

@@ -3,6 +3,7 @@ package peers
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
@@ -33,6 +34,8 @@ type Phone struct {
 	cseq int
 	tag  string
 	id   string // Call-ID of registrations
+
+	password string // that it registered with
 }
 
 // NewPhone connects to the edge.
@@ -224,13 +227,14 @@ func (p *Phone) Contact() string {
 // password, and returns the final response.
 func (p *Phone) Register(password string, expires int, params string) *Message {
 	p.t.Helper()
+	p.password = password
 	auth := ""
 	for range 2 {
 		m := p.register(expires, params, auth)
 		if m.Status() != 401 || auth != "" {
 			return m
 		}
-		auth = "\r\nAuthorization: " + p.digest(m, "REGISTER", "sip:pbx.example.com", password)
+		auth = "\r\n" + p.credentials(m, "REGISTER", "sip:pbx.example.com")
 	}
 	return nil // not reached: the second answer returns
 }
@@ -252,17 +256,26 @@ func (p *Phone) register(expires int, params, auth string) *Message {
 	return p.Next(5 * time.Second)
 }
 
-func (p *Phone) digest(challenge *Message, method, uri, password string) string {
+// challenges tells whether a message asks for a password.
+func (m *Message) challenges() bool { return m.Status() == 401 || m.Status() == 407 }
+
+// credentials answers a challenge, the first of several, by the password that the
+// phone last registered with.
+func (p *Phone) credentials(challenge *Message, method, uri string) string {
 	p.t.Helper()
-	c, err := digest.ParseChallenge(challenge.Get("WWW-Authenticate"))
+	header, answer := "WWW-Authenticate", "Authorization"
+	if challenge.Status() == 407 {
+		header, answer = "Proxy-Authenticate", "Proxy-Authorization"
+	}
+	c, err := digest.ParseChallenge(challenge.Get(header))
 	if err != nil {
 		p.t.Fatalf("read challenge: %v", err)
 	}
-	answer, err := digest.Digest(c, digest.Options{Method: method, URI: uri, Username: p.User, Password: password})
+	cred, err := digest.Digest(c, digest.Options{Method: method, URI: uri, Username: p.User, Password: cmp.Or(p.password, "secret-"+p.User)})
 	if err != nil {
 		p.t.Fatalf("answer challenge: %v", err)
 	}
-	return answer.String()
+	return answer + ": " + cred.String()
 }
 
 // Answer answers a request that the phone received.
