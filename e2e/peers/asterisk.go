@@ -109,7 +109,7 @@ func (a *Asterisk) Start() {
 	l := a.lab
 	l.t.Helper()
 	a.Process = l.start("asterisk", a.command("-f", "-n", "-U", "root"))
-	Until(l.t, 20*time.Second, "Asterisk to boot", func() bool {
+	Until(l.t, time.Minute, "Asterisk to boot", func() bool {
 		if !a.Running() {
 			l.t.Fatalf("Asterisk ended: %v", a.err)
 		}
