@@ -18,35 +18,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// bansCommand speaks to the edge that runs, by the socket in its state folder.
-func bansCommand(c console, args []string) int {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+// bansCommands speak to the edge that runs, by the socket in its state folder.
+func bansCommands() []command {
+	return []command{
+		{"list", "[-config FILE]", "who is kept out, until when, and why", bansList},
+		{"add", "SOURCE [-for TIME] [-reason TEXT] [-config FILE]", "keep an address or a network out", bansAdd},
+		{"remove", "SOURCE [-config FILE]", "let it in, and forget what it did", bansRemove},
 	}
-	switch verb {
-	case "list":
-		return bansList(c, args)
-	case "add":
-		return bansAdd(c, args)
-	case "remove":
-		return bansRemove(c, args)
-	case "-h", "-help", "--help":
-		bansUsage(c.out)
-		return exitOK
-	case "":
-	default:
-		fmt.Fprintf(c.err, "sallyport bans: there is no command %q\n\n", verb)
-	}
-	bansUsage(c.err)
-	return exitUsage
-}
-
-func bansUsage(w io.Writer) {
-	fmt.Fprint(w, "usage: sallyport bans COMMAND\n\n"+
-		"  list   [-config FILE]                                     who is kept out, until when, and why\n"+
-		"  add    SOURCE [-for TIME] [-reason TEXT] [-config FILE]   keep an address or a network out\n"+
-		"  remove SOURCE [-config FILE]                              let it in, and forget what it did\n")
 }
 
 func bansList(c console, args []string) int {
@@ -111,7 +89,7 @@ func bansRemove(c console, args []string) int {
 func sourceOf(c console, command string, args []string) (netip.Prefix, []string, bool) {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		fmt.Fprintf(c.err, "sallyport %s: which address or network?\n", command)
-		bansUsage(c.err)
+		family{"sallyport bans", bansCommands}.usage(c.err)
 		return netip.Prefix{}, nil, false
 	}
 	var p prefix

@@ -26,32 +26,6 @@ func certCommands() []command {
 	}
 }
 
-func certCommand(c console, args []string) int {
-	if len(args) == 0 {
-		certUsage(c.err)
-		return exitUsage
-	}
-	for _, cmd := range certCommands() {
-		if cmd.name == args[0] {
-			return cmd.run(c, args[1:])
-		}
-	}
-	if args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		certUsage(c.out)
-		return exitOK
-	}
-	fmt.Fprintf(c.err, "sallyport cert: there is no command %q\n\n", args[0])
-	certUsage(c.err)
-	return exitUsage
-}
-
-func certUsage(w io.Writer) {
-	fmt.Fprint(w, "usage: sallyport cert COMMAND\n\n")
-	for _, cmd := range certCommands() {
-		fmt.Fprintf(w, "  %-12s %-28s %s\n", cmd.name, cmd.args, cmd.help)
-	}
-}
-
 // certConfig reads what the file says of certificates. The network is not
 // looked at: this may be another machine than the one that serves.
 func certConfig(path string) (Config, tlsconf.Config, *document) {

@@ -18,7 +18,7 @@ var sample string
 func helpCommand(c console, args []string) int {
 	switch {
 	case len(args) == 0:
-		usage(c.out)
+		family{"sallyport", commands}.usage(c.out)
 		return exitOK
 	case len(args) == 1 && args[0] == "config":
 		fmt.Fprint(c.out, sample)

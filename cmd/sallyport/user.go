@@ -12,36 +12,13 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/users"
 )
 
-// userCommand changes the users file. The edge that runs takes the change by itself.
-func userCommand(c console, args []string) int {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+// userCommands change the users file. The edge that runs takes a change by itself.
+func userCommands() []command {
+	return []command{
+		{"add", "NAME -extension EXT [-config FILE] ...", "let a phone be an extension under another name, or change one (-h tells more)", userAdd},
+		{"list", "[-config FILE]", "who there is, and as which extension", userList},
+		{"remove", "NAME [-config FILE]", "let it be nobody", userRemove},
 	}
-	switch verb {
-	case "add":
-		return userAdd(c, args)
-	case "list":
-		return userList(c, args)
-	case "remove":
-		return userRemove(c, args)
-	case "-h", "-help", "--help":
-		userUsage(c.out)
-		return exitOK
-	case "":
-	default:
-		fmt.Fprintf(c.err, "sallyport user: there is no command %q\n\n", verb)
-	}
-	userUsage(c.err)
-	return exitUsage
-}
-
-func userUsage(w io.Writer) {
-	fmt.Fprint(w, "usage: sallyport user COMMAND\n\n"+
-		"  add    NAME -extension EXT [-pbx-realm REALM] [-pbx-password-file FILE] [-password-file FILE] [-sha256-only] [-config FILE]\n"+
-		"         let a phone be an extension of the PBX under another name; also to change one\n"+
-		"  list   [-config FILE]        who there is, and as which extension\n"+
-		"  remove NAME [-config FILE]   let it be nobody\n")
 }
 
 // usersFile finds the file that the configuration names, and its realm.
