@@ -13,7 +13,7 @@ const (
 	maxParam  = 256 // of a Via
 	maxURI    = 255 // of a Request-URI; of a longer one chan_sip loses the end, and calls s
 	maxCallID = 512
-	maxList   = 64 // addresses in one kind of header
+	maxList   = 64 // addresses in one kind of header; words in one that lists them
 	maxAccept = 32 // media types, and
 	maxRange  = 63 // bytes of each, for which Asterisk has room (CVE-2018-7284)
 )
@@ -47,8 +47,11 @@ func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHead
 	for _, f := range m.fields {
 		if digits, ok := numeric[f.name]; ok {
 			number, _, more := strings.Cut(f.value, ";")
-			if !isDigits(trim(number), digits) || more && f.name != "Session-Expires" && f.name != "Min-SE" {
+			if !isDigits(trim(number), digits) {
 				return nil, nil, malformed(f.name, "not a number")
+			}
+			if more && (f.name != "Session-Expires" && f.name != "Min-SE" || checkParams(f.value[len(number):]) != nil) {
+				return nil, nil, malformed(f.name, "bad parameters")
 			}
 		}
 	}
@@ -103,11 +106,19 @@ func (m *lexed) checkAddresses() *Malformed {
 	return nil
 }
 
-// checkAccept bounds what a SUBSCRIBE once overran Asterisk's stack with.
+// checkAccept bounds what a SUBSCRIBE once overran Asterisk's stack with, and
+// the lists for which pjproject has room.
 func (m *lexed) checkAccept() *Malformed {
 	count := 0
 	for _, f := range m.fields {
-		if f.name != "Accept" {
+		switch f.name {
+		case "Accept":
+		case "Allow", "Supported", "Require", "Unsupported":
+			if len(splitUnquoted(f.value, ',')) > maxList {
+				return malformed(f.name, "too many")
+			}
+			continue
+		default:
 			continue
 		}
 		for _, v := range splitUnquoted(f.value, ',') {
