@@ -19,11 +19,12 @@ func credentialsOf(in *sip.Request) (credentials, *refusal) {
 	var found credentials
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for _, h := range in.GetHeaders(name) {
-			scheme, params, _ := strings.Cut(strings.TrimSpace(h.Value()), " ")
-			if !strings.EqualFold(scheme, "Digest") {
+			value := digestForPBX(h.Value())
+			if value == "" { // it does not go on
 				continue
 			}
-			user, ok := digestUser(h.Value())
+			_, params, _ := strings.Cut(value, " ")
+			user, ok := digestUser(value)
 			nonce, doubled := digestParam(params, "nonce")
 			switch {
 			case !ok || doubled:

@@ -164,8 +164,10 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 		case notCopied[name], side == flow.Plain && notFromOutside[name], side == flow.Secure && notFromInside[name],
 			strings.HasPrefix(name, ownPrefix) && !strings.EqualFold(name, p.cfg.SourceHeader), private && assertsIdentity[name]:
 			continue
-		case side == flow.Plain && isForeign(name, value):
-			continue
+		case side == flow.Plain && (name == "authorization" || name == "proxy-authorization"):
+			if value = digestForPBX(value); value == "" {
+				continue
+			}
 		case namesCalls[name]:
 			value = p.crossCalls(value)
 		case name == "www-authenticate", name == "proxy-authenticate":
@@ -180,17 +182,6 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 		}
 		to.AppendHeader(sip.NewHeader(h.Name(), value))
 	}
-}
-
-// isForeign tells credentials of a scheme other than Digest: no PBX here knows
-// another, and chan_pjsip drops what has one without an answer. Without them,
-// their sender is asked for a digest.
-func isForeign(name, value string) bool {
-	if name != "authorization" && name != "proxy-authorization" {
-		return false
-	}
-	words := strings.Fields(value)
-	return len(words) == 0 || !strings.EqualFold(words[0], "Digest")
 }
 
 var qop = regexp.MustCompile(`(?i)(\bqop=")([^"]*)"`)

@@ -165,7 +165,7 @@ func (p *Proxy) contactsForPBX(reg *registration) string {
 			if name == "expires" && c.least > 0 {
 				v, ok = strconv.Itoa(reg.expiresForPBX(c)), true
 			}
-			if ok && isNumber(v) {
+			if ok && isNumber(v) && (name != "q" || isWeight(v)) {
 				ours[i] += ";" + name + "=" + v
 			}
 		}
@@ -317,6 +317,13 @@ func expiresOf(m sip.Message) string {
 		return h[0].Value()
 	}
 	return ""
+}
+
+// isWeight accepts a qvalue (RFC 3261 section 25.1). pjproject drops a REGISTER
+// with a larger one.
+func isWeight(s string) bool {
+	whole, part, _ := strings.Cut(s, ".")
+	return len(part) <= 3 && (whole == "0" || whole == "1" && strings.Trim(part, "0") == "")
 }
 
 // isNumber accepts an integer or a q-value.

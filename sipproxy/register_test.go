@@ -184,3 +184,17 @@ func TestTokens(t *testing.T) {
 		t.Error("users or secrets share a token")
 	}
 }
+
+// A weight goes on to the PBX if it is one.
+func TestWeights(t *testing.T) {
+	for _, s := range []string{"0", "1", "0.", "0.5", "0.123", "1.0", "1.000"} {
+		if !isWeight(s) {
+			t.Errorf("%s is none", s)
+		}
+	}
+	for _, s := range []string{"", "2", "9999999999", "0.1234", "1.1", "1.0000", ".5", "00", "-1"} {
+		if isWeight(s) {
+			t.Errorf("%s is one", s)
+		}
+	}
+}

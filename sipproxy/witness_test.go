@@ -28,6 +28,7 @@ func TestCredentials(t *testing.T) {
 		{"two users", []string{digest(`username="1001"`), digest(`username="1002"`)}, "", true},
 		{"two users in one", []string{digest(`username="1001", username="1002"`)}, "", true},
 		{"escapes", []string{digest(`username="10\01"`)}, "", true},
+		{"a tab behind the scheme", []string{"Digest\tusername=\"1001\""}, "1001", false},
 		{"another scheme", []string{`Basic dXNlcm5hbWU9`}, "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,0 +1,56 @@
+package sipproxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestDigestForPBX(t *testing.T) {
+	const good = `Digest username="1001", realm="a, \"b\"", uri="sip:x", response="0", algorithm=MD5, qop=auth, nc=00000001, opaque=""`
+	for value, want := range map[string]string{
+		good:                            good,
+		"dIGEST\tusername=\"1001\"":     `Digest username="1001"`,
+		"Digest  a = \"1\" ,\tb=2":      `Digest a="1", b=2`,
+		`Digest ,a="1",, b=2,`:          `Digest a="1", b=2`,
+		"Digest a=1, uri=sip:x;y":       "",
+		"Digest a=1, uri=sip:x@[::1]":   `Digest a=1, uri="sip:x@[::1]"`,
+		"Digest a=1 b=2":                "",
+		"Digest a=\"1\"x":               "",
+		"Digest a=\"1":                  "",
+		"Digest a=\"1\\\"":              "",
+		"Digest a=":                     "",
+		"Digest =1":                     "",
+		"Digest a":                      "",
+		"Digest digest a=1":             "",
+		"Digest":                        "",
+		"Digest ,":                      "",
+		"Digestive a=1":                 "",
+		"NoOneKnowsThisScheme x=here":   "",
+		"Bearer abc":                    "",
+		"":                              "",
+		"Digest a=1, b=\u00a02":         "Digest a=1, b=\"\u00a02\"",
+		"Digest username=\"\u00fc\"":    "Digest username=\"\u00fc\"",
+		"Digest a=1, Digest b=\"1002\"": "",
+	} {
+		if got := digestForPBX(value); got != want {
+			t.Errorf("%s goes on as %q, want %q", value, got, want)
+		}
+	}
+}
+
+// What is no digest does not reach the PBX; the request does.
+func TestForeignCredentials(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	for value, passes := range map[string]bool{"digest username=\"1001\"": true, "NoOneKnowsThisScheme opaque-data=here": false} {
+		for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+			p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", fmt.Sprint("c", p.n), 1, "", name+": "+value))
+			got := b.raw()
+			if strings.Contains(got, "\r\n"+name+": Digest username=\"1001\"\r\n") != passes || strings.Contains(got, "Scheme") {
+				t.Errorf("%s: %s reached the PBX as\n%s", name, value, got)
+			}
+			readAndAnswer(b, p, got)
+		}
+	}
+}
