@@ -52,7 +52,9 @@ func (a *Asterisk) Understood(open []Understood, log string) []Understood {
 			if u.Reading["method"] != "INVITE" || u.Reading["call_id"] != p[1] {
 				continue
 			}
-			u.Reading.also("from", unescaped(p[2]))
+			if shown, _, _ := strings.Cut(u.Reading["from"], ";"); shown != unescaped(p[2]) { // a caller's number ends there; who it is does not
+				u.Reading.also("from", unescaped(p[2]))
+			}
 			u.Reading.also("contact", p[3])
 			u.Reading.also("cseq", p[4])
 			u.Reading.also("number", unescaped(p[5]))

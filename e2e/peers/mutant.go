@@ -47,13 +47,16 @@ func sound(r *rand.Rand, seed uint64, user, address string) string {
 	case "REGISTER":
 		to, more = user, "Expires: 60\r\n"
 	case "INVITE":
-		more = "Content-Type: application/sdp\r\n"
+		more = "Supported: timer, 100rel\r\nAllow: INVITE, ACK, BYE, CANCEL\r\nSession-Expires: 1800;refresher=uac\r\nMin-SE: 90\r\nContent-Type: application/sdp\r\n"
 		body = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/SAVP 0\r\n" +
 			"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd\r\n"
 	case "MESSAGE":
 		more, body = "Content-Type: text/plain\r\n", "hello"
 	case "SUBSCRIBE":
 		more = "Event: presence\r\nAccept: application/pidf+xml\r\nExpires: 60\r\n"
+	}
+	if r.IntN(4) == 0 {
+		more = fmt.Sprintf("Authorization: Digest username=%q, realm=\"asterisk\", nonce=\"4bd7\", uri=\"sip:pbx.example.com\", response=\"%032x\", algorithm=MD5\r\n", user, seed) + more
 	}
 	return fmt.Sprintf("%s sip:%s@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%d;rport\r\nMax-Forwards: 70\r\n"+
 		"From: \"Anna\" <sip:%s@pbx.example.com>;tag=f%d\r\nTo: <sip:%s@pbx.example.com>\r\nCall-ID: d%d@%s\r\nCSeq: %d %s\r\n"+

@@ -59,9 +59,16 @@ var headerValues = map[string][]string{
 	"Via": {"$, SIP/2.0/UDP 192.0.2.66;branch=z9hG4bKx", "SIP / 2.0 / TLS 203.0.113.11:5061 ;branch=z9hG4bKx", "SIP/2.0/UDP 192.0.2.66;branch=z9hG4bKx;rport", "$;branch=z9hG4bKy", "$;received=10.0.0.5", "$;maddr=10.0.0.5",
 		"SIP/3.0/TLS h;branch=x", "SIP/2.0/TLS", "sip/2.0/tls h;branch=z9hG4bKx", "SIP/2.0/TLS h:x;branch=z9hG4bKx", "SIP/2.0/TLS [2001:db8::1];branch=z9hG4bKx", "$;x=\"a;branch=z\"", "$;x=\"a,b\"", "$;rport=1", "SIP/2.0/TLS h ; branch = z9hG4bKx", "", ",$", "$,", "SIP/2.0/TLS h;branch=z9hG4bK" + strings.Repeat("x", 300)},
 	"Content-Type": {"multipart/mixed;boundary=x", "application/sdp;x=\"a\"", "application/sdp ; x", "APPLICATION/SDP", "text/plain", "sdp", "/", "a/b/c", "application/sdp, text/plain", "\"application/sdp\"", ""},
-	"Expires":      {"0", "-1", "4294967296", "60;x", "060", "60 60", "Wed, 01 Jan 2031 00:00:00 GMT", "", "6e1"},
-	"Accept":       {strings.Repeat("a/b,", 2000) + "a/b", "", "*/*;q=x", "\"a/b\""},
-	"User-Agent":   {"a (b)", "a\r\n b", "\"", "\\", "<script>", "a\r\n\r\nb", "${SHELL(x)}", strings.Repeat("x", 9000), "a\r\nFrom : <sip:evil@x>;tag=1", "a\rFrom: <sip:evil@x>;tag=1", "a\nFrom: <sip:evil@x>;tag=1", "a\x00\r\nX: y"},
+	"Authorization": {"Digest", "Digest ", "digest $", "$,", "$,,", ",$", "Digest username=1001", "Digest username=\"1001", "$, x", "$, x=", "$, =y", "$, x=\"a\\\"b\"", "$, qop=auth, nc=00000001, cnonce=\"c\"",
+		"$, qop=\"auth\", nc=1, cnonce=c", "$, username=\"1002\"", "$;x=y", "Digest username=\"\"", "Digest\tusername=\"1001\"", "Digest username = \"1001\" , realm = \"asterisk\"", "$, opaque=\"\"", "$, stale=false",
+		"$, Digest username=\"1002\"", "$, uri=sip:x@y", "Basic MTAwMTp4", "Bearer x", "Digest username=\"ü\"", "Digest username='1001'", "Digest x", "$, response=x", "DIGEST username=\"1001\", realm=\"asterisk\", nonce=\"n\", uri=\"sip:x\", response=\"0\""},
+	"Supported":       {"", ",", "timer,", ",timer", "timer,,100rel", "a b", "\"timer\"", "timer;x=y", "*", "ü", "$, $", strings.Repeat("a, ", 70) + "a"},
+	"Allow":           {"", ",", "INVITE,", "INVITE,,ACK", "a b", "\"INVITE\"", "invite", "*", "ü", strings.Repeat("A, ", 70) + "A"},
+	"Session-Expires": {"", "0", "1800", "1800;", "1800;;x", "1800;refresher", "1800;refresher=", "1800;refresher=uas", "1800;refresher=\"uac\"", "1800 ;refresher = uac", "4294967296", "99999999999", "1800;=x", "1800,90", "90 90", "1800;refresher=ua c"},
+	"Min-SE":          {"", "0", "90;x", "90;", "90;x=y", "4294967296", "-1", "90 90", "090", "90,90"},
+	"Expires":         {"0", "-1", "4294967296", "60;x", "060", "60 60", "Wed, 01 Jan 2031 00:00:00 GMT", "", "6e1"},
+	"Accept":          {strings.Repeat("a/b,", 2000) + "a/b", "", "*/*;q=x", "\"a/b\""},
+	"User-Agent":      {"a (b)", "a\r\n b", "\"", "\\", "<script>", "a\r\n\r\nb", "${SHELL(x)}", strings.Repeat("x", 9000), "a\r\nFrom : <sip:evil@x>;tag=1", "a\rFrom: <sip:evil@x>;tag=1", "a\nFrom: <sip:evil@x>;tag=1", "a\x00\r\nX: y"},
 }
 
 // parties are ways to write a From or To, and to hide another in it.
