@@ -105,8 +105,8 @@ func (p *Proxy) fallOver(inv *invite, err error) bool {
 	if inv.from != flow.Plain || inv.dialog != nil || len(c.dialogs) > 0 || c.ended || !errors.Is(err, transaction.ErrFlowClosed) {
 		return false
 	}
-	_, _, callee, r := p.legsToPhone(c.callerAt.flow, inv.in)
-	if r != nil { // there is none
+	token, _, callee, r := p.legsToPhone(c.callerAt.flow, inv.in)
+	if r != nil || token != c.token { // there is none, or another phone's
 		return false
 	}
 	c.calleeAt, c.media.phone = callee, callee.flow.Remote().Addr()

@@ -37,7 +37,7 @@ func regID(contact flow.NameAddr) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// doesOutbound tells whether a REGISTER asks for outbound, and says what it takes.
+// doesOutbound tells whether a REGISTER asks for outbound, and can have it.
 func (reg *registration) doesOutbound() bool {
 	return len(reg.contacts) == 1 && regID(reg.contacts[0].phone) != "" && !reg.removes(reg.contacts[0].phone) &&
 		hasTag(reg.in, "Supported", "outbound")
