@@ -51,8 +51,13 @@ func TestBlf(t *testing.T) {
 			o.t.Fatalf("BYE was answered %s", m.Start)
 		}
 		anna.Told("BYE", "goodbye", func(*peers.Message) bool { return true })
-		sees(blf, "<state>terminated</state>")
-		sees(presence, "Ready")
+		left := map[string]string{blf.ID(): "<state>terminated</state>", presence.ID(): "Ready"} // in either order
+		panel.Told("NOTIFY", "both ends", func(m *peers.Message) bool {
+			if state := left[m.Get("Call-Id")]; state != "" && strings.Contains(m.Body, state) {
+				delete(left, m.Get("Call-Id"))
+			}
+			return len(left) == 0
+		})
 
 		// Refreshed and ended, each inside its dialog.
 		if m := blf.Request("SUBSCRIBE", "", "Event: dialog", "Accept: application/dialog-info+xml", "Expires: 300"); m.Status() != 200 || m.Get("Expires") != "300" {

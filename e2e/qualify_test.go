@@ -33,8 +33,12 @@ func TestOptionsQualify(t *testing.T) {
 		if m := gone.Register("secret-1003", 600, ""); m.Status() != 200 {
 			o.t.Fatalf("registering again was answered %s", m.Start)
 		}
-		gone.Told("OPTIONS", "anything", func(*peers.Message) bool { return true })
-		peers.Until(o.t, 10*time.Second, "the phone to be back", func() bool { return o.pbx.Reaches("1003") })
+		peers.Until(o.t, 10*time.Second, "the phone to be back", func() bool {
+			for m := gone.Within(50 * time.Millisecond); m != nil; m = gone.Within(50 * time.Millisecond) {
+				gone.Answer(m, 200, "OK", "") // each time: one that is missed is a no again
+			}
+			return o.pbx.Reaches("1003")
+		})
 	})
 }
 
