@@ -12,7 +12,7 @@ import (
 // 13.3.1.4) until the call has come about; the phone, over TLS, sees each once.
 func TestLostAck(t *testing.T) {
 	t.Parallel()
-	eachPBXWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{PBX: "check_interval = \"0s\"\n"}, func(o *office) {
+	eachPBXWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{PBX: peers.Unchecked}, func(o *office) {
 		phone := o.registered("1001")
 		for _, c := range []struct {
 			name string

@@ -29,6 +29,10 @@ type Config struct {
 	Scanners []string // what scanners call themselves, or a part of it
 	Calls    Calls
 
+	OtherCallers bool           // requests may say that they are of another than the user of their credentials
+	Trusted      []netip.Prefix // sources that may say who somebody is
+	TrustedUsers []string       // users that may; one that ends in * is all that begin so
+
 	Tarpit time.Duration // how long a scanner's connection is held without an answer; 0: it is closed at once
 }
 
@@ -54,6 +58,7 @@ func (c Config) Validate() error {
 	faults := []error{
 		prefixFaults("policy.allow", c.Allow),
 		prefixFaults("policy.deny", c.Deny),
+		prefixFaults("policy.trusted", c.Trusted),
 	}
 	if c.MaxConnections < 1 {
 		faults = append(faults, fmt.Errorf("policy.max_connections: is %d; give at least 1", c.MaxConnections))

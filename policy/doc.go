@@ -13,13 +13,14 @@
 //  6. policy.calls.emergency: calls for help are never refused
 //  7. policy.scanners: programs that nobody calls with
 //  8. policy.auth_failures: connections, users and devices that failed too often
-//  9. policy.new_connections_per_second: connections begun by one source
-//  10. policy.calls.numbers: what a group of users may call
-//  11. policy.calls.closed_to: what nobody calls at night and at weekends
-//  12. policy.calls: how much a user calls, and all do
+//  9. policy.caller_id: users who call as another
+//  10. policy.new_connections_per_second: connections begun by one source
+//  11. policy.calls.numbers: what a group of users may call
+//  12. policy.calls.closed_to: what nobody calls at night and at weekends
+//  13. policy.calls: how much a user calls, and all do
 //
-// Those before the tenth speak on connections and requests, and the sixth and the
-// last three on calls. An event no rule speaks on is allowed. A source is one IPv4
+// Those before the eleventh speak on connections and requests; the sixth, the ninth
+// and the last three on calls. An event no rule speaks on is allowed. A source is one IPv4
 // address or one IPv6 /64, since whoever has one address of a /64 has all of them.
 // With policy.dry_run a refusal is logged and counted, and the next rule is asked.
 //

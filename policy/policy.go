@@ -42,6 +42,7 @@ type Event struct {
 	Source netip.Addr // whence, on the secure side
 	Flow   uint64     // the connection's own number; 0 before there is one
 	Method string     // of a Request
+	Inside bool       // it belongs to a call or a subscription that there is
 	User   string     // who it claims to be; not authenticated here
 	Login  string     // whose credentials it carries, unverified; empty: none
 	Device string     // which device it says it is; empty: it does not say
@@ -107,6 +108,7 @@ type Policy struct {
 	log         *slog.Logger
 	now         func() time.Time
 	allow, deny bart.Lite // not changed after New
+	trusted     bart.Lite // likewise
 
 	rules         []*rule
 	silent        atomic.Uint64 // events allowed because no rule spoke
@@ -138,6 +140,9 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 	for _, prefix := range cfg.Deny {
 		p.deny.Insert(prefix)
 	}
+	for _, prefix := range cfg.Trusted {
+		p.trusted.Insert(prefix)
+	}
 	p.bans = newBans(cfg, parts.Ledger, p.now(), p.log)
 	p.watch, p.marks, p.budget, p.alarms = newWatch(cfg), newMarks(cfg.Scanners), newBudget(cfg.Calls), newAlarms(parts.Alarm)
 	p.rules = p.chain()
@@ -156,6 +161,7 @@ func (p *Policy) chain() []*rule {
 		{key: "policy.calls.emergency", kinds: []Kind{Request, Call}, decide: p.emergency},
 		{key: "policy.scanners", kinds: request, decide: p.scanning},
 		{key: keyFailures, kinds: before, decide: p.suspected},
+		{key: "policy.caller_id", kinds: []Kind{Request, Call}, decide: p.spoofed},
 		{key: "policy.new_connections_per_second", kinds: connection, decide: p.hasty}, // last of these: a connection that another refuses costs its source nothing
 		{key: "policy.calls.numbers", kinds: call, decide: p.numbered},
 		{key: "policy.calls.closed_to", kinds: call, decide: p.closed},

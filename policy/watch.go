@@ -182,11 +182,12 @@ func (p *Policy) Observe(o Outcome) Verdict {
 	w := p.watch
 	w.mu.Lock()
 	w.outcomes[o.What]++
-	if w.limit == 0 || p.allow.Contains(o.Source) {
-		w.mu.Unlock()
-		return Verdict{Allowed: true}
+	end, ban, why := false, false, ""
+	if w.limit > 0 && !p.allow.Contains(o.Source) {
+		end, ban, why = w.take(o, p.now())
+	} else {
+		w.note(o, p.now())
 	}
-	end, ban, why := w.take(o, p.now())
 	w.mu.Unlock()
 	if ban {
 		p.ban(prefixOf(o.Source), why)
@@ -206,7 +207,9 @@ func (w *watch) take(o Outcome, now time.Time) (end, ban bool, why string) {
 	case Foreign:
 		return w.fault(w.suspect(o.Source), nil, 1, now, "speaks no TLS")
 	case Closed:
-		ban, why = w.gone(o.Flow, now)
+		if v := w.gone(o.Flow, now); v != nil && len(v.proven) == 0 && !v.ended && (len(v.asked) > 0 || v.options.score > 0) {
+			_, ban, why = w.fault(v.source, nil, abandoned, now, "comes again and again, and never is anybody")
+		}
 		return false, ban, why
 	}
 	v := w.visitor(o.Flow, o.Source)
@@ -329,26 +332,29 @@ func (w *watch) fault(s *suspect, v *visitor, weight float64, now time.Time, why
 	return end, ban, fmt.Sprintf("%s %s", s.prefix, why)
 }
 
-// gone forgets a connection. One that asked, and never was anybody, counts a
-// little. w.mu is held.
-func (w *watch) gone(flow uint64, now time.Time) (ban bool, why string) {
+// gone forgets a connection, and returns what was known of it. w.mu is held.
+func (w *watch) gone(flow uint64, now time.Time) *visitor {
 	v := w.flows[flow]
 	if v == nil {
-		return false, ""
+		return nil
 	}
 	delete(w.flows, flow)
-	s := v.source
-	s.flows--
+	v.source.flows--
 	if len(v.proven) > 0 {
-		s.phones--
-		s.left = now
-		return false, ""
+		v.source.phones--
+		v.source.left = now
 	}
-	if v.ended || len(v.asked) == 0 && v.options.score == 0 {
-		return false, ""
+	return v
+}
+
+// note keeps who is who of those whom the watch does not judge. w.mu is held.
+func (w *watch) note(o Outcome, now time.Time) {
+	switch o.What {
+	case Accepted, Registered:
+		w.accepted(w.visitor(o.Flow, o.Source), o)
+	case Closed:
+		w.gone(o.Flow, now)
 	}
-	_, ban, why = w.fault(s, nil, abandoned, now, "comes again and again, and never is anybody")
-	return ban, why
 }
 
 // suspected holds off what the watch has reason to.
@@ -418,10 +424,7 @@ func (w *watch) isHeld(flow uint64) bool {
 
 // isSomebody tells whether a user has authenticated over a connection.
 func (w *watch) isSomebody(flow uint64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	v := w.flows[flow]
-	return v != nil && len(v.proven) > 0
+	return w.isAnyOf(flow, func(string) bool { return true })
 }
 
 // entering slows new connections of a source that would be banned if no phones

@@ -72,6 +72,8 @@ type Config struct {
 	AccountsRequired bool
 	AccountsFor      *regexp.Regexp
 
+	Inbound Inbound
+
 	// ShowUsers lets the PBX's answers tell which users there are.
 	ShowUsers bool
 
@@ -90,6 +92,7 @@ func Defaults() Config {
 		FlowTimer:     2 * time.Minute,
 		Requests:      transaction.DefaultLimits(),
 		RingTimeout:   185 * time.Second,
+		Inbound:       DefaultInbound(),
 		CheckInterval: 10 * time.Second,
 	}
 }
@@ -152,6 +155,7 @@ func (c Config) Validate() error {
 		"sip.flow_timer: %s is not between 20s and 1h; 0 names none to phones", c.FlowTimer)
 	fault(c.Requests.PerFlow <= 0, "sip.max_requests: %d is not above 0", c.Requests.PerFlow)
 	fault(c.Requests.Total <= 0, "sip.max_requests_in_all: %d is not above 0", c.Requests.Total)
+	c.Inbound.faults(fault)
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
 	return errors.Join(faults...)
 }

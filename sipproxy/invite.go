@@ -45,7 +45,7 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 		return "", nil, nil, r
 	}
 	token = randomCallToken()
-	peer := p.inwardParty(caller.peer)
+	peer := p.inOwnCall(f, in, p.inwardParty(caller.peer))
 	var routes []string
 	if key, err := aorKey(peer.URI); err == nil {
 		if b := p.bindings.on(key, f); b != nil {

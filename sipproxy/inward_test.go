@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/policy"
 )
 
 // A PBX that knows only UDP reads nothing of TLS, of WebSocket, or of hosts that
@@ -19,9 +21,9 @@ func TestNothingOfTLSInside(t *testing.T) {
 		{"Record-Route", "<sips:proxy.example.com;transport=tls;lr>", ""},
 		{"Path", "<sips:proxy.example.com;transport=tls;lr;ob>", ""},
 		{"Service-Route", "<sips:proxy.example.com;transport=tls;lr>", ""},
-		{"P-Asserted-Identity", "<sips:1001@pbx.example.com>", ""},
+		{"P-Asserted-Identity", "<sips:1001@pbx.example.com>", "<sip:1001@pbx.example.com>"},
 		{"P-Preferred-Identity", "<sips:1001@pbx.example.com;transport=tls>", "<sip:1001@pbx.example.com>"},
-		{"Remote-Party-Id", "<sips:1001@pbx.example.com>", ""},
+		{"Remote-Party-Id", "<sips:1001@pbx.example.com>", "<sip:1001@pbx.example.com>"},
 		{"Diversion", "<sips:1004@pbx.example.com;transport=tls>;reason=no-answer", "<sip:1004@pbx.example.com>;reason=no-answer"},
 		{"History-Info", "<sips:1004@pbx.example.com>;index=1, <sip:1001@pbx.example.com;transport=ws>;index=1.1", "<sip:1004@pbx.example.com>;index=1, <sip:1001@pbx.example.com>;index=1.1"},
 		{"Reply-To", "<sips:1009@pbx.example.com;transport=tls>", "<sip:1009@pbx.example.com>"},
@@ -32,7 +34,7 @@ func TestNothingOfTLSInside(t *testing.T) {
 		{"Proxy-Authorization", `Digest username="1001", realm="a", nonce="n", uri="tel:+49-30-1", response="0"`, `Digest username="1001", realm="a", nonce="n", uri="tel:+49-30-1", response="0"`},
 	} {
 		t.Run(c.name+" "+c.header[:min(12, len(c.header))], func(t *testing.T) {
-			b := newBench(t)
+			b := newBenchUnder(t, func(c *policy.Config) { c.TrustedUsers = []string{"1001"} }) // to say all that there is
 			p := b.browser()
 			_, _ = b.registerBrowser(p, "df7jal23ls0d.invalid")
 			req := p.request("INVITE", "sips:602@pbx.example.com:5061;transport=ws", "<sips:602@pbx.example.com:5061;transport=tls>", "c1", 1, secureSDP, contact, c.name+": "+c.header)

@@ -21,13 +21,6 @@ var notCopied = map[string]bool{
 	"content-length": true, "content-type": true, "proxy-require": true,
 }
 
-// notFromOutside are headers that only a trusted neighbour may set (RFC 3325
-// section 5): a phone must not tell the PBX who it is except by its digest.
-var notFromOutside = map[string]bool{
-	"p-asserted-identity": true, "p-asserted-service": true, "remote-party-id": true,
-	"p-charging-vector": true, "p-charging-function-addresses": true, "p-access-network-info": true,
-}
-
 // notFromInside are headers that tell phones of the machine behind us.
 var notFromInside = map[string]bool{"server": true, "user-agent": true, "warning": true}
 
@@ -161,7 +154,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 	for _, h := range from.(lister).Headers() {
 		name, value := sip.HeaderToLower(h.Name()), h.Value()
 		switch {
-		case notCopied[name], side == flow.Plain && notFromOutside[name], side == flow.Secure && notFromInside[name],
+		case notCopied[name], side == flow.Secure && notFromInside[name],
 			strings.HasPrefix(name, ownPrefix) && !strings.EqualFold(name, p.cfg.SourceHeader), private && assertsIdentity[name]:
 			continue
 		case side == flow.Plain && (name == "authorization" || name == "proxy-authorization"):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 type Judge interface {
 	Decide(policy.Event) policy.Verdict
 	Observe(policy.Outcome) policy.Verdict
+	// Trusts tells whether who is behind a connection may say who somebody is.
+	Trusts(source netip.Addr, flow uint64) bool
 }
 
 // Proxy is the SIP edge. It implements flow.Handler.
@@ -118,6 +121,7 @@ func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 	if f.Side() == flow.Plain {
 		p.pool.hear(f, time.Now())
 	}
+	p.strip(f, m)
 	p.markSource(f, m)
 	switch m := m.(type) {
 	case *sip.Request:
@@ -231,6 +235,9 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	}
 	if f.Side() == flow.Plain {
 		return nil
+	}
+	if r := p.accepts(in); r != nil {
+		return r
 	}
 	e, r := p.event(policy.Request, f, in)
 	if r == nil {

@@ -28,7 +28,7 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	target := p.inwardURI(in.Recipient)
 	return p.standalone(f, tx, in, p.inwardParty(from), outgoing{
 		uri: target, routes: routes, contact: contact, body: bodyOf(in),
-		from: p.inwardParties(in.GetHeader("From").Value()), dest: p.inwardParties(in.GetHeader("To").Value()),
+		from: p.inOwnCall(f, in, p.inwardParty(from)).String(), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))
 }
 

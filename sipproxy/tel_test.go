@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/policy"
 )
 
 // A phone that dials telephone numbers reaches a PBX that knows none, and is
 // spoken to in its own words.
 func TestTelephoneNumbers(t *testing.T) {
-	b := newBench(t)
+	b := newBenchUnder(t, func(c *policy.Config) { c.TrustedUsers = []string{"1001"} }) // to say who diverted
 	p := b.phone()
 	token := b.register(p)
 	p.send(strings.Replace(p.request("INVITE", "tel:+49-(30)-12.34;phone-context=example.com", "<tel:+49-30-1234>", "c1", 1, secureSDP, contact,

@@ -29,7 +29,7 @@ func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.E
 	}
 	return policy.Event{
 		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
-		User: accountOf(p.claimed(in)), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
+		User: accountOf(p.claimed(in)), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
 	}, nil
 }
 

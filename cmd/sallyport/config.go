@@ -126,6 +126,13 @@ type policyConfig struct {
 	BanTimeMax                time.Duration `toml:"ban_time_max"`
 	HideUsers                 bool          `toml:"hide_users"`
 
+	CallerID     string   `toml:"caller_id"`
+	Trusted      []prefix `toml:"trusted"`
+	TrustedUsers []string `toml:"trusted_users"`
+	Headers      []string `toml:"headers"`
+	Methods      []string `toml:"methods"`
+	Bodies       []string `toml:"bodies"`
+
 	Scanners []string      `toml:"scanners"`
 	Tarpit   time.Duration `toml:"tarpit"`
 
@@ -159,7 +166,7 @@ func defaults() Config {
 }
 
 func defaultPolicy() policyConfig {
-	p := policy.Defaults()
+	p, in := policy.Defaults(), sipproxy.DefaultInbound()
 	return policyConfig{
 		MaxConnections:           p.MaxConnections,
 		MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
@@ -170,6 +177,8 @@ func defaultPolicy() policyConfig {
 		Sweep: p.Sweep, BanTime: p.BanTime, BanTimeMax: p.BanTimeMax, HideUsers: true,
 		Scanners: p.Scanners, Tarpit: p.Tarpit,
 		Calls: defaultCalls(),
+
+		CallerID: callerOwn, Headers: in.Headers, Methods: in.Methods, Bodies: in.Bodies,
 	}
 }
 
@@ -264,9 +273,17 @@ func (c Config) validate(d *document) {
 	c.TLS.validateACME(d)
 	c.Policy.Calls.validate(d)
 	c.validateClients(d)
+	choice(d, "policy.caller_id", c.Policy.CallerID, callerOwn, callerForced, callerAny)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")
 }
+
+// Whom phones may call as: policy.caller_id.
+const (
+	callerOwn    = "own"
+	callerForced = "forced"
+	callerAny    = "any"
+)
 
 // validateACME reports keys that would do nothing.
 func (c tlsConfig) validateACME(d *document) {

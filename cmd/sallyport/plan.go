@@ -126,6 +126,9 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 		AnswerQualify:   c.SIP.AnswerQualify,
 		Requests:        sipproxy.Defaults().Requests,
 		ShowUsers:       !c.Policy.HideUsers || c.Policy.DryRun,
+		Inbound: sipproxy.Inbound{
+			Headers: c.Policy.Headers, Methods: c.Policy.Methods, Bodies: c.Policy.Bodies, OwnCaller: c.Policy.CallerID == callerForced,
+		},
 	}
 	c.Users.into(&s, d)
 	if c.PBX.hasNames() {
@@ -219,6 +222,8 @@ func (c Config) policyConfig() policy.Config {
 		MaxConnectionsPerAddress: c.Policy.MaxConnectionsPerAddress,
 		NewConnectionsPerSecond:  c.Policy.NewConnectionsPerSecond,
 		NewConnectionsBurst:      c.Policy.NewConnectionsBurst,
+
+		OtherCallers: c.Policy.CallerID != callerOwn, Trusted: bare(c.Policy.Trusted), TrustedUsers: c.Policy.TrustedUsers,
 
 		DryRun:       c.Policy.DryRun,
 		AuthFailures: c.Policy.AuthFailures, AuthWindow: c.Policy.AuthWindow, AuthFailuresPerConnection: c.Policy.AuthFailuresPerConnection,

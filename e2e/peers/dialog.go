@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (p *Phone) Invite(number, sdp string, headers ...string) (*Dialog, *Message
 	if !strings.Contains(uri, ":") {
 		uri = "sip:" + number + "@pbx.example.com"
 	}
-	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), target: uri}
+	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", cmp.Or(p.Poses, p.User), Random(4)), target: uri}
 	auth := ""
 	for {
 		d.cseq++

@@ -21,19 +21,20 @@ import (
 // Phone is a SIP phone over TLS, or over secure WebSocket, whose every byte
 // the test decides. It shares no code with the edge.
 type Phone struct {
-	t    testing.TB
-	Host *Host
-	User string
-	six  bool   // it speaks IPv6
-	pbx  bool   // it stands in the place of the PBX
-	web  string // over WebSocket, the host that it calls itself by: it knows no address of its own
-	conn net.Conn
-	raw  net.Conn
-	r    *bufio.Reader
-	all  bytes.Buffer // that was read, decrypted
-	cseq int
-	tag  string
-	id   string // Call-ID of registrations
+	t     testing.TB
+	Host  *Host
+	User  string
+	Poses string // as whom it calls, if that is not User
+	six   bool   // it speaks IPv6
+	pbx   bool   // it stands in the place of the PBX
+	web   string // over WebSocket, the host that it calls itself by: it knows no address of its own
+	conn  net.Conn
+	raw   net.Conn
+	r     *bufio.Reader
+	all   bytes.Buffer // that was read, decrypted
+	cseq  int
+	tag   string
+	id    string // Call-ID of registrations
 
 	password string // that it registered with
 }

@@ -1,0 +1,102 @@
+package sipproxy
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// Inbound is what phones may send to the PBX. What only speaks of who somebody is,
+// or steers a PBX, is for those to say whom policy trusts (RFC 3325 section 5): a
+// phone must not tell the PBX who it is except by its digest.
+type Inbound struct {
+	Headers []string // that end here unless the phone is trusted; a * stands for any letters
+	Methods []string // that go on; others get 405
+	Bodies  []string // media types that go on; a * stands for any letters, but /
+	// OwnCaller has From name the user of the credentials.
+	OwnCaller bool
+}
+
+// DefaultInbound lets all through that phones need.
+func DefaultInbound() Inbound {
+	return Inbound{
+		Headers: []string{
+			"P-Asserted-Identity", "P-Asserted-Service", "P-Charging-Vector", "P-Charging-Function-Addresses", "P-Access-Network-Info",
+			"Remote-Party-ID", "Diversion", "History-Info", "X-*",
+		},
+		Methods: append(strings.Split(methods, ", "), "REGISTER"),
+		Bodies:  []string{"application/*", "text/*", "message/*"},
+	}
+}
+
+// strip takes from a phone's message the headers that it may not set.
+func (p *Proxy) strip(f *flow.Flow, m sip.Message) {
+	if f.Side() == flow.Plain || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
+		return
+	}
+	type lister interface{ Headers() []sip.Header }
+	for _, h := range slices.Clone(m.(lister).Headers()) {
+		if like(p.cfg.Inbound.Headers, h.Name()) {
+			removeAll(m, h.Name())
+		}
+	}
+}
+
+// like tells whether a name is like one of some patterns, whatever its case.
+func like(patterns []string, name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, err := path.Match(strings.ToLower(pattern), name)
+		return ok && err == nil
+	})
+}
+
+// accepts tells why a phone's request does not go on for what it is, or nil.
+func (p *Proxy) accepts(in *sip.Request) *refusal {
+	if !slices.Contains(p.cfg.Inbound.Methods, string(in.Method)) {
+		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "%s does not go on to the PBX", in.Method).
+			with("Allow", strings.Join(p.cfg.Inbound.Methods, ", "))
+	}
+	// A REGISTER's body is of no use to anybody, and is left out.
+	if kind := bodyOf(in).mediaType(); kind != "" && in.Method != sip.REGISTER && !like(p.cfg.Inbound.Bodies, kind) && bodyRefused(bodyOf(in)) == nil {
+		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s does not go on to the PBX", kind).
+			with("Accept", strings.Join(p.cfg.Inbound.Bodies, ", "))
+	}
+	return nil
+}
+
+// inOwnCall is the sender of a phone's request as the PBX shall read it: with
+// OwnCaller, the user of the credentials, and without another's name, unless it is
+// one who is registered on the connection.
+func (p *Proxy) inOwnCall(f *flow.Flow, in *sip.Request, from flow.NameAddr) flow.NameAddr {
+	cred, r := credentialsOf(in)
+	if !p.cfg.Inbound.OwnCaller || f.Side() == flow.Plain || r != nil || cred.user == "" ||
+		p.isRegistered(f, in) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
+		return from
+	}
+	u, err := parseURI(from.URI)
+	user, _, _ := strings.Cut(cred.user, "@")
+	if said, _ := flow.Address(in, "From"); err != nil || account(u) == user || accountOf(said.URI) == user {
+		return from
+	}
+	u.User, u.Password = user, ""
+	from.URI, from.Display = u.String(), ""
+	return from
+}
+
+// faults are those of the patterns.
+func (i Inbound) faults(fault func(bad bool, format string, args ...any)) {
+	for key, list := range map[string][]string{"headers": i.Headers, "bodies": i.Bodies} {
+		for _, pattern := range list {
+			_, err := path.Match(pattern, "x")
+			fault(err != nil || pattern == "", "policy.%s: %q is no pattern; write it like \"X-*\"", key, pattern)
+		}
+	}
+	for _, m := range []string{"INVITE", "ACK", "BYE", "CANCEL"} {
+		fault(!slices.Contains(i.Methods, m), "policy.methods: without %s there are no calls; add it", m)
+	}
+}
