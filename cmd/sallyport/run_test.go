@@ -25,12 +25,18 @@ import (
 // spec is an edge on free ports of loopback.
 func spec(t *testing.T) demo.EdgeSpec {
 	t.Helper()
-	port := func() uint16 {
-		n, err := strconv.ParseUint(freePort(t), 10, 16)
-		if err != nil {
-			t.Fatal(err)
+	given := make(map[uint64]bool)
+	port := func() uint16 { // none twice: they are not taken yet
+		for {
+			n, err := strconv.ParseUint(freePort(t), 10, 16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !given[n] {
+				given[n] = true
+				return uint16(n)
+			}
 		}
-		return uint16(n)
 	}
 	return demo.EdgeSpec{
 		Domain: "edge.test", IP: loopback, TLSPort: port(), WebPort: port(), MediaPort: port(),
