@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -114,6 +115,8 @@ func (h *hunt) answered(t *try, res *sip.Response, err error) {
 		if h.to.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
 			h.to.late(t.at.flow, res)
 		}
+	case errors.Is(err, transaction.ErrExpired): // it rang, and would ring there again
+		h.to.on(t.at.flow, nil, err)
 	case (err != nil || res.StatusCode == sip.StatusServiceUnavailable) && h.goOn(t):
 	default:
 		h.to.on(t.at.flow, res, err)

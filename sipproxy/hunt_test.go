@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/locate"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // spare is a second PBX that a test plays.
@@ -276,4 +277,28 @@ func TestRelocate(t *testing.T) {
 			t.Errorf("%s is shown to phones", host)
 		}
 	}
+}
+
+// A call that rang until timer C is over: it is cancelled, the caller is told that
+// nobody answered, and no other PBX rings it once more.
+func TestRangOut(t *testing.T) {
+	s := newSpareBench(t, nil)
+	quick := transaction.DefaultTimers()
+	quick.C = 200 * time.Millisecond
+	s.proxy.tx = transaction.NewLayer(quick, transaction.DefaultLimits())
+	p := s.phone()
+	p.send(invitation(p, "c1"))
+	s.first(func() {
+		inv := s.atPBX("INVITE")
+		s.fromPBX(reply(inv, 180, "first", "", "Contact: <sip:602@127.0.0.1:5099>"))
+		s.fromPBX(reply(s.atPBX("CANCEL"), 200, "first", ""))
+		s.fromPBX(reply(inv, 487, "first", ""))
+		s.atPBX("ACK")
+	})
+	p.next("180")
+	if m := p.next("408"); !strings.Contains(m.h.Get("Warning"), "nobody answered") {
+		t.Errorf("the phone is told %q", m.h.Get("Warning"))
+	}
+	s.quiet()
+	s.noCallLeft()
 }

@@ -435,6 +435,8 @@ func (p *Proxy) unreachable(side flow.Side, err error) *refusal {
 	switch {
 	case errors.Is(err, errNoPBX):
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the PBX does not answer").with("Retry-After", retryAfter)
+	case errors.Is(err, transaction.ErrExpired):
+		return refuse(sip.StatusRequestTimeout, "Request Timeout", "nobody answered in time")
 	case side == flow.Secure && timeout:
 		return refuse(sip.StatusRequestTimeout, "Request Timeout", "the phone does not answer")
 	case side == flow.Secure:

@@ -193,7 +193,7 @@ func TestTimerC(t *testing.T) {
 		}
 		l.Deliver(w, response(w.last().(*sip.Request), 200))
 		l.Deliver(w, response(inv, 487))
-		h.want(t, "180 180 180 "+ErrTimeout.Error())
+		h.want(t, "180 180 180 "+ErrExpired.Error())
 		if n := w.lines("ACK"); n != 1 {
 			t.Fatalf("%d ACKs of the 487, want 1", n)
 		}

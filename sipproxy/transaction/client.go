@@ -152,7 +152,7 @@ func (c *Client) receive(answer *sip.Response) {
 	case c.state <= clientProceeding:
 		pass, over = true, true
 		if c.expired && res.StatusCode == sip.StatusRequestTerminated { // the caller has cancelled nothing
-			res, err = nil, ErrTimeout
+			res, err = nil, ErrExpired
 		}
 		if c.invite {
 			c.ack = ackOf(c.request, answer)
@@ -244,8 +244,12 @@ func (c *Client) timeout() {
 		c.sendCancel()
 		return
 	}
+	err := ErrTimeout
+	if c.expired {
+		err = ErrExpired
+	}
 	c.mu.Unlock()
-	c.fail(ErrTimeout)
+	c.fail(err)
 }
 
 func (c *Client) fail(err error) {

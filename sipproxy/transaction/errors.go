@@ -1,11 +1,16 @@
 package transaction
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrTimeout ends a client transaction whose peer never answered
-	// (timers B and F, RFC 3261 section 17.1), or that rang until timer C.
+	// (timers B and F, RFC 3261 section 17.1).
 	ErrTimeout = errors.New("no answer in time")
+	// ErrExpired, an ErrTimeout, ends one that rang until timer C.
+	ErrExpired = fmt.Errorf("%w: it rang too long", ErrTimeout)
 	// ErrFlowClosed ends the transactions of a flow that is gone.
 	ErrFlowClosed = errors.New("flow closed")
 	// ErrTooMany is the fault of a request for which there is no room.

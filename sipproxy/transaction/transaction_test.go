@@ -182,7 +182,7 @@ func TestClientTimeouts(t *testing.T) {
 				want := ErrTimeout.Error()
 				if c.ring {
 					l.Deliver(w, response(req, 180))
-					want = "180 " + want
+					want = "180 " + ErrExpired.Error()
 				}
 				time.Sleep(c.after - time.Second)
 				synctest.Wait()
