@@ -133,6 +133,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		})
 	}
 	for _, l := range e.listeners {
+		l.Behind(p.balancers)
 		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
 	}
 	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), judge, log); err != nil {

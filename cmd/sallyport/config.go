@@ -84,6 +84,8 @@ type sipConfig struct {
 	WSSOrigins []string     `toml:"wss_origins"` // empty: edge.domain
 	WSSPhone   bool         `toml:"wss_phone"`
 
+	Balancers []prefix `toml:"balancers"`
+
 	// The rest are flow.Limits: a key for each, hence the length.
 	MaxHead             int           `toml:"max_head"`
 	MaxBody             int           `toml:"max_body"`

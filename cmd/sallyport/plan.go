@@ -32,6 +32,8 @@ type plan struct {
 	admin  netip.AddrPort
 	drain  time.Duration
 
+	balancers []netip.Prefix // whose connections tell for whom they are
+
 	origins flow.Origins // of pages that may use web
 	phone   bool         // web serves the test phone
 	users   string       // the file of the edge's own; empty: there are none
@@ -55,7 +57,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 		alarms: c.Policy.Calls.AlarmURL,
 		limits: c.SIP.limits(),
 	}
-	p.listen = c.secureListen(d)
+	p.listen, p.balancers = c.secureListen(d), bare(c.SIP.Balancers)
 	p.web, p.origins = c.webListen(d)
 	p.phone = c.SIP.WSSPhone
 	if a := c.Edge.PlainIP; a.IsValid() && !isLocal(a) {
@@ -208,14 +210,16 @@ func (c tlsConfig) files() []tlsconf.Files {
 	return out
 }
 
-func (c Config) policyConfig() policy.Config {
-	bare := func(list []prefix) []netip.Prefix {
-		var out []netip.Prefix
-		for _, p := range list {
-			out = append(out, p.Prefix)
-		}
-		return out
+// bare are prefixes as packages have them.
+func bare(list []prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range list {
+		out = append(out, p.Prefix)
 	}
+	return out
+}
+
+func (c Config) policyConfig() policy.Config {
 	return policy.Config{
 		Allow: bare(c.Policy.Allow), Deny: bare(c.Policy.Deny),
 		MaxConnections:           c.Policy.MaxConnections,

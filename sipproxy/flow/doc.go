@@ -29,6 +29,9 @@
 // reader calls the Handler, one message after the other. Run returns when all
 // are gone. Plain.Run reads the PBX's socket in the same way.
 //
+// Behind a balancer a connection first tells whose it is, and is admitted as that
+// one's (HAProxy's PROXY protocol, version 2).
+//
 // A browser's connection is given to net/http after its TLS handshake, and to
 // the WebSocket library after its upgrade. What the library writes is queued,
 // as what a flow sends is. Deadlines, limits and the Origin are ours to check.

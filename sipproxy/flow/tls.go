@@ -20,16 +20,17 @@ type Admit func(netip.Addr) (release func(), err error)
 
 // Listener accepts phones over TLS, or browsers over TLS and WebSocket.
 type Listener struct {
-	ln      net.Listener
-	tls     *tls.Config
-	web     *web // nil: SIP is spoken on TLS itself
-	limits  Limits
-	to      Handler
-	admit   Admit
-	clients Clients // nil: nobody is asked for a certificate
-	log     *slog.Logger
-	trace   *tracer
-	foreign func(netip.Addr) // by OnForeign; or nil
+	ln        net.Listener
+	tls       *tls.Config
+	web       *web // nil: SIP is spoken on TLS itself
+	limits    Limits
+	to        Handler
+	admit     Admit
+	clients   Clients // nil: nobody is asked for a certificate
+	log       *slog.Logger
+	trace     *tracer
+	foreign   func(netip.Addr) // by OnForeign; or nil
+	balancers []netip.Prefix   // by Behind
 	counters
 
 	wg        sync.WaitGroup // readers and writers
@@ -139,27 +140,24 @@ func (l *Listener) accept() {
 
 // start admits a connection and gives it its reader.
 func (l *Listener) start(nc net.Conn) {
-	remote := addrPort(nc.RemoteAddr())
-	release := func() {}
-	if l.admit != nil {
-		r, err := l.admit(remote.Addr())
-		if err != nil {
-			l.event("refused_by_policy")
-			l.log.Info("connection refused", "peer", remote.String(), "reason", err)
+	c := &conn{l: l, raw: nc, remote: addrPort(nc.RemoteAddr()), release: func() {}}
+	serve := c.introduce
+	if !l.isBalancer(c.remote.Addr()) {
+		release, ok := l.admitted(c.remote)
+		if !ok {
 			abort(nc)
 			return
 		}
-		release = r
+		c.release, serve = release, c.run
 	}
-	c := &conn{l: l, raw: nc, remote: remote, release: release}
 	if !l.keep(c) {
 		l.event("refused_full")
-		release()
+		c.release()
 		abort(nc)
 		return
 	}
 	userTimeout(nc)
-	go c.run() // ends when the connection is closed; counted in wg
+	go serve() // ends when the connection is closed; counted in wg
 }
 
 func (l *Listener) keep(c *conn) bool {
