@@ -1,10 +1,14 @@
 package sipproxy
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 )
+
+// This file reads digests (RFC 3261 section 25.1, RFC 7616), in one way for all that
+// depends on it: what phones say of who they are, and what goes on to the PBX.
 
 // credentials are what a request says of who it is, unverified: the PBX alone
 // knows the password.
@@ -19,13 +23,12 @@ func credentialsOf(in *sip.Request) (credentials, *refusal) {
 	var found credentials
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for _, h := range in.GetHeaders(name) {
-			value := digestForPBX(h.Value())
-			if value == "" { // it does not go on
+			d, ok := readDigest(h.Value())
+			if !ok { // it does not go on
 				continue
 			}
-			_, params, _ := strings.Cut(value, " ")
-			user, ok := digestUser(value)
-			nonce, doubled := digestParam(params, "nonce")
+			user, ok := d.user()
+			nonce, doubled := d.param("nonce")
 			switch {
 			case !ok || doubled:
 				return credentials{}, refuse(sip.StatusBadRequest, "Bad Request", "%s names no user or more than one, or more than one nonce", name)
@@ -38,49 +41,97 @@ func credentialsOf(in *sip.Request) (credentials, *refusal) {
 	return found, nil
 }
 
-// digestParam reads a parameter of a challenge or of credentials, and tells
-// whether it is there more than once.
-func digestParam(params, name string) (value string, doubled bool) {
-	once := false
-	for _, p := range splitQuoted(params) {
-		key, v, ok := strings.Cut(p, "=")
-		if !ok || !strings.EqualFold(strings.TrimSpace(key), name) {
+// digestText is the parameters of a challenge or of credentials, as they were written.
+type digestText []digestPair
+
+type digestPair struct{ key, value string }
+
+var (
+	digestScheme = regexp.MustCompile(`(?i)^[ \t]*digest[ \t]+`)
+	digestEntry  = regexp.MustCompile("^[ \t]*([A-Za-z0-9.!%*_+'~`-]+)[ \t]*=[ \t]*(\"(?:[^\"\\\\]|\\\\.)*\"|[^\\s\",;=]+)[ \t]*(?:,|$)")
+	digestGap    = regexp.MustCompile(`^[ \t]*(?:,|$)`)
+	digestToken  = regexp.MustCompile("^[A-Za-z0-9.!%*_+'~`-]+$")
+)
+
+// readDigest reads a header's value. It is not ok for a scheme that no PBX here
+// knows, and for what is no digest. Commas too many, and quotes too few, are put
+// right.
+func readDigest(value string) (d digestText, ok bool) {
+	scheme := digestScheme.FindString(value)
+	if scheme == "" {
+		return nil, false
+	}
+	for rest := value[len(scheme):]; rest != ""; {
+		if gap := digestGap.FindString(rest); gap != "" {
+			rest = rest[len(gap):]
 			continue
 		}
-		if once {
-			return "", true
+		p := digestEntry.FindStringSubmatch(rest)
+		if p == nil {
+			return nil, false
 		}
-		v = strings.TrimSpace(v)
-		if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
-			v = v[1 : len(v)-1]
+		rest = rest[len(p[0]):]
+		if p[2][0] != '"' && !digestToken.MatchString(p[2]) {
+			p[2] = `"` + p[2] + `"`
 		}
-		value, once = v, true
+		d = append(d, digestPair{p[1], p[2]})
 	}
-	return value, false
+	return d, len(d) > 0
 }
 
-// splitQuoted splits at commas outside of quotes.
-func splitQuoted(s string) (parts []string) {
-	quoted, from := false, 0
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && quoted:
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ',' && !quoted:
-			parts, from = append(parts, s[from:i]), i+1
+// String writes it for the PBX.
+func (d digestText) String() string {
+	params := make([]string, len(d))
+	for i, p := range d {
+		params[i] = p.key + "=" + p.value
+	}
+	return "Digest " + strings.Join(params, ", ")
+}
+
+// param returns a parameter without its quotes, and tells whether it is there more
+// than once.
+func (d digestText) param(name string) (value string, doubled bool) {
+	found := 0
+	for _, p := range d {
+		if strings.EqualFold(p.key, name) {
+			value, found = strings.Trim(p.value, `"`), found+1
 		}
 	}
-	return append(parts, s[from:])
+	return value, found > 1
+}
+
+// user is the username (RFC 7616 section 3.4). Readers differ in where a parameter
+// ends: the word may be there once, wherever that is, and the name has no escapes.
+// Nobody here reads username*, and some might.
+func (d digestText) user() (string, bool) {
+	if strings.Count(strings.ToLower(d.String()), "username") != 1 {
+		return "", false
+	}
+	for _, p := range d {
+		if strings.EqualFold(p.key, "username") && p.value[0] == '"' && !strings.Contains(p.value, `\`) {
+			return strings.Trim(p.value, `"`), true
+		}
+	}
+	return "", false
+}
+
+// digestForPBX is an Authorization as it goes on to the PBX, or nothing if it must
+// not. chan_pjsip drops a request that has another, without an answer; without it,
+// its sender is asked for a digest.
+func digestForPBX(value string) string {
+	d, ok := readDigest(value)
+	if !ok {
+		return ""
+	}
+	return d.String()
 }
 
 // isStale tells a challenge that finds nothing wrong but the nonce's age.
 func isStale(res *sip.Response) bool {
 	for _, name := range []string{"WWW-Authenticate", "Proxy-Authenticate"} {
 		for _, h := range res.GetHeaders(name) {
-			_, params, _ := strings.Cut(h.Value(), " ")
-			if v, _ := digestParam(params, "stale"); strings.EqualFold(v, "true") {
+			d, _ := readDigest(h.Value())
+			if v, _ := d.param("stale"); strings.EqualFold(v, "true") {
 				return true
 			}
 		}

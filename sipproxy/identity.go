@@ -102,8 +102,8 @@ func (p *Proxy) unidentified(f *flow.Flow, in *sip.Request, user string, what po
 func (p *Proxy) ownCredentials(in *sip.Request) (list []string) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for _, h := range in.GetHeaders(name) {
-			_, params, _ := strings.Cut(h.Value(), " ")
-			if realm, _ := digestParam(params, "realm"); realm == p.cfg.Domain {
+			d, _ := readDigest(h.Value())
+			if realm, _ := d.param("realm"); realm == p.cfg.Domain {
 				list = append(list, h.Value())
 			}
 		}

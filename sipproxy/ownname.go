@@ -29,16 +29,12 @@ func (p *Proxy) inOwnName(f *flow.Flow, in *sip.Request) *refusal {
 			}
 		}
 	}
-	for _, header := range []string{"Authorization", "Proxy-Authorization"} {
-		for _, h := range in.GetHeaders(header) {
-			user, ok := digestUser(h.Value())
-			if !ok {
-				return p.anothers(users, "%s names no user, or more than one", header)
-			}
-			if !slices.Contains(users, user) && !slices.Contains(users, strings.TrimSuffix(user, "@"+p.cfg.Domain)) {
-				return p.anothers(users, "%s is for %q", header, user)
-			}
-		}
+	cred, r := credentialsOf(in)
+	if r != nil {
+		return r
+	}
+	if user := cred.user; user != "" && !slices.Contains(users, user) && !slices.Contains(users, strings.TrimSuffix(user, "@"+p.cfg.Domain)) {
+		return p.anothers(users, "the credentials are for %q", user)
 	}
 	return nil
 }
@@ -59,29 +55,4 @@ func (p *Proxy) ongoing(f *flow.Flow, in *sip.Request) bool {
 	}
 	s, _ := p.findSubscription(f, in)
 	return s != nil
-}
-
-// digestUser is the username of digest credentials (RFC 7616 section 3.4). Readers
-// differ in where a parameter ends: the word may be there once, wherever that is.
-func digestUser(credentials string) (string, bool) {
-	scheme, rest, _ := strings.Cut(credentials, " ")
-	const word = "username"
-	lower := strings.ToLower(rest)
-	at := strings.Index(lower, word)
-	if !strings.EqualFold(scheme, "Digest") || at < 0 || strings.Count(lower, word) > 1 {
-		return "", false
-	}
-	if before := strings.TrimRight(rest[:at], " \t"); before != "" && !strings.HasSuffix(before, ",") {
-		return "", false
-	}
-	value, ok := strings.CutPrefix(strings.TrimLeft(rest[at+len(word):], " \t"), "=")
-	if !ok { // username*, too: no PBX here reads it, and some might
-		return "", false
-	}
-	value, ok = strings.CutPrefix(strings.TrimLeft(value, " \t"), `"`)
-	value, _, closed := strings.Cut(value, `"`)
-	if !ok || !closed || strings.Contains(value, `\`) {
-		return "", false
-	}
-	return value, true
 }

@@ -34,6 +34,8 @@ type pool struct {
 
 	plain PlainSide
 	list  atomic.Pointer[[]*pbx] // replaced, never changed
+
+	lookups lookups
 }
 
 // pbx is one of them.

@@ -37,7 +37,6 @@ type Proxy struct {
 	asking   *asking
 	counters counters
 	pool     *pool
-	lookups  lookups
 	draining chan struct{}
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
@@ -73,7 +72,7 @@ func (p *Proxy) Attach(plain PlainSide) {
 // Run checks the PBXs, expires bindings, and ends abandoned calls, until ctx ends.
 func (p *Proxy) Run(ctx context.Context) error {
 	tick, watch := time.NewTicker(5*time.Second), time.NewTicker(patience/4)
-	defer p.lookups.wg.Wait()
+	defer p.pool.lookups.wg.Wait()
 	defer tick.Stop()
 	defer watch.Stop()
 	for {

@@ -27,12 +27,12 @@ type lookups struct {
 
 // relocate looks the PBXs up again if one is down.
 func (p *Proxy) relocate(ctx context.Context, now time.Time) {
-	if p.cfg.Locate == nil || now.Sub(p.lookups.last) < lookupInterval || !p.pool.anyDown() || p.lookups.running.Swap(true) {
+	if p.cfg.Locate == nil || now.Sub(p.pool.lookups.last) < lookupInterval || !p.pool.anyDown() || p.pool.lookups.running.Swap(true) {
 		return
 	}
-	p.lookups.last = now
-	p.lookups.wg.Go(func() { // ends with the lookup; Run waits for it
-		defer p.lookups.running.Store(false)
+	p.pool.lookups.last = now
+	p.pool.lookups.wg.Go(func() { // ends with the lookup; Run waits for it
+		defer p.pool.lookups.running.Store(false)
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
 		servers, err := p.cfg.Locate(ctx)
