@@ -39,7 +39,7 @@ func TestCallIn(t *testing.T) {
 func (o *office) pbxHeard(hz float64) {
 	o.t.Helper()
 	var got, share float64
-	peers.Until(o.t, 5*time.Second, "Asterisk's recording of the phone's tone", func() bool {
+	peers.Until(o.t, 20*time.Second, "Asterisk's recording of the phone's tone", func() bool {
 		samples, rate, err := o.pbx.Recording("heard")
 		if err != nil || len(samples) < rate {
 			return false
