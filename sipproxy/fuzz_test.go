@@ -78,6 +78,31 @@ func FuzzInwardText(f *testing.F) {
 	})
 }
 
+// Whatever a phone calls itself, its contact at a PBX that keeps Paths is one URI,
+// which leads to its token and nowhere else.
+func FuzzPathContact(f *testing.F) {
+	p := hiding()
+	p.cfg.Path = true
+	const token = "aaaabbbbccccdddd"
+	for _, s := range []string{"sips:1001@192.168.1.9:5061;transport=tls", "sip:x.invalid;ob;sallyport=eeee", "sip:a;SallyPort=x@h;sallyport=y", "tel:+49-30-1;sallyport=z", "sip:[::1]:5?a=b", "sip:a:b@h;x=;y"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, uri string) {
+		if !flow.IsURI(uri) { // package flow lets no other through
+			return
+		}
+		at := p.contactOf(uri, token)
+		n, err := flow.ParseNameAddr(at)
+		if err != nil || n.Params != "" || n.Display != "" || !flow.IsURI(n.URI) {
+			t.Fatalf("%q became %q, %v", uri, at, err)
+		}
+		u, err := parseURI(n.URI)
+		if err != nil || tokenOfContact(u) != token || u.Scheme != "sip" || u.Host == "" || u.UriParams.Has("transport") || strings.Count(strings.ToLower(n.URI), ";sallyport=") > 1+strings.Count(strings.ToLower(u.User), ";sallyport=") {
+			t.Errorf("%q became %q: it leads to %q", uri, at, tokenOfContact(u))
+		}
+	})
+}
+
 // What a telephone number becomes is a user part and nothing else.
 func FuzzTelNumber(f *testing.F) {
 	for _, s := range []string{"+49-30-1", "*72#", "%23;x=y", "1@10.0.0.5", "+", "a;b"} {

@@ -3,7 +3,6 @@ package sipproxy
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -28,16 +27,19 @@ const deviceParam = "sallyport"
 // maxServiceRoutes bounds what is kept for one phone.
 const maxServiceRoutes = 8
 
-// contactOf is what the PBX gets for a phone's contact.
+// contactOf is what the PBX gets for a phone's contact: of the phone's own, user,
+// host and port, as its parameters say nothing to who can't reach it by them.
 func (p *Proxy) contactOf(uri, token string) string {
 	u, err := parseURI(uri)
 	if err != nil || !p.cfg.Path {
 		return p.contactForPBX(token)
 	}
-	u = p.inwardURI(u)
-	u.UriParams = slices.DeleteFunc(u.UriParams, func(kv sip.HeaderKV) bool { return strings.EqualFold(kv.K, deviceParam) })
-	u.UriParams.Add(deviceParam, token)
-	return "<" + u.String() + ">"
+	if u = p.inwardURI(u); u.Scheme != "sip" || u.Host == "" {
+		return p.contactForPBX(token)
+	}
+	at := sip.Uri{Scheme: "sip", User: u.User, Host: u.Host, Port: u.Port}
+	at.UriParams.Add(deviceParam, token)
+	return "<" + at.String() + ">"
 }
 
 // moved are the contacts that a REGISTER's devices had at the PBX before, and have

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// IsURI tells whether a URI would be let through, as those in messages are.
+func IsURI(uri string) bool { return checkURI(uri) == nil }
+
 // checkURI holds a URI to the grammar of RFC 3261 section 25.1. Only what a
 // reader could take for something else is refused: characters outside of their
 // place, a port that is none, an escape that is none.
