@@ -18,6 +18,9 @@ type Config struct {
 	NewConnectionsPerSecond  float64 // from one source, sustained; 0: no limit
 	NewConnectionsBurst      int     // from one source, after a quiet time
 
+	CountriesFile                 string   // of MaxMind's form; empty: countries are not looked at
+	CountriesAllow, CountriesDeny []string // as ISO 3166 has them; none allowed: all but those denied
+
 	DryRun bool // log what would be refused, and refuse nothing but what MaxConnections does
 
 	AuthFailures              int           // of one source within AuthWindow, that ban it; 0: nothing is watched
@@ -72,7 +75,7 @@ func (c Config) Validate() error {
 	if c.NewConnectionsBurst < 1 {
 		faults = append(faults, fmt.Errorf("policy.new_connections_burst: is %d; give at least 1", c.NewConnectionsBurst))
 	}
-	return errors.Join(append(append(faults, c.watchFaults()...), c.Calls.Validate())...)
+	return errors.Join(append(append(faults, c.watchFaults()...), c.Calls.Validate(), c.countryFaults())...)
 }
 
 // watchFaults are those of bans and scanners.

@@ -8,18 +8,19 @@
 //  1. policy.allow: these sources are never refused
 //  2. policy.deny: these always are
 //  3. policy.bans: these are, for some time
-//  4. policy.max_connections: connections in all
-//  5. policy.max_connections_per_address: connections at once from one source
-//  6. policy.calls.emergency: calls for help are never refused
-//  7. policy.scanners: programs that nobody calls with
-//  8. policy.auth_failures: connections, users and devices that failed too often
-//  9. policy.caller_id: users who call as another
-//  10. policy.new_connections_per_second: connections begun by one source
-//  11. policy.calls.numbers: what a group of users may call
-//  12. policy.calls.closed_to: what nobody calls at night and at weekends
-//  13. policy.calls: how much a user calls, and all do
+//  4. policy.countries: sources in countries where no phones are
+//  5. policy.max_connections: connections in all
+//  6. policy.max_connections_per_address: connections at once from one source
+//  7. policy.calls.emergency: calls for help are never refused
+//  8. policy.scanners: programs that nobody calls with
+//  9. policy.auth_failures: connections, users and devices that failed too often
+//  10. policy.caller_id: users who call as another
+//  11. policy.new_connections_per_second: connections begun by one source
+//  12. policy.calls.numbers: what a group of users may call
+//  13. policy.calls.closed_to: what nobody calls at night and at weekends
+//  14. policy.calls: how much a user calls, and all do
 //
-// Those before the eleventh speak on connections and requests; the sixth, the ninth
+// Those before the twelfth speak on connections and requests; the seventh, the tenth
 // and the last three on calls. An event no rule speaks on is allowed. A source is one IPv4
 // address or one IPv6 /64, since whoever has one address of a /64 has all of them.
 // With policy.dry_run a refusal is logged and counted, and the next rule is asked.
@@ -41,7 +42,8 @@
 //
 // Who owns what: a Policy owns its counts, bans and scores, under a mutex each,
 // of which none is taken inside another, but that of connections around all and
-// that of alarms inside all. Run owns the one goroutine, which keeps the bans in the Ledger. The asker owns an
+// that of alarms inside all. Run owns the two goroutines that keep the bans in the
+// Ledger and read the countries. The asker owns an
 // allowed connection's Verdict and must Release it when the connection ends, and
 // must Observe that a connection is gone. Memory is bounded whatever the number of
 // sources, users and devices: those with open connections by the connections

@@ -114,11 +114,12 @@ type Policy struct {
 	silent        atomic.Uint64 // events allowed because no rule spoke
 	withoutSource atomic.Uint64 // events refused for want of an address
 
-	bans   *bans
-	watch  *watch
-	marks  *marks
-	budget *budget
-	alarms *alarms
+	bans      *bans
+	watch     *watch
+	marks     *marks
+	budget    *budget
+	countries *countries
+	alarms    *alarms
 
 	mu          sync.Mutex // guards what follows
 	connections int
@@ -145,6 +146,10 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 	}
 	p.bans = newBans(cfg, parts.Ledger, p.now(), p.log)
 	p.watch, p.marks, p.budget, p.alarms = newWatch(cfg), newMarks(cfg.Scanners), newBudget(cfg.Calls), newAlarms(parts.Alarm)
+	var err error
+	if p.countries, err = newCountries(cfg); err != nil {
+		return nil, err
+	}
 	p.rules = p.chain()
 	return p, nil
 }
@@ -156,6 +161,7 @@ func (p *Policy) chain() []*rule {
 		{key: "policy.allow", kinds: before, decide: p.allowed},
 		{key: "policy.deny", kinds: before, decide: p.denied},
 		{key: "policy.bans", kinds: before, decide: p.banned},
+		{key: "policy.countries", kinds: connection, decide: p.abroad},
 		{key: keyMax, kinds: connection, decide: p.full},
 		{key: "policy.max_connections_per_address", kinds: connection, decide: p.crowded},
 		{key: "policy.calls.emergency", kinds: []Kind{Request, Call}, decide: p.emergency},
@@ -176,8 +182,12 @@ const (
 	keyLimits   = "policy.calls" // its verdicts name the limit
 )
 
-// Run keeps the bans in the ledger until ctx ends.
+// Run keeps the bans in the ledger, and takes a new file of countries, until ctx
+// ends.
 func (p *Policy) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.countries.run(ctx, p.log) })
+	defer wg.Wait()
 	return p.bans.run(ctx, p.log)
 }
 

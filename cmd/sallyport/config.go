@@ -118,6 +118,10 @@ type policyConfig struct {
 	NewConnectionsPerSecond  float64  `toml:"new_connections_per_second"`
 	NewConnectionsBurst      int      `toml:"new_connections_burst"`
 
+	CountriesFile  string   `toml:"countries_file"`
+	CountriesAllow []string `toml:"countries_allow"`
+	CountriesDeny  []string `toml:"countries_deny"`
+
 	DryRun bool `toml:"dry_run"`
 
 	AuthFailures              int           `toml:"auth_failures"`

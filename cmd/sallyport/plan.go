@@ -85,6 +85,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 func (p plan) validate(d *document) {
 	d.addError(p.tls.Validate())
 	d.addError(p.policy.Validate())
+	d.addError(p.policy.CheckFiles())
 	d.addError(p.limits.Validate())
 	d.addError(p.origins.Validate())
 	d.addError(p.media.Validate())
@@ -227,6 +228,7 @@ func (c Config) policyConfig() policy.Config {
 		NewConnectionsPerSecond:  c.Policy.NewConnectionsPerSecond,
 		NewConnectionsBurst:      c.Policy.NewConnectionsBurst,
 
+		CountriesFile: c.Policy.CountriesFile, CountriesAllow: c.Policy.CountriesAllow, CountriesDeny: c.Policy.CountriesDeny,
 		OtherCallers: c.Policy.CallerID != callerOwn, Trusted: bare(c.Policy.Trusted), TrustedUsers: c.Policy.TrustedUsers,
 
 		DryRun:       c.Policy.DryRun,
