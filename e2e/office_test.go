@@ -10,10 +10,11 @@ import (
 // office is what most cases need: a PBX, an edge, and a network.
 type office struct {
 	*peers.Lab
-	t    *testing.T
-	pbx  *peers.Asterisk
-	edge *peers.Edge
-	tap  *peers.Tap // before the PBX, if it is Tapped
+	t     *testing.T
+	pbx   *peers.Asterisk
+	edge  *peers.Edge
+	tap   *peers.Tap             // before the PBX, if it is Tapped
+	hosts map[string]*peers.Host // of SIPp, by its user
 }
 
 func newOffice(t *testing.T) *office {
@@ -24,7 +25,7 @@ func newOffice(t *testing.T) *office {
 func newOfficeWith(t *testing.T, pbx peers.AsteriskConfig, edge peers.EdgeConfig) *office {
 	t.Helper()
 	l := peers.NewLab(t)
-	o := &office{Lab: l, t: t}
+	o := &office{Lab: l, t: t, hosts: make(map[string]*peers.Host)}
 	if pbx.Tapped {
 		o.tap = peers.StartTap(l, nil)
 	}

@@ -33,6 +33,7 @@ type AsteriskConfig struct {
 	Tapped      bool   // it is behind a Tap
 	PJSIP       bool   // by chan_pjsip; else by chan_sip
 	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
+	Open        bool   // it asks nobody for a password
 	Quiet       bool   // it logs no messages and no steps of the dialplan, for load
 	Version     int    // 16 unless it is 22, which has no chan_sip
 	On          *Host  // where it runs; nil: on the lab's PBX host

@@ -89,6 +89,13 @@ func (l *Lab) SecondPBX() *Host {
 	return h
 }
 
+// Within has what fails fail a subtest of the lab's own test, until that ends.
+func (l *Lab) Within(t testing.TB) {
+	outer := l.t
+	l.t = t
+	t.Cleanup(func() { l.t = outer })
+}
+
 // Phone adds a host to the outside segment.
 func (l *Lab) Phone(name string) *Host {
 	l.t.Helper()

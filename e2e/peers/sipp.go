@@ -167,6 +167,15 @@ func (s *SIPp) Unexpected() map[string]int {
 	return counts
 }
 
+var complaints = regexp.MustCompile(`(?s)(Aborting|Failed regexp).*`)
+
+// Complaint is what the run, of any of its scenarios, has said against what came
+// or did not come.
+func (s *SIPp) Complaint() string {
+	b, _ := os.ReadFile(filepath.Join(s.dir, "errors.log"))
+	return complaints.FindString(string(b))
+}
+
 // Answers are the times that calls took from a scenario's start_rtd to its rtd,
 // in the order of their ends. SIPp must have been told to note them: -trace_rtt.
 func (s *SIPp) Answers() []time.Duration {
