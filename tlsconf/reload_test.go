@@ -43,6 +43,11 @@ func (d folder) link(to, name string) {
 // watched is a Source, and what it said since it was last asked.
 func watched(t *testing.T, cfg Config) (*Source, func() string) {
 	t.Helper()
+	return watchedAt(t, cfg, start)
+}
+
+func watchedAt(t *testing.T, cfg Config, start time.Time) (*Source, func() string) {
+	t.Helper()
 	var log bytes.Buffer
 	s, err := newSource(cfg, slog.New(slog.NewTextHandler(&log, nil)), start)
 	if err != nil {

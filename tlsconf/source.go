@@ -20,11 +20,11 @@ type Source struct {
 	renewer *renewer                                           // nil without ACME
 	onTaken func()                                             // the client CA or its list changed
 
-	mu      sync.Mutex // one reload at a time; guards the rest, and is never held by a handshake
-	taken   string     // stamp of the files that were last read
-	before  string     // stamp at the last look
-	faults  []string   // for each certificate, and then the client CA: why its files were refused, or nothing
-	tickets tickets
+	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
+	taken   string         // stamp of the files that were last read
+	before  string         // stamp at the last look
+	faults  []string       // for each certificate, and then the client CA: why its files were refused, or nothing
+	tickets *tickets       // behind a pointer: no dump of a Source shows the keys
 	tried   time.Time      // when what is refused was last read
 	told    map[string]int // by fingerprint: the threshold of expiry last told, in days
 	renewed uint64
@@ -49,7 +49,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1)}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets)}
 	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
 	s.before = s.taken
 	var loaded []*pair
