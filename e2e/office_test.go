@@ -63,20 +63,24 @@ func (o *office) idle() {
 	peers.Until(o.t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
 }
 
+// answers has phones answer what has come, and tells whether anything had.
+func answers(phones ...*peers.Phone) (had bool) {
+	for _, p := range phones {
+		for m := p.Within(20 * time.Millisecond); m != nil; m = p.Within(20 * time.Millisecond) {
+			if had = true; m.Status() == 0 && m.Method() != "ACK" {
+				p.Answer(m, 200, "OK", "")
+			}
+		}
+	}
+	return had
+}
+
 // over answers all that comes to phones until nobody has a call, and nothing
 // more comes.
 func (o *office) over(phones ...*peers.Phone) {
 	o.t.Helper()
 	peers.Until(o.t, 10*time.Second, "the phones' calls to end", func() bool {
-		quiet := o.edge.Metric("sallyport_calls") == 0
-		for _, p := range phones {
-			m := p.Within(20 * time.Millisecond)
-			quiet = quiet && m == nil
-			if m != nil && m.Status() == 0 && m.Method() != "ACK" {
-				p.Answer(m, 200, "OK", "")
-			}
-		}
-		return quiet
+		return !answers(phones...) && o.edge.Metric("sallyport_calls") == 0
 	})
 	o.idle()
 }
