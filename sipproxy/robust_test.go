@@ -6,16 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/sipproxy/transaction"
+	"github.com/sallyport/sallyport/media"
 )
 
 // A phone that floods gets its refusals, with a time to come again; others, and
 // the PBX, notice nothing.
 func TestFloodOfRequests(t *testing.T) {
-	b := newBench(t)
+	const limit = 40
+	b := newBenchWith(t, media.Defaults().Silence, func(c *Config) { c.Requests.PerFlow = limit })
 	p, other := b.phone(), b.phone()
 	b.register(p) // a stranger is sent away much sooner
-	limit := transaction.DefaultLimits().PerFlow
 	for i := range limit + 50 {
 		method := []string{"OPTIONS", "INVITE", "MESSAGE", "SUBSCRIBE"}[i%4]
 		sdp, more := "", []string{contact}
