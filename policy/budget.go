@@ -42,6 +42,7 @@ type tab struct {
 	number   string
 	class    Class
 	source   netip.Addr
+	handed   bool    // it takes the place of another
 	waits    pending // its place in budget.pending; zero: none
 	began    bool    // the PBX accepted it
 	answered time.Time
@@ -93,9 +94,9 @@ func (b *budget) turn(a *account, now time.Time) {
 }
 
 // over finds the first limit that one more call would pass, of a user and of all.
-// besides are calls that count though the PBX has not accepted them yet. b.mu is
-// held.
-func (b *budget) over(user string, class Class, besides int, now time.Time) (key, reason string) {
+// besides are calls that count though the PBX has not accepted them yet. One that is
+// handed on takes the place of another. b.mu is held.
+func (b *budget) over(user string, class Class, besides int, handed bool, now time.Time) (key, reason string) {
 	c := b.cfg
 	own := b.users.find(user)
 	if own == nil {
@@ -112,7 +113,7 @@ func (b *budget) over(user string, class Class, besides int, now time.Time) (key
 		{&b.all, "", "all users together", c.MaxCalls, c.CallsPerHour, c.daily(false), 0},
 	} {
 		switch {
-		case who.calls > 0 && len(who.a.running)+who.besides >= who.calls:
+		case who.calls > 0 && !handed && len(who.a.running)+who.besides >= who.calls:
 			return "policy.calls.max_calls" + who.suffix, fmt.Sprintf("%s: %d calls at a time, as many as are allowed", who.name, who.calls)
 		case who.hour > 0 && reached(who.a.hour.now(now, float64(who.hour)/3600), float64(who.hour)):
 			return "policy.calls.per_hour" + who.suffix, fmt.Sprintf("%s: %d calls in an hour, as many as are allowed", who.name, who.hour)
@@ -153,7 +154,7 @@ func (p *Policy) limited(e Event) (Verdict, bool) {
 	if e.Login != "" { // what it claims without credentials, the PBX asks back
 		besides = b.pending[pending{user, prefixOf(e.Source)}]
 	}
-	key, reason := b.over(user, b.cfg.class(dialled(e.Number)), besides, p.now())
+	key, reason := b.over(user, b.cfg.class(dialled(e.Number)), besides, e.Handed, p.now())
 	if key == "" {
 		return Verdict{}, false
 	}
@@ -167,8 +168,8 @@ func (p *Policy) exceeded(key, reason, user, number string, source netip.Addr) V
 
 // open begins the tab of a call that is let through.
 func (p *Policy) open(e Event) *tab {
-	t := &tab{policy: p, user: name(e.who()), number: name(e.Number), class: p.cfg.Calls.class(dialled(e.Number)), source: e.Source}
-	if e.Login == "" {
+	t := &tab{policy: p, user: name(e.who()), number: name(e.Number), class: p.cfg.Calls.class(dialled(e.Number)), source: e.Source, handed: e.Handed}
+	if e.Login == "" || e.Handed {
 		return t
 	}
 	b := p.budget
@@ -197,7 +198,7 @@ func (t *tab) begin() Verdict {
 		return Verdict{Allowed: true}
 	}
 	b.settle(t)
-	key, reason := b.over(t.user, t.class, 0, now)
+	key, reason := b.over(t.user, t.class, 0, t.handed, now)
 	t.began = true
 	for i, a := range []*account{b.users.get(t.user), &b.all} {
 		if a.running == nil {

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // spoofed refuses who says that it is somebody else: a user has the credentials, or
@@ -13,7 +14,7 @@ func (p *Policy) spoofed(e Event) (Verdict, bool) {
 	switch {
 	case p.cfg.OtherCallers, e.Login == "", e.Inside, e.Method == "REGISTER":
 		return Verdict{}, false
-	case e.User == e.Login, e.User == loginUser(e.Login), e.User == "anonymous", p.watch.isProven(e.Flow, name(e.User)):
+	case strings.EqualFold(e.User, e.Login), strings.EqualFold(e.User, loginUser(e.Login)), e.User == "anonymous", p.watch.isProven(e.Flow, name(e.User)):
 		return Verdict{}, false
 	case p.Trusts(e.Source, e.Flow), p.isTrusted(e.Login):
 		return Verdict{}, false

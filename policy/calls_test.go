@@ -115,6 +115,34 @@ func TestCallsAtATime(t *testing.T) {
 	}
 }
 
+// To hand a call on takes no place of its own, and a user is one in any case.
+func TestHandedCalls(t *testing.T) {
+	p, _ := build(t, func(c *Config) { c.Calls.MaxCallsPerUser, c.Calls.CallsPerHourPerUser = 2, 4 })
+	for _, user := range []string{"anna", "ANNA"} {
+		if v := ask(p, user, "602"); !v.Allowed || !v.Began().Allowed {
+			t.Fatalf("%s: %+v", user, v)
+		}
+	}
+	if v := ask(p, "Anna", "602"); v.Allowed {
+		t.Error("the user has another call by another spelling")
+	}
+	hand := func() Verdict {
+		v := p.Decide(Event{Kind: Call, Source: netip.MustParseAddr("192.0.2.1"), User: "anna", Login: "anna", Number: "602", Handed: true})
+		if v.Allowed {
+			v = v.Began()
+		}
+		return v
+	}
+	for range 2 {
+		if v := hand(); !v.Allowed {
+			t.Errorf("a transfer: %+v", v)
+		}
+	}
+	if v := hand(); v.Allowed || v.Rule != "policy.calls.per_hour_per_user" {
+		t.Errorf("the fifth in an hour: %+v", v)
+	}
+}
+
 // A burst before the PBX has answered the first does not pass the limit.
 func TestBurstOfCalls(t *testing.T) {
 	p, _ := build(t, func(c *Config) { c.Calls.MaxCallsPerUser = 2 })

@@ -27,11 +27,12 @@ func (g *Group) UnmarshalText(text []byte) error {
 }
 
 func (g Group) has(user string) bool {
+	user = strings.ToLower(user)
 	return slices.ContainsFunc(g.Users, func(pattern string) bool {
-		if prefix, wide := strings.CutSuffix(pattern, "*"); wide {
+		if prefix, wide := strings.CutSuffix(strings.ToLower(pattern), "*"); wide {
 			return strings.HasPrefix(user, prefix)
 		}
-		return user == pattern
+		return strings.EqualFold(user, pattern)
 	})
 }
 

@@ -48,6 +48,7 @@ type Event struct {
 	Device string     // which device it says it is; empty: it does not say
 	Agent  string     // what program it says it is
 	Number string     // whom a Call is for
+	Handed bool       // a Call that the PBX makes for the user, who leaves it: a transfer, or one forwarded
 }
 
 // Verdict is the answer. The zero Verdict refuses.

@@ -38,7 +38,7 @@ const (
 	Registered             // likewise, of a REGISTER, with or without
 	Failed                 // its credentials were wrong
 	Forbidden              // refused with credentials: they were wrong, or it asked too much
-	Passed                 // answered, with credentials that may not have been looked at
+	Passed                 // answered, with credentials that may not have been looked at: it proves nothing
 	Unknown                // there is no such user
 	Malformed              // a connection's first message could not be read
 	Foreign                // not TLS: plain SIP or HTTP
@@ -134,8 +134,9 @@ func newWatch(cfg Config) *watch {
 }
 
 // name is a user's or device's name as it is remembered: short, and a copy, for
-// the whole message would stay with it.
-func name(s string) string { return strings.Clone(s[:min(len(s), maxName)]) }
+// the whole message would stay with it; and in lower case, since to some PBXs Anna
+// and ANNA are one, who is not to have two budgets.
+func name(s string) string { return strings.Clone(strings.ToLower(s[:min(len(s), maxName)])) }
 
 // suspect finds or begins a source. w.mu is held.
 func (w *watch) suspect(a netip.Addr) *suspect {
@@ -218,9 +219,6 @@ func (w *watch) take(o Outcome, now time.Time) (end, ban bool, why string) {
 		return w.challenged(v, o.User, now)
 	case Accepted, Registered:
 		w.accepted(v, o)
-	case Passed:
-		delete(v.asked, o.User)
-		v.asks = 0
 	case Failed, Forbidden, Unknown:
 		if o.What == Unknown && o.Login == "" { // what is done about it must not tell that there is no such user
 			return w.challenged(v, o.User, now)
@@ -237,6 +235,9 @@ func (w *watch) take(o Outcome, now time.Time) (end, ban bool, why string) {
 // challenged counts the users that a connection asks for and does not answer
 // for. w.mu is held.
 func (w *watch) challenged(v *visitor, user string, now time.Time) (end, ban bool, why string) {
+	if v.isProven(user) { // a console asks for each of the phones that it watches
+		return false, false, ""
+	}
 	if v.asked == nil {
 		v.asked = make(map[string]struct{})
 	}
@@ -265,7 +266,11 @@ func (w *watch) accepted(v *visitor, o Outcome) {
 	if s.known == nil {
 		s.known = make(map[string]struct{})
 	}
-	for _, each := range []string{user, o.User} {
+	users := []string{user}
+	if o.What == Registered { // of a call, From may be anything
+		users = append(users, o.User)
+	}
+	for _, each := range users {
 		if len(v.proven) < maxKnown {
 			v.proven[each] = struct{}{}
 		}

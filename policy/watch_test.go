@@ -316,6 +316,32 @@ func TestSweeps(t *testing.T) {
 			t.Errorf("%d users were asked for, bans %v", n, p.Bans())
 		}
 	})
+	t.Run("users, with credentials that nobody looks at between", func(t *testing.T) {
+		p, _ := build(t, nil)
+		g, n := mustEnter(t, p, "192.0.2.1"), 0
+		for i := range 1000 {
+			user := fmt.Sprint(1000 + i)
+			if !g.request(Event{User: user}).Allowed {
+				break
+			}
+			n++
+			g.observe(Challenged, user)
+			g.observe(Passed, user)
+		}
+		if n != 32 {
+			t.Errorf("%d users were asked for", n)
+		}
+	})
+	t.Run("a console that watches a thousand phones", func(t *testing.T) {
+		p, _ := build(t, nil)
+		g := mustEnter(t, p, "192.0.2.1")
+		g.register("1001", true)
+		for i := range 1000 {
+			if v := g.observe(Challenged, "1001"); !v.Allowed || !g.request(Event{Method: "SUBSCRIBE", User: "1001"}).Allowed {
+				t.Fatalf("subscription %d: %+v", i, v)
+			}
+		}
+	})
 	t.Run("a user on each connection", func(t *testing.T) {
 		p, _ := build(t, nil)
 		n := 0

@@ -72,7 +72,7 @@ func (p *Proxy) mayTransfer(f *flow.Flow, in *sip.Request) *refusal {
 	if user := p.bindings.anyOn(f); user != "" && !p.isRegistered(f, in) {
 		e.User = user // inside a call, From may be anything
 	}
-	e.Number = account(target)
+	e.Number, e.Handed = account(target), true
 	v, r := p.decide(e)
 	if r == nil {
 		r = refusalOf(v.Began())
@@ -97,7 +97,7 @@ func (p *Proxy) mayForward(inv *invite, res *sip.Response) *refusal {
 			continue
 		}
 		v, r := p.decide(policy.Event{
-			Kind: policy.Call, Source: phone.flow.Remote().Addr(), Flow: phone.flow.ID(), User: accountOf(p.inwardParty(phone.peer).URI), Number: account(target),
+			Kind: policy.Call, Source: phone.flow.Remote().Addr(), Flow: phone.flow.ID(), User: accountOf(p.inwardParty(phone.peer).URI), Number: account(target), Handed: true,
 		})
 		if r == nil {
 			r = refusalOf(v.Began())

@@ -127,9 +127,9 @@ func became(in *sip.Request, res *sip.Response, cred credentials) (what policy.W
 		return policy.Unknown, true
 	case register && status >= 200 && status < 300:
 		return policy.Registered, true
-	case in.Method == sip.INVITE && has && status > 100 && status < 300:
+	case in.Method == sip.INVITE && has && status > 100 && status < 300, in.Method == sip.SUBSCRIBE && has && status >= 200 && status < 300:
 		return policy.Accepted, true
-	case has && status >= 300:
+	case has && status >= 200:
 		return policy.Passed, true
 	}
 	return 0, false

@@ -60,7 +60,7 @@ func TestWhatBecame(t *testing.T) {
 		{"INVITE", false, 404, false, "unknown_user"}, {"INVITE", true, 404, false, "passed"},
 		{"REGISTER", true, 200, false, "registered"}, {"REGISTER", false, 200, false, "registered"},
 		{"INVITE", true, 180, false, "accepted"}, {"INVITE", true, 200, false, "accepted"}, {"INVITE", false, 200, false, ""},
-		{"OPTIONS", true, 200, false, ""}, {"MESSAGE", true, 202, false, ""}, {"REGISTER", true, 420, false, "passed"}, {"INVITE", true, 488, false, "passed"},
+		{"OPTIONS", true, 200, false, "passed"}, {"MESSAGE", true, 202, false, "passed"}, {"SUBSCRIBE", true, 200, false, "accepted"}, {"REGISTER", true, 420, false, "passed"}, {"INVITE", true, 488, false, "passed"},
 		{"INVITE", true, 503, false, "passed"}, {"OPTIONS", false, 404, false, ""},
 	} {
 		in := sip.NewRequest(sip.RequestMethod(tc.method), sip.Uri{Scheme: "sip", Host: "x"})
