@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,8 +13,6 @@ import (
 const (
 	// maxBans bounds those remembered, about 300 bytes each.
 	maxBans = 1 << 15
-	// saveEvery is the least time between two writes of the ledger.
-	saveEvery = time.Second
 )
 
 // Ban is a source that is kept out. Once it is over it is remembered for some
@@ -32,16 +28,9 @@ type Ban struct {
 // Active tells whether a ban holds at a time.
 func (b Ban) Active(now time.Time) bool { return b.Until.IsZero() || now.Before(b.Until) }
 
-// Ledger keeps the bans over a restart.
-type Ledger interface {
-	Load() ([]Ban, error)
-	Save([]Ban) error
-}
-
 // bans are the sources kept out.
 type bans struct {
 	first, most time.Duration // how long the first ban is, and the longest
-	ledger      Ledger
 	changed     chan struct{} // of room for one: there is something to save
 
 	mu       sync.Mutex // guards what follows
@@ -50,22 +39,20 @@ type bans struct {
 	total    uint64 // since the start
 }
 
-func newBans(cfg Config, ledger Ledger, now time.Time, log *slog.Logger) *bans {
-	t := &bans{first: cfg.BanTime, most: cfg.BanTimeMax, ledger: ledger, changed: make(chan struct{}, 1)}
-	if ledger == nil {
-		return t
-	}
-	kept, err := ledger.Load()
-	if err != nil { // phones need the edge more than it needs its bans
-		log.Warn("bans of before are lost", "reason", err)
-	}
+func newBans(cfg Config) *bans {
+	return &bans{first: cfg.BanTime, most: cfg.BanTimeMax, changed: make(chan struct{}, 1)}
+}
+
+// restore takes the bans of before a restart.
+func (t *bans) restore(kept []Ban, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, b := range kept {
 		if prefixFaults("", []netip.Prefix{b.Source}) == nil && !t.forgotten(b, now) {
 			t.put(b, now)
 		}
 	}
 	t.total = 0
-	return t
 }
 
 // of returns the ban that holds for an address now.
@@ -199,38 +186,6 @@ func (t *bans) active(now time.Time) (n int, total uint64) {
 		}
 	}
 	return n, t.total
-}
-
-// run saves what changes until ctx ends, and once more then.
-func (t *bans) run(ctx context.Context, log *slog.Logger) error {
-	if t.ledger == nil {
-		<-ctx.Done()
-		return nil
-	}
-	save := func() {
-		if err := t.ledger.Save(t.list()); err != nil {
-			log.Warn("bans are not kept for the next start", "reason", err)
-		}
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			select {
-			case <-t.changed:
-				save()
-			default:
-			}
-			return nil
-		case <-t.changed:
-			save()
-		}
-		pause := time.NewTimer(saveEvery)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-	}
 }
 
 // Bans lists the sources that are banned now.

@@ -64,6 +64,37 @@ func TestBansSurviveRestart(t *testing.T) {
 	}
 }
 
+// After a restart nobody is registered yet: a guesser who is quicker than the phones
+// beside him does not get them banned. And who has called abroad has done so.
+func TestPhonesOutliveRestart(t *testing.T) {
+	const office = "192.0.2.1"
+	l := File(filepath.Join(t.TempDir(), "bans.json"))
+	saved(t, Defaults(), l, func(p *Policy) {
+		mustEnter(t, p, office).register("1001", true)
+		v := ask(p, "1001", "0044")
+		v.Began()
+		v.Release()
+	})
+	saved(t, Defaults(), l, func(p *Policy) {
+		told := 0
+		p.alarms.tell = func(Alarm) { told++ }
+		v := ask(p, "1001", "0044")
+		v.Began()
+		v.Release()
+		if told != 0 {
+			t.Error("the user's first call abroad is told again")
+		}
+		guess(t, p, office, 100, one)
+		if len(p.Bans()) != 0 {
+			t.Errorf("bans %v", p.Bans())
+		}
+		guess(t, p, "198.51.100.1", 100, one) // the control
+		if len(p.Bans()) != 1 {
+			t.Errorf("bans %v", p.Bans())
+		}
+	})
+}
+
 func TestDamagedLedger(t *testing.T) {
 	for name, text := range map[string]string{
 		"cut short": `{"version":1,"bans":[{"source":"192.0`, "of the future": `{"version":9,"bans":[]}`, "empty": "",
@@ -82,7 +113,7 @@ func TestDamagedLedger(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if kept, err := File(path).Load(); err != nil || len(kept) != 1 {
+			if kept, err := File(path).Load(); err != nil || len(kept.Bans) != 1 {
 				t.Errorf("kept %v, %v", kept, err)
 			}
 		})
@@ -92,7 +123,7 @@ func TestDamagedLedger(t *testing.T) {
 func TestLedgerFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "bans.json")
-	if err := File(path).Save([]Ban{{Source: netip.MustParsePrefix("192.0.2.1/32")}}); err != nil {
+	if err := File(path).Save(Kept{Bans: []Ban{{Source: netip.MustParsePrefix("192.0.2.1/32")}}}); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -102,7 +133,7 @@ func TestLedgerFile(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if err := File(filepath.Join(dir, "none", "bans.json")).Save(nil); err == nil || !strings.Contains(err.Error(), "write the bans") {
+	if err := File(filepath.Join(dir, "none", "bans.json")).Save(Kept{}); err == nil || !strings.Contains(err.Error(), "write the bans") {
 		t.Errorf("into a folder that is not there: %v", err)
 	}
 }

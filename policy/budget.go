@@ -210,7 +210,8 @@ func (t *tab) begin() Verdict {
 	}
 	if t.class.Abroad {
 		if b.abroad.find(t.user) == nil {
-			p.alarm(Alarm{What: "first_call_abroad", Reason: "the first of this user since the edge began", User: t.user, Number: t.number, Source: t.source})
+			p.bans.touch() // to be kept
+			p.alarm(Alarm{What: "first_call_abroad", Reason: "the first call abroad of this user", User: t.user, Number: t.number, Source: t.source})
 		}
 		b.abroad.get(t.user)
 	}

@@ -28,7 +28,8 @@
 // What was observed adds to the scores of a connection, a source, a user and a
 // device, which leak: what is long ago weighs nothing. A source at its limit is
 // banned, each time for twice as long. But a source where users have
-// authenticated, over connections that live or lived ten minutes ago, is not: its
+// authenticated, over connections that live or lived ten minutes ago, is not, nor
+// is it while its phones come back to an edge that was restarted: its
 // bad connections end, further guesses are let through one by one, and its
 // phones go on. A user whose password many sources guess is let in only from
 // where it was before.
@@ -42,10 +43,10 @@
 //
 // Who owns what: a Policy owns its counts, bans and scores, under a mutex each,
 // of which none is taken inside another, but that of connections around all and
-// that of alarms inside all. Run owns the two goroutines that keep the bans in the
-// Ledger and read the countries. The asker owns an
-// allowed connection's Verdict and must Release it when the connection ends, and
-// must Observe that a connection is gone. Memory is bounded whatever the number of
-// sources, users and devices: those with open connections by the connections
-// allowed in all, the others by a fixed number, the longest unseen forgotten first.
+// that of alarms inside all. Run owns the two goroutines that keep what is to outlive
+// a restart in the Ledger, and read the countries. The asker owns the Verdict of an
+// allowed connection or call, must Release it when that ends, and must Observe that
+// a connection is gone. Memory is bounded whatever the number of sources, users and
+// devices: those with open connections by the connections allowed in all, the
+// others by a fixed number, the longest unseen forgotten first.
 package policy

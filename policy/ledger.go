@@ -12,28 +12,28 @@ import (
 
 const (
 	ledgerVersion = 1
-	// ledgerMax bounds what is read: maxBans of some 250 bytes, twice.
-	ledgerMax = 16 << 20
+	// ledgerMax bounds what is read: twice what can be kept.
+	ledgerMax = 32 << 20
 )
 
 // Memory is a Ledger that lasts as long as the process.
 type Memory struct {
 	mu   sync.Mutex // guards what follows
-	kept []Ban
+	kept Kept
 }
 
 // Load implements Ledger.
-func (m *Memory) Load() ([]Ban, error) {
+func (m *Memory) Load() (Kept, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.kept, nil
 }
 
 // Save implements Ledger.
-func (m *Memory) Save(list []Ban) error {
+func (m *Memory) Save(k Kept) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.kept = list
+	m.kept = k
 	return nil
 }
 
@@ -42,40 +42,43 @@ type File string
 
 // ledger is what the file holds.
 type ledger struct {
-	Version int   `json:"version"`
-	Bans    []Ban `json:"bans"`
+	Version int `json:"version"`
+	Kept
 }
 
 // Load implements Ledger. A file that is not there holds nothing.
-func (f File) Load() ([]Ban, error) {
+func (f File) Load() (Kept, error) {
 	file, err := os.Open(string(f))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return Kept{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the bans: %w", err)
+		return Kept{}, fmt.Errorf("read the bans: %w", err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, ledgerMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the bans: %w", err)
+		return Kept{}, fmt.Errorf("read the bans: %w", err)
 	}
 	if len(text) > ledgerMax {
-		return nil, fmt.Errorf("read the bans: %s has more than %d bytes", string(f), ledgerMax)
+		return Kept{}, fmt.Errorf("read the bans: %s has more than %d bytes", string(f), ledgerMax)
 	}
 	var l ledger
 	if err := json.Unmarshal(text, &l); err != nil {
-		return nil, fmt.Errorf("read the bans: %s is damaged: %w", string(f), err)
+		return Kept{}, fmt.Errorf("read the bans: %s is damaged: %w", string(f), err)
 	}
 	if l.Version != ledgerVersion {
-		return nil, fmt.Errorf("read the bans: %s has version %d, and %d is known", string(f), l.Version, ledgerVersion)
+		return Kept{}, fmt.Errorf("read the bans: %s has version %d, and %d is known", string(f), l.Version, ledgerVersion)
 	}
-	return l.Bans[:min(len(l.Bans), maxBans)], nil
+	l.Bans, l.Phones, l.Abroad = first(l.Bans, maxBans), first(l.Phones, maxSuspects/2), first(l.Abroad, maxAccounts)
+	return l.Kept, nil
 }
 
+func first[T any](list []T, n int) []T { return list[:min(len(list), n)] }
+
 // Save implements Ledger. The file is whole at any time, the former one or this.
-func (f File) Save(list []Ban) error {
-	text, err := json.Marshal(ledger{ledgerVersion, list})
+func (f File) Save(k Kept) error {
+	text, err := json.Marshal(ledger{ledgerVersion, k})
 	if err != nil {
 		return fmt.Errorf("write the bans: %w", err)
 	}

@@ -115,6 +115,7 @@ type Policy struct {
 	silent        atomic.Uint64 // events allowed because no rule spoke
 	withoutSource atomic.Uint64 // events refused for want of an address
 
+	ledger    Ledger // nil: nothing is kept
 	bans      *bans
 	watch     *watch
 	marks     *marks
@@ -145,12 +146,13 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 	for _, prefix := range cfg.Trusted {
 		p.trusted.Insert(prefix)
 	}
-	p.bans = newBans(cfg, parts.Ledger, p.now(), p.log)
+	p.bans, p.ledger = newBans(cfg), parts.Ledger
 	p.watch, p.marks, p.budget, p.alarms = newWatch(cfg), newMarks(cfg.Scanners), newBudget(cfg.Calls), newAlarms(parts.Alarm)
 	var err error
 	if p.countries, err = newCountries(cfg); err != nil {
 		return nil, err
 	}
+	p.restore()
 	p.rules = p.chain()
 	return p, nil
 }
@@ -188,8 +190,10 @@ const (
 func (p *Policy) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.countries.run(ctx, p.log) })
-	defer wg.Wait()
-	return p.bans.run(ctx, p.log)
+	p.keep(ctx)
+	<-ctx.Done()
+	wg.Wait()
+	return nil
 }
 
 // Decide answers for one event. When it allows a Connection, the caller must
