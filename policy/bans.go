@@ -59,6 +59,9 @@ func (t *bans) restore(kept []Ban, now time.Time) {
 func (t *bans) of(a netip.Addr, now time.Time) (Ban, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.byPrefix.Contains(a) { // nearly always
+		return Ban{}, false
+	}
 	// A ban that is over may hide a wider one that is not.
 	for _, b := range t.byPrefix.Supernets(netip.PrefixFrom(a, a.BitLen())) {
 		if b.Active(now) {
