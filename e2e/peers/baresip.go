@@ -21,6 +21,7 @@ type BaresipConfig struct {
 	Server     string // host[:port]; the edge if empty
 	Transport  string // tls if empty
 	MediaEnc   string // srtp-mand for TLS if empty
+	CertFile   string // of the certificate that it shows, with its key; or none
 	CAFile     string // what the server's certificate is checked with
 	ToneHz     float64
 	AutoAnswer bool
@@ -165,6 +166,9 @@ func (b *Baresip) writeFiles(h *Host) {
 	config := fmt.Sprintf(baresipConfig, c.CAFile, verify, b.Dir, h.Dev, h.Addr, mux)
 	if c.CAFile == "" {
 		config = strings.Replace(config, "sip_cafile \n", "", 1)
+	}
+	if c.CertFile != "" {
+		config += "sip_certificate " + c.CertFile + "\n"
 	}
 	if c.Outbound {
 		config = strings.Replace(config, fmt.Sprintf("sip_listen %s:0\n", h.Addr), "", 1)

@@ -33,12 +33,13 @@ type Edge struct {
 
 // EdgeConfig chooses what differs from test to test.
 type EdgeConfig struct {
-	PBX6   bool   // it speaks IPv6 with the PBX
-	PBX    string // lines for its [pbx]
-	PBXs   string // the PBXs that it knows, as TOML has them; empty: the lab's
-	CAFile string // of the certificate that Extra names; empty: the self-signed one
-	State  string // name of its state folder; empty: the one that all of a lab's edges share
-	Extra  string // appended to its configuration; its own [log] replaces the one of tests
+	PBX6   bool        // it speaks IPv6 with the PBX
+	PBX    string      // lines for its [pbx]
+	PBXs   string      // the PBXs that it knows, as TOML has them; empty: the lab's
+	CAFile string      // of the certificate that Extra names; empty: the self-signed one
+	State  string      // name of its state folder; empty: the one that all of a lab's edges share
+	Before func(*Edge) // what is done before it runs; or nil
+	Extra  string      // appended to its configuration; its own [log] replaces the one of tests
 }
 
 // Unchecked are lines for EdgeConfig.PBX: the edge asks nobody whether it is there.
@@ -90,6 +91,9 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 			return c, err
 		},
 	}}
+	if c.Before != nil {
+		c.Before(e)
+	}
 	e.Start()
 	l.edge = e
 	return e

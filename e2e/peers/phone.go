@@ -27,6 +27,7 @@ type Phone struct {
 	Poses string // as whom it calls, if that is not User
 	six   bool   // it speaks IPv6
 	pbx   bool   // it stands in the place of the PBX
+	cert  string // file of the certificate that it shows; or none
 	web   string // over WebSocket, the host that it calls itself by: it knows no address of its own
 	conn  net.Conn
 	raw   net.Conn
@@ -89,7 +90,7 @@ func (p *Phone) Connect(e *Edge) {
 		port, p.web = WSSPort, Random(6)+InvalidHost // each page load makes up another (RFC 7118 appendix B.1)
 	}
 	p.raw = p.Host.dial(net.JoinHostPort(edge, port))
-	conn := tls.Client(p.raw, e.trust(p.t))
+	conn := tls.Client(p.raw, show(p.t, e.trust(p.t), p.cert))
 	if err := conn.Handshake(); err != nil {
 		p.t.Fatalf("shake hands with the edge: %v", err)
 	}

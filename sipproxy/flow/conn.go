@@ -47,12 +47,12 @@ const challengeProtocol = "acme-tls/1"
 // run shakes hands, and reads until the connection ends, or until it is given
 // to the HTTP server, which then forgets it.
 func (c *conn) run() {
-	if err := c.shake(); err != nil {
+	if print, err := c.shake(); err != nil {
 		c.l.event("handshake_failed")
 		if word := refusedWord(err); word != "" {
 			c.l.refusedClient(word)
 		}
-		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "error", err)
+		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "ja4", print, "error", err)
 		c.l.suspect(c.remote, err)
 		c.close()
 		c.l.forget(c)
@@ -98,18 +98,23 @@ func (c *conn) finish(f *Flow, err error) {
 	c.l.to.Closed(f, f.Err())
 }
 
-// shake does the handshake, within its time.
-func (c *conn) shake() error {
+// shake does the handshake, within its time. Of a client that fails it returns the
+// fingerprint.
+func (c *conn) shake() (print string, err error) {
 	c.l.shaking(1)
 	defer c.l.shaking(-1)
 	deadline := time.Now().Add(c.l.limits.HandshakeTimeout)
 	_ = c.raw.SetDeadline(deadline)
 	s := &shaker{Conn: c.raw, places: c.l.handshake, deadline: deadline}
 	c.tls = tls.Server(s, c.l.tls)
-	err := c.tls.HandshakeContext(context.Background())
+	err = c.tls.HandshakeContext(context.Background())
 	s.done()
 	_ = c.raw.SetDeadline(time.Time{})
-	return err
+	if err != nil {
+		print = ja4(s.heard)
+	}
+	s.heard = nil // the connection outlives it
+	return print, err
 }
 
 func (l *Listener) shaking(by int) {
@@ -127,6 +132,7 @@ type shaker struct {
 	deadline time.Time
 	placed   bool
 	over     bool
+	heard    []byte // the first bytes of the peer
 }
 
 var errNoPlace = errors.New("too many handshakes at a time")
@@ -140,6 +146,7 @@ func (s *shaker) Read(b []byte) (int, error) {
 	if n == 0 {
 		return n, err
 	}
+	s.heard = append(s.heard, b[:min(n, maxHello-len(s.heard))]...)
 	patience := time.NewTimer(time.Until(s.deadline))
 	defer patience.Stop()
 	select {
