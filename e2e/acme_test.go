@@ -321,3 +321,43 @@ func TestAcmeDown(t *testing.T) {
 	o.hangUp(d, media)
 	o.secrets()
 }
+
+// The CA reaches neither port, as DNS leads elsewhere: a program answers it in DNS.
+// One that fails is told with what it said, and tried again.
+func TestAcmeDnsHook(t *testing.T) {
+	l := peers.NewLab(t)
+	ca := peers.NewPebble(l, peers.PebbleConfig{})
+	ca.Start(l.Phone("elsewhere").Addr.String())
+	hook, broken := filepath.Join(l.Dir, "dns-hook"), filepath.Join(l.Dir, "broken")
+	script := fmt.Sprintf(`#!/bin/bash
+set -eu
+[ "$#" = 3 ] || { echo "arguments: $*"; exit 2; }
+[ ! -e %q ] || { echo "the name server is away"; exit 3; }
+case $1 in
+add) path=/set-txt body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
+remove) path=/clear-txt body="{\"host\":\"$2.\"}" ;;
+esac
+exec 3<>/dev/tcp/%s
+printf 'POST %%s HTTP/1.0\r\nContent-Length: %%d\r\n\r\n%%s' "$path" "${#body}" "$body" >&3
+read -r _ status _ <&3
+[ "$status" = 200 ]
+echo "$1 $2" >>%q
+`, broken, strings.Replace(ca.DNSControl(), ":", "/", 1), filepath.Join(l.Dir, "calls"))
+	if err := errors.Join(os.WriteFile(broken, nil, 0o600), os.WriteFile(hook, []byte(script), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	o := &office{Lab: l, t: t}
+	o.edge = peers.StartEdge(l, peers.EdgeConfig{CAFile: ca.Root(), Extra: "[tls]\n" + ca.Settings() + fmt.Sprintf("acme_dns_hook = %q\n[sip]\nwss_listen = \":443\"\n", hook)})
+	o.says(`tls.acme_dns_hook: run ` + hook + ` add: exit status 3; it said \"the name server is away\"`)
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	o.edge.Signal(syscall.SIGHUP)
+	o.fetched(1)
+	o.edge.Serial(o.Phone("other"))
+	calls, err := os.ReadFile(filepath.Join(l.Dir, "calls"))
+	if want := "add _acme-challenge.pbx.example.com\nremove _acme-challenge.pbx.example.com\n"; err != nil || string(calls) != want {
+		t.Errorf("the program was called %q (%v), want %q", calls, err, want)
+	}
+	o.secrets()
+}

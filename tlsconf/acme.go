@@ -30,6 +30,7 @@ type ACME struct {
 	TLS     bool             // TLS-ALPN-01 (RFC 8737): a listener of the Source's is on port 443
 	HTTP    []netip.AddrPort // HTTP-01 (section 8.3): bound while a challenge is open
 	Webroot string           // likewise, but the folder of a web server that is there
+	DNSHook string           // DNS-01 (section 8.4) by this program, and none of the others
 }
 
 // LetsEncrypt is the directory of the CA that is asked if none is named.
@@ -44,6 +45,9 @@ func (a *ACME) directory() string {
 
 // challenges names those that the CA may choose from.
 func (a *ACME) challenges() string {
+	if a.DNSHook != "" {
+		return "DNS-01 with " + a.DNSHook
+	}
 	var out []string
 	if a.TLS {
 		out = append(out, "TLS-ALPN-01 on port 443")
@@ -83,11 +87,16 @@ func (c Config) validateACME() error {
 		fault("tls.acme_eab_kid: and tls.acme_eab_file go together; give both as the CA gave them, or neither")
 	}
 	switch {
+	case a.DNSHook != "" && !filepath.IsAbs(a.DNSHook):
+		fault("tls.acme_dns_hook: is %q; give the whole path of a program", a.DNSHook)
+	case a.DNSHook != "" && (len(a.HTTP) > 0 || a.Webroot != ""):
+		fault("tls.acme_dns_hook: answers the CA by DNS alone; leave out tls.acme_http and tls.acme_webroot")
+	case a.DNSHook != "":
 	case len(a.HTTP) > 0 && a.Webroot != "":
 		fault("tls.acme_webroot: and tls.acme_http exclude each other; keep the one that answers on port 80")
 	case !a.TLS && len(a.HTTP) == 0 && a.Webroot == "":
 		fault("tls.acme: the CA must reach this edge on port 443 or 80; set sip.wss_listen = \":443\", or tls.acme_http = \":80\", " +
-			"or tls.acme_webroot to the folder of the web server on port 80")
+			"or tls.acme_webroot to the folder of the web server on port 80, or tls.acme_dns_hook to a program that changes DNS")
 	}
 	return errors.Join(faults...)
 }

@@ -40,7 +40,9 @@ func TestRevocationLists(t *testing.T) {
 		{"another CA's", string(other.revokes(nil)), "that none of tls.client_ca has signed"},
 		{"another CA's of the name", string(twin.revokes(nil)), "that none of tls.client_ca has signed"},
 		{"one good, one not", string(good) + string(other.revokes(nil)), "that none of tls.client_ca has signed"},
-		{"from the future", string(own.revokes(func(l *x509.RevocationList) { l.ThisUpdate, l.NextUpdate = time.Now().Add(48*time.Hour), time.Now().Add(72*time.Hour) })), "is yet to come"},
+		{"from the future", string(own.revokes(func(l *x509.RevocationList) {
+			l.ThisUpdate, l.NextUpdate = time.Now().Add(48*time.Hour), time.Now().Add(72*time.Hour)
+		})), "is yet to come"},
 		{"a delta", string(own.revokes(func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{delta} })), "is no complete one"},
 		{"of another's certificates", string(own.revokes(func(l *x509.RevocationList) {
 			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(9), RevocationTime: time.Now(),

@@ -49,7 +49,13 @@ func newOrderer(cfg Config, log *slog.Logger, challenges *tlsChallenges) (*order
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	transport.DisableKeepAlives = true // orders are weeks apart
 	solvers := make(map[string]acmez.Solver)
-	if a.TLS {
+	if a.DNSHook != "" {
+		if err := dnsHook(a.DNSHook).check(); err != nil {
+			return nil, err
+		}
+		solvers[acme.ChallengeTypeDNS01] = dnsHook(a.DNSHook)
+	}
+	if a.TLS && a.DNSHook == "" {
 		solvers[acme.ChallengeTypeTLSALPN01] = challenges
 	}
 	switch {

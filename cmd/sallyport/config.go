@@ -61,6 +61,7 @@ type tlsConfig struct {
 	ACMECARoot  string       `toml:"acme_ca_root"`
 	ACMEHTTP    optionalAddr `toml:"acme_http"`
 	ACMEWebroot string       `toml:"acme_webroot"`
+	ACMEDNSHook string       `toml:"acme_dns_hook"`
 	ACMEKey     string       `toml:"acme_key"`
 	ACMEEABKid  string       `toml:"acme_eab_kid"`
 	ACMEEABFile string       `toml:"acme_eab_file"`
@@ -298,7 +299,7 @@ func (c tlsConfig) validateACME(d *document) {
 	}
 	for key, given := range map[string]bool{
 		"acme_email": c.ACMEEmail != "", "acme_ca": c.ACMECA != defaults().TLS.ACMECA && c.ACMECA != "", "acme_ca_root": c.ACMECARoot != "",
-		"acme_http": c.ACMEHTTP.Port != 0, "acme_webroot": c.ACMEWebroot != "", "acme_eab_kid": c.ACMEEABKid != "", "acme_eab_file": c.ACMEEABFile != "",
+		"acme_http": c.ACMEHTTP.Port != 0, "acme_webroot": c.ACMEWebroot != "", "acme_dns_hook": c.ACMEDNSHook != "", "acme_eab_kid": c.ACMEEABKid != "", "acme_eab_file": c.ACMEEABFile != "",
 	} {
 		if given {
 			d.add("tls."+key, "is set, and tls.acme is not; add acme = true, or remove it")

@@ -179,7 +179,7 @@ func (c Config) acme() *tlsconf.ACME {
 	a := &tlsconf.ACME{
 		Directory: t.ACMECA, Root: t.ACMECARoot, Email: t.ACMEEmail, KeyType: tlsconf.KeyType(t.ACMEKey),
 		EABKey: t.ACMEEABKid, EABFile: t.ACMEEABFile,
-		TLS: c.SIP.TLSListen.Port == httpsPort || c.SIP.WSSListen.Port == httpsPort, Webroot: t.ACMEWebroot,
+		TLS: c.SIP.TLSListen.Port == httpsPort || c.SIP.WSSListen.Port == httpsPort, Webroot: t.ACMEWebroot, DNSHook: t.ACMEDNSHook,
 	}
 	switch at := t.ACMEHTTP.listenAddr; {
 	case at.Port == 0:

@@ -58,6 +58,9 @@ func NewPebble(l *Lab, c PebbleConfig) *Pebble {
 	return p
 }
 
+// DNSControl is where its DNS server is told of records, by HTTP.
+func (p *Pebble) DNSControl() string { return p.addr(8055) }
+
 func (p *Pebble) addr(port int) string { return fmt.Sprintf("%s:%d", p.host.Addr, port) }
 
 // program finds one that make peers has built.
@@ -80,7 +83,7 @@ func (p *Pebble) Start(names string) {
 	p.lab.t.Helper()
 	if p.dns == nil {
 		p.dns = p.lab.start("pebble-dns", p.host.Command(program(p.lab.t, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
-			"-management", "127.0.0.1:8055", "-dnsserver", "127.0.0.1:8053", "-defaultIPv4", names, "-defaultIPv6", ""))
+			"-management", p.DNSControl(), "-dnsserver", "127.0.0.1:8053", "-defaultIPv4", names, "-defaultIPv6", ""))
 	}
 	cmd := p.host.Command(program(p.lab.t, "pebble"), "-config", p.config, "-dnsserver", "127.0.0.1:8053")
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1")
