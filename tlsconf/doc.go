@@ -18,6 +18,12 @@
 // never in step with other edges'. Certificate and account key are kept in the
 // state directory, one file each, open to nobody else.
 //
+// Phones may have to show certificates: by a CA of the operator's with its
+// revocation lists, or by the device CA, which IssueDevice and RevokeDevice keep in
+// the state directory. A handshake verifies chain and usage, and at every one, also
+// one that resumes a session, that nothing of the chain is revoked and that it names
+// a user. A list that is stale, or missing where others are, refuses.
+//
 // What it refuses: TLS below 1.2, and cipher suites without forward secrecy or
 // without an AEAD, unless the profile legacy asks for them; half a pair; a key
 // that other users of the machine can read or change; a key that does not belong
@@ -27,12 +33,14 @@
 // Who owns what: a Source owns the certificates in force, behind one atomic
 // pointer that each handshake reads. To replace one is to swap that pointer;
 // handshakes already begun finish with the old one, and connections are not
-// touched. Run looks at the files every few seconds, links included, and takes
+// touched; only where a client's certificate is revoked are they, by who listens
+// to OnTaken. Session tickets are sealed by keys of the Source, for a day at most. Run looks at the files every few seconds, links included, and takes
 // what is good when it has come to rest; a pair at fault is told, and the former
 // one stays. A Source starts no goroutine but in Run: that of ACME, which ends with
 // Run's context, and which Run waits for. Private keys never leave the package other than inside the
 // tls.Config, and are in no log line and no error.
 //
 // RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),
-// RFC 5922 (domain certificates in SIP), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01).
+// RFC 5922 (domain certificates in SIP), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01),
+// RFC 8446 section 2.2 and RFC 5077 (tickets), RFC 7292 (PKCS#12).
 package tlsconf
