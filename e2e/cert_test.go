@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +81,69 @@ func TestCertReload(t *testing.T) {
 	if secret := strings.Split(string(key), "\n")[1]; strings.Contains(o.edgeLog(), secret) {
 		t.Error("the private key is in the log")
 	}
+}
+
+// A broken pair is refused, whatever is broken about it, with words that say what; the
+// old one is served on, and a call goes on as if nothing were.
+func TestBrokenPairRefused(t *testing.T) {
+	ca := peers.NewIssuer(t)
+	first, second := ca.Pair("pbx.example.com", false), ca.Pair("pbx.example.com", false)
+	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{
+		CAFile: ca.CAFile(), Extra: fmt.Sprintf("[tls]\ncert = %q\nkey = %q\n", first.Cert, first.Key),
+	})
+	other := o.Phone("other")
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+	read := func(file string) string {
+		t.Helper()
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	certs, keys := []string{read(first.Cert), read(second.Cert)}, []string{read(first.Key), read(second.Key)}
+	put := func(cert, key string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(first.Cert, []byte(cert), 0o644), os.WriteFile(first.Key, []byte(key), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		o.edge.Signal(syscall.SIGHUP)
+	}
+	connections := o.edge.Metric("sallyport_flows_accepted_total")
+	tone := 900.0
+	for i, broken := range []struct{ name, cert, key, says string }{
+		{"another's key", certs[0], keys[1], "tls.cert: the key does not belong to the certificate: " + first.Cert + " and " + first.Key},
+		{"half a certificate", certs[1][:len(certs[1])/2], keys[1], "tls.cert: read " + first.Cert + ": holds no certificate"},
+		{"half a key", certs[1], keys[1][:len(keys[1])/2], "tls.key: " + first.Key + " holds no unencrypted private key in PEM"},
+		{"an empty file", "", keys[1], "tls.cert: read " + first.Cert + ": holds no certificate"},
+	} {
+		before := o.edge.Metric(`sallyport_certificate_reloads_total{result="refused"}`)
+		put(broken.cert, broken.key)
+		peers.Until(t, 15*time.Second, "the refusal of "+broken.name, func() bool {
+			return o.edge.Metric(`sallyport_certificate_reloads_total{result="refused"}`) > before
+		})
+		lines := strings.Split(o.edgeLog(), "\n")
+		if !slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, `"level":"ERROR","msg":"certificate refused; the one in force stays","reason":"`+broken.says)
+		}) {
+			t.Errorf("%s: the log does not say, as an error, %q", broken.name, broken.says)
+		}
+		if got := o.edge.Serial(other); got != first.Serial {
+			t.Errorf("%s: the edge serves serial %d, want %d still", broken.name, got, first.Serial)
+		}
+		o.speaks(media, tone+200*float64(i))
+	}
+	o.change(d, media) // by the connection that it began on
+	if opened := o.edge.Metric("sallyport_flows_accepted_total") - connections; opened != 4 {
+		t.Errorf("%v connections were opened meanwhile, want the 4 that looked at the certificate", opened)
+	}
+	put(certs[1], keys[1]) // the control
+	o.serves(other, second.Serial)
+	o.speaks(media, 700)
+	o.hangUp(d, media)
 }
 
 // serves waits until new connections get a certificate.

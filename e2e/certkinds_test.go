@@ -121,6 +121,35 @@ func TestSni(t *testing.T) {
 	o.says("no shared cipher suite: the phone's are too old for tls.profile, or need an RSA certificate")
 }
 
+// A phone that sends no name gets the certificate of the domain, whichever is first in
+// the file, and takes it by name and by address; it registers and calls.
+func TestNoSni(t *testing.T) {
+	ca := peers.NewIssuer(t)
+	second, home := ca.Pair("second.example.net", false), ca.Pair("pbx.example.com", false)
+	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{
+		CAFile: ca.CAFile(), Extra: fmt.Sprintf("[tls]\ncert = [%q, %q]\nkey = [%q, %q]\n", second.Cert, home.Cert, second.Key, home.Key),
+	})
+	host := o.Phone("phone")
+	for _, version := range []string{"-tls1_2", "-tls1_3"} {
+		cert, err := o.openssl(host, ca.CAFile(), "-noservername", version, "-verify_hostname", "pbx.example.com")
+		if err != nil || cert.SerialNumber.Int64() != home.Serial {
+			t.Errorf("%s without a name: %v, want serial %d", version, err, home.Serial)
+		}
+		cert, err = o.openssl(host, ca.CAFile(), "-servername", "second.example.net", version) // the control
+		if err != nil || cert.SerialNumber.Int64() != second.Serial {
+			t.Errorf("%s by the other name: %v, want serial %d", version, err, second.Serial)
+		}
+	}
+	phone := peers.NewPhoneNameless(host, o.edge, "1001")
+	if m := phone.Register("secret-1001", 600, ""); m.Status() != 200 {
+		t.Fatalf("registration answered %s", m.Start)
+	}
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	media.Hears(700, 10*time.Second)
+	o.hangUp(d, media)
+}
+
 // A folder of certificates that is swapped as a whole, by the link to it, as
 // Kubernetes does, is noticed.
 func TestFileRotation(t *testing.T) {

@@ -43,7 +43,8 @@
 // Media that is not encrypted on the secure side (488 with a Warning), a
 // request inside a dialog that comes on another flow than the dialog's (481),
 // a body that could carry SDP past us (415), a request that is here already by
-// another way (482), more requests than may wait for their answer (503), a stray
+// another way (482), more requests than may wait for their answer (503), anything in
+// another user's name than the certificate's that a phone showed (403), a stray
 // response. A loop is seen by 482 and by Max-Forwards, not by Via: no Via but our
 // own is on a message that leaves. Of a call that nobody here knows, as it is older
 // than we are, a BYE alone goes on, of a phone that the PBX has accepted on its

@@ -94,6 +94,25 @@ func NewPhoneWith(h *Host, e *Edge, user, file string) *Phone {
 	return p
 }
 
+// NewPhoneNameless connects to the edge without its name (SNI), and checks the
+// certificate for it all the same.
+func NewPhoneNameless(h *Host, e *Edge, user string) *Phone {
+	p := &Phone{t: h.lab.t, Host: h, User: user, nameless: true, cseq: 1, tag: Random(4), id: Random(8)}
+	p.Connect(e)
+	return p
+}
+
+// unnamed leaves the name out of a hello, and checks for it afterwards.
+func unnamed(config *tls.Config) *tls.Config {
+	name := config.ServerName
+	config.ServerName, config.InsecureSkipVerify = "", true // crypto/tls checks the name that it sends, or nothing
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: name, Roots: config.RootCAs})
+		return err
+	}
+	return config
+}
+
 // Gone waits until the edge has closed the phone's connection.
 func (p *Phone) Gone(timeout time.Duration) {
 	p.t.Helper()

@@ -21,21 +21,22 @@ import (
 // Phone is a SIP phone over TLS, or over secure WebSocket, whose every byte
 // the test decides. It shares no code with the edge.
 type Phone struct {
-	t     testing.TB
-	Host  *Host
-	User  string
-	Poses string // as whom it calls, if that is not User
-	six   bool   // it speaks IPv6
-	pbx   bool   // it stands in the place of the PBX
-	cert  string // file of the certificate that it shows; or none
-	web   string // over WebSocket, the host that it calls itself by: it knows no address of its own
-	conn  net.Conn
-	raw   net.Conn
-	r     *bufio.Reader
-	all   bytes.Buffer // that was read, decrypted
-	cseq  int
-	tag   string
-	id    string // Call-ID of registrations
+	t        testing.TB
+	Host     *Host
+	User     string
+	Poses    string // as whom it calls, if that is not User
+	six      bool   // it speaks IPv6
+	pbx      bool   // it stands in the place of the PBX
+	cert     string // file of the certificate that it shows; or none
+	nameless bool   // it sends no SNI
+	web      string // over WebSocket, the host that it calls itself by: it knows no address of its own
+	conn     net.Conn
+	raw      net.Conn
+	r        *bufio.Reader
+	all      bytes.Buffer // that was read, decrypted
+	cseq     int
+	tag      string
+	id       string // Call-ID of registrations
 
 	password string // that it registered with
 }
@@ -90,7 +91,11 @@ func (p *Phone) Connect(e *Edge) {
 		port, p.web = WSSPort, Random(6)+InvalidHost // each page load makes up another (RFC 7118 appendix B.1)
 	}
 	p.raw = p.Host.dial(net.JoinHostPort(edge, port))
-	conn := tls.Client(p.raw, show(p.t, e.trust(p.t), p.cert))
+	config := show(p.t, e.trust(p.t), p.cert)
+	if p.nameless {
+		config = unnamed(config)
+	}
+	conn := tls.Client(p.raw, config)
 	if err := conn.Handshake(); err != nil {
 		p.t.Fatalf("shake hands with the edge: %v", err)
 	}
