@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -117,10 +118,8 @@ func unnamed(config *tls.Config) *tls.Config {
 func (p *Phone) Gone(timeout time.Duration) {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
-	if _, err := io.Copy(io.Discard, p.r); err != nil {
-		if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-			p.t.Fatalf("the connection of phone %s is open still", p.User)
-		}
+	if _, err := io.Copy(io.Discard, p.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatalf("the connection of phone %s is open still", p.User)
 	}
 }
 
