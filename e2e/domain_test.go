@@ -33,7 +33,7 @@ func TestPbxDomain(t *testing.T) {
 			o.hangUp(d, media)
 
 			spoofed := []string{"X-Sallyport-Source: 10.0.0.99:5060;transport=UDP", "x-sallyport-SOURCE: 10.0.0.98"}
-			if _, m := anna.Invite("613", anna.NewMedia(suite).Offer(), spoofed...); m.Status() != 486 {
+			if _, m := anna.Invite("614", anna.NewMedia(suite).Offer(), spoofed...); m.Status() != 486 {
 				t.Fatalf("the call was answered %s", m.Start)
 			}
 			o.pbxSays("called from "+anna.Local()+";transport=TLS;tls=1.3 and .", 1)
