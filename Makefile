@@ -79,7 +79,7 @@ load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, 
 
 lint: $(LINT) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l cmd sipproxy media tlsconf policy e2e | tee /dev/stderr)"
-	$(LINT) run ./...
+	$(LINT) run --allow-parallel-runners ./...
 
 $(LINT):
 	@echo "build golangci-lint $(LINT_VER) (some minutes, once)"
