@@ -26,7 +26,7 @@ func (o *office) tries(c sippCase) {
 	} else if c.wrong.file != "" {
 		why := o.plays(c, c.wrong)
 		if why == "" {
-			o.t.Errorf("%s passes with %q for %q", c.wrong.file, c.wrong.what, c.wrong.for_)
+			o.t.Errorf("%s passes with %q for %q", c.wrong.file, c.wrong.wrong, c.wrong.right)
 		}
 		o.t.Logf("the control fails: %s", why)
 	}
@@ -109,9 +109,9 @@ func (o *office) spoilt(file string, w wrong) string {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	text := strings.ReplaceAll(string(b), w.for_, w.what)
+	text := strings.ReplaceAll(string(b), w.right, w.wrong)
 	if text == string(b) {
-		o.t.Fatalf("%s does not say %q", file, w.for_)
+		o.t.Fatalf("%s does not say %q", file, w.right)
 	}
 	dir, err := os.MkdirTemp(o.Dir, "wrong")
 	if err == nil {
@@ -138,6 +138,11 @@ func (o *office) sippHost(user string) *peers.Host {
 // losesTwoACKs has the network inside lose them on their way to the PBX.
 func losesTwoACKs(o *office) (again func()) {
 	loss, lost := o.PBX.Lose("ACK "), false
+	o.t.Cleanup(func() {
+		if !lost {
+			o.t.Error("no two ACKs were lost")
+		}
+	})
 	return func() {
 		if !lost && loss.Count() >= 2 {
 			loss.Stop()

@@ -21,8 +21,8 @@ type sippCase struct {
 	only   int // the version of Asterisk that has it, if not both
 }
 
-// wrong is what a scenario must not get away with.
-type wrong struct{ file, for_, what string }
+// wrong is what a scenario must not get away with: instead of what is right.
+type wrong struct{ file, right, wrong string }
 
 // sippOffice has what some cases need.
 type sippOffice struct {
