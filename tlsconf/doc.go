@@ -36,11 +36,11 @@
 // touched; only where a client's certificate is revoked are they, by who listens
 // to OnTaken. Session tickets are sealed by keys of the Source, for a day at most. Run looks at the files every few seconds, links included, and takes
 // what is good when it has come to rest; a pair at fault is told, and the former
-// one stays. A Source starts no goroutine but in Run: that of ACME, which ends with
-// Run's context, and which Run waits for. Private keys never leave the package other than inside the
+// one stays. A Source starts no goroutine but in Run: those of ACME and of OCSP, which end
+// with Run's context, and which Run waits for. Private keys never leave the package other than inside the
 // tls.Config, and are in no log line and no error.
 //
 // RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),
 // RFC 5922 (domain certificates in SIP), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01),
-// RFC 8446 section 2.2 and RFC 5077 (tickets), RFC 7292 (PKCS#12).
+// RFC 6960, 6066 and 7633 (OCSP stapling), RFC 8446 section 2.2 and RFC 5077 (tickets), RFC 7292 (PKCS#12).
 package tlsconf

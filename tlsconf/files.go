@@ -51,6 +51,9 @@ func (p *pair) describeChain(file string, now time.Time) {
 		p.desc.Chain = append(p.desc.Chain, fmt.Sprintf("%s, until %s", c.Subject, day(c.NotAfter)))
 	}
 	p.desc.Warnings = chainWarnings(p.chain, file, now)
+	if w := p.stapleWarning(); w != "" {
+		p.desc.Warnings = append(p.desc.Warnings, w)
+	}
 }
 
 // loadPair reads and matches a certificate and a key. Its errors say what is

@@ -80,7 +80,7 @@ func Views(cfg Config) ([]View, error) {
 	if err != nil || s == nil {
 		return nil, err
 	}
-	source := &Source{cfg: cfg, tickets: new(tickets)}
+	source := &Source{cfg: cfg, tickets: new(tickets), staples: newStapler(slog.New(slog.DiscardHandler))}
 	source.current.Store(s)
 	var names []string
 	for _, name := range slices.Concat(cfg.Names, []string{""}, s.names()) {

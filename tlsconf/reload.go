@@ -24,10 +24,11 @@ const retryInterval = time.Minute
 // Run takes new certificates when their files change, fetches one by ACME when it
 // is due, and warns of those that end, until ctx does. It returns nil.
 func (s *Source) Run(ctx context.Context) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { s.staples.run(ctx, func() []*pair { return s.current.Load().pairs }) })
 	if s.renewer != nil {
-		var renewing sync.WaitGroup
-		defer renewing.Wait()
-		renewing.Go(func() { s.renewer.run(ctx) })
+		parts.Go(func() { s.renewer.run(ctx) })
 	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -118,8 +119,10 @@ func (s *Source) take(now time.Time, wanted func(i int) bool) {
 	if slices.Equal(next, old.pairs) {
 		return
 	}
+	s.staples.prime(next, now)
 	fresh := newSet(s.cfg, next)
 	s.current.Store(fresh)
+	s.staples.wake()
 	for i, d := range fresh.describeAll(s.cfg, now) {
 		switch had := old.pairs[i]; {
 		case next[i] == had: // was not to be taken, and told so

@@ -18,7 +18,8 @@ type Source struct {
 	clients atomic.Pointer[authority]                          // nil if no listener asks
 	serving atomic.Pointer[map[tls.ClientAuthType]*tls.Config] // of handshakes, made from the two above
 	renewer *renewer                                           // nil without ACME
-	onTaken func()                                             // the client CA or its list changed
+	staples *stapler
+	onTaken func() // the client CA or its list changed
 
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read
@@ -49,7 +50,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets)}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets), staples: newStapler(log)}
 	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
 	s.before = s.taken
 	var loaded []*pair
@@ -70,6 +71,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.staples.prime(loaded, now)
 	s.current.Store(newSet(cfg, loaded))
 	clients, err := loadClients(cfg, now)
 	if err != nil {
@@ -122,7 +124,7 @@ func loadAll(cfg Config, now time.Time) ([]*pair, error) {
 
 // certificate is asked at each handshake.
 func (s *Source) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &s.current.Load().choose(hello).cert, nil
+	return s.staples.of(s.current.Load().choose(hello), time.Now()), nil
 }
 
 // Describe tells what certificates are in force, in the order of the Config.
