@@ -123,11 +123,16 @@ func (c Calls) class(number string) Class {
 	}
 }
 
+// IsEmergency tells whether a number is one for help.
+func (p *Policy) IsEmergency(number string) bool {
+	return slices.Contains(p.cfg.Calls.Emergency, dialled(number))
+}
+
 // emergency lets calls for help through, whoever makes them, whatever they cost.
 // Before the call there is its request: that passes the watch where somebody has
 // authenticated, as a guesser may say that it calls for help too.
 func (p *Policy) emergency(e Event) (Verdict, bool) {
-	if !slices.Contains(p.cfg.Calls.Emergency, dialled(e.Number)) {
+	if !p.IsEmergency(e.Number) {
 		return Verdict{}, false
 	}
 	if e.Kind == Request && !p.watch.isSomebody(e.Flow) {

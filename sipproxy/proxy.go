@@ -22,6 +22,8 @@ type Judge interface {
 	Observe(policy.Outcome) policy.Verdict
 	// Trusts tells whether who is behind a connection may say who somebody is.
 	Trusts(source netip.Addr, flow uint64) bool
+	// IsEmergency tells whether a number is one for help.
+	IsEmergency(number string) bool
 }
 
 // Proxy is the SIP edge. It implements flow.Handler.
@@ -57,6 +59,7 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 		mask:     newMask(cfg.ShowUsers),
 		identity: newIdentity(cfg),
 	}
+	p.tx.Rank(p.precedence)
 	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
 	p.inside.Store(newInsideHosts(cfg, cfg.PBXs, nil))
 	return p, nil
@@ -206,6 +209,23 @@ func (p *Proxy) traceRequest(f *flow.Flow, in *sip.Request) {
 	p.log.Debug("request", "side", f.Side().String(), "peer", f.Remote().String(), "method", string(in.Method),
 		"call_id", in.CallID().Value(), "cseq", in.CSeq().SeqNo, "number", account(in.Recipient),
 		"from", accountOf(from.URI), "from_tag", flow.Tag(in, "From"), "to", accountOf(to.URI), "to_tag", flow.Tag(in, "To"))
+}
+
+// precedence lets calls that there are go on and end, and calls for help begin, when
+// there is no room for other requests of phones. That one is inside a call, a tag alone
+// does not prove.
+func (p *Proxy) precedence(conn transaction.Conn, in *sip.Request) transaction.Precedence {
+	f, ok := conn.(*flow.Flow)
+	switch {
+	case !ok:
+	case flow.Tag(in, "To") != "":
+		if in.Method != sip.REGISTER && p.find(f, in) != nil {
+			return transaction.Underway
+		}
+	case in.Method == sip.INVITE && p.judgeBy.IsEmergency(account(p.inwardURI(in.Recipient))):
+		return transaction.Emergency
+	}
+	return transaction.Ordinary
 }
 
 // faultOf refuses what there is no room for, and what is here already: two ways

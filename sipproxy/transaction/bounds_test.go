@@ -230,3 +230,32 @@ func TestDropped(t *testing.T) {
 		t.Fatalf("sent %v", w.sent)
 	}
 }
+
+// Those that precede others have room of their own, and each kind a bound.
+func TestPrecedence(t *testing.T) {
+	l := NewLayer(DefaultTimers(), Limits{PerFlow: 16, Total: 16, Lingering: 1})
+	l.Rank(func(_ Conn, req *sip.Request) Precedence {
+		return map[sip.RequestMethod]Precedence{sip.INVITE: Emergency, sip.BYE: Underway}[req.Method]
+	})
+	w := &wire{id: 1, reliable: true}
+	n := 0
+	let := func(method string) (taken int) {
+		for n++; asks(t, l, w, numbered(t, method, n)).Fault() == nil; n++ {
+			taken++
+		}
+		return taken
+	}
+	for _, c := range []struct {
+		method string
+		want   int
+	}{{"OPTIONS", 16}, {"INVITE", 2}, {"OPTIONS", 0}, {"BYE", 2}, {"INVITE", 0}} {
+		if taken := let(c.method); taken != c.want {
+			t.Fatalf("%d of %s were let in, want %d", taken, c.method, c.want)
+		}
+	}
+	l.FlowClosed(w)
+	wantLen(t, l, 0)
+	if l.asked != 0 || len(l.pending) != 0 {
+		t.Fatalf("after all, %d are counted and %d pending", l.asked, len(l.pending))
+	}
+}

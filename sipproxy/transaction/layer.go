@@ -31,7 +31,8 @@ func DefaultTimers() Timers {
 }
 
 // Limits bound what phones can make us hold. Phones come by reliable flows; by
-// UDP there is the PBX alone, which is refused nothing.
+// UDP there is the PBX alone, which is refused nothing. Some requests find room
+// when there is none for others: see Precedence.
 type Limits struct {
 	PerFlow   int // requests of one phone that wait for their answer, or for its ACK
 	Total     int // of all phones together; and as many may be on their way to the PBX
@@ -41,11 +42,26 @@ type Limits struct {
 // DefaultLimits are far above what phones do.
 func DefaultLimits() Limits { return Limits{PerFlow: 1024, Total: 1 << 16, Lingering: 1 << 12} }
 
+// Precedence tells which requests are let in when there is no room for others:
+// each step of it has an eighth of the limits besides, so nobody who asks for one
+// kind without end keeps the next out.
+type Precedence int
+
+// The precedences.
+const (
+	Ordinary  Precedence = iota
+	Emergency            // calls for help
+	Underway             // what belongs to a call that there is, and may end it
+)
+
+func (p Precedence) room(limit int) int { return limit + (limit*int(p)+7)/8 }
+
 // Layer matches messages to transactions. Its methods may be called from any
 // goroutine.
 type Layer struct {
 	timers Timers
 	limits Limits
+	rank   func(Conn, *sip.Request) Precedence // nil: all are ordinary
 
 	mu        sync.Mutex // guards what follows; never held while calling out
 	server    map[serverKey]*Server
@@ -108,6 +124,10 @@ func NewLayer(t Timers, limits Limits) *Layer {
 	}
 }
 
+// Rank sets what tells the precedence of a request for which there is no room. It
+// is called before anything is received.
+func (l *Layer) Rank(rank func(Conn, *sip.Request) Precedence) { l.rank = rank }
+
 // Len tells how many transactions are held.
 func (l *Layer) Len() int {
 	l.mu.Lock()
@@ -129,8 +149,11 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 	known := l.server[key]
 	if known == nil && req.Method != sip.ACK {
 		s := newServer(l, key, conn, req)
-		l.admitLocked(s)
+		s.fault = l.admitLocked(s, Ordinary)
 		l.mu.Unlock()
+		if s.fault == ErrTooMany && l.rank != nil {
+			l.admitBefore(s)
+		}
 		return s, true
 	}
 	l.mu.Unlock()
@@ -140,19 +163,31 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 	return nil, known.receive(req)
 }
 
-// admitLocked takes a new server transaction, or gives it a fault: then nothing
-// is kept of it. A CANCEL frees what it is about.
-func (l *Layer) admitLocked(s *Server) {
-	outside := s.conn.Reliable()
-	if flow := l.byFlow[s.conn.ID()]; outside && s.request.Method != sip.CANCEL &&
-		(l.asked >= l.limits.Total || len(l.client) >= l.limits.Total || flow != nil && flow.asked >= l.limits.PerFlow) {
-		s.fault = ErrTooMany
+// admitBefore takes a request for which there was no room, if it precedes others. Only
+// its flow's reader could have brought the same one meanwhile.
+func (l *Layer) admitBefore(s *Server) {
+	precedence := l.rank(s.conn, s.request)
+	if precedence == Ordinary {
 		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.fault = l.admitLocked(s, precedence)
+}
+
+// admitLocked takes a new server transaction, or returns its fault: then nothing
+// is kept of it. A CANCEL frees what it is about.
+func (l *Layer) admitLocked(s *Server, precedence Precedence) error {
+	outside := s.conn.Reliable()
+	total := precedence.room(l.limits.Total)
+	sent := len(l.client) - l.lingering.Len()
+	if flow := l.byFlow[s.conn.ID()]; outside && s.request.Method != sip.CANCEL &&
+		(l.asked >= total || sent >= total || flow != nil && flow.asked >= precedence.room(l.limits.PerFlow)) {
+		return ErrTooMany
 	}
 	if key, ok := mergeKeyOf(s.conn, s.request); ok {
 		if l.pending[key] != nil {
-			s.fault = ErrMerged
-			return
+			return ErrMerged
 		}
 		l.pending[key], s.merge = s, key
 	}
@@ -161,6 +196,7 @@ func (l *Layer) admitLocked(s *Server) {
 	if outside {
 		l.asked++
 	}
+	return nil
 }
 
 // Invite returns the INVITE that a CANCEL on the same flow means, or nil
