@@ -53,9 +53,9 @@ type SecureParams struct {
 	// the search, and are where we send first.
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
-	// CNAME, if not empty, was announced with StreamAddrs.SSRC (RFC 5576
-	// section 6.1, at most 255 bytes): all that the PBX sends leaves as that one source. Without it the
-	// PBX's sources stay as they are.
+	// CNAME, if not empty, has all that the PBX sends leave as one source of that
+	// name, StreamAddrs.SSRC, which may be announced (RFC 5576 section 6.1; at most
+	// 255 bytes). Without it the PBX's sources stay as they are.
 	CNAME    string
 	Inactive bool     // it may be silent
 	Formats  []Format // what may be sent, for the figures; the first counts most

@@ -8,10 +8,12 @@ import (
 	"github.com/sallyport/sallyport/media/packet"
 )
 
-// splice makes one source of all that the PBX sends on a stream: the one that
-// our description announces by a=ssrc (RFC 5576). Each hold and transfer may
-// bring a PBX's SSRC, and a browser does not listen again to one that it has
-// heard before another. Sequence numbers and timestamps go on where they were.
+// splice makes one source of all that the PBX sends on a stream: to web phones the
+// one that our description announces by a=ssrc (RFC 5576). Each hold and transfer
+// may bring a PBX's SSRC, and chan_pjsip another when it begins to pass packets on
+// by itself: a browser does not listen again to one that it has heard before
+// another, and baresip's jitter buffer is confused by two within milliseconds.
+// Sequence numbers and timestamps go on where they were.
 //
 // It belongs to the worker, but for ssrc, which never changes.
 type splice struct {

@@ -22,7 +22,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 	if !pbx.Addr.IsValid() { // a name, which nobody here looks up: the call would be silent one way
 		return refuseMedia(301, "the PBX names no IP address for its %s", s.kind)
 	}
-	secure := media.SecureParams{Inactive: maySilence(phone, pbx)}
+	secure := media.SecureParams{Inactive: maySilence(phone, pbx), CNAME: n.cname()}
 	before := s.link
 	var r *refusal
 	if s.byCrypto(answerer, answer) {
@@ -37,9 +37,6 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 		if pt, err := strconv.ParseUint(f.Name, 10, 7); err == nil {
 			secure.Formats = append(secure.Formats, media.Format{PayloadType: uint8(pt), Codec: f.Codec, ClockRate: uint32(f.ClockRate)})
 		}
-	}
-	if n.web {
-		secure.CNAME = n.cname()
 	}
 	for _, ssrc := range phone.SSRCs {
 		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
