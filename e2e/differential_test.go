@@ -40,7 +40,7 @@ type differ struct {
 }
 
 // quiet are the limits off that one host which sends only garbage would meet.
-const quiet = "[policy]\nauth_failures = 0\nhide_users = false\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
+const quiet = "[policy]\nauth_failures = 0\nhide_users = false\ncaller_id = \"any\"\nheaders = []\nmethods = [\"*\"]\nbodies = [\"*/*\"]\nmax_connections_per_address = 0\nnew_connections_per_second = 0.0\n"
 
 func newDiffer(t *testing.T, version int) *differ {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 // phone must not tell the PBX who it is except by its digest.
 type Inbound struct {
 	Headers []string // that end here unless the phone is trusted; a * stands for any letters
-	Methods []string // that go on; others get 405
+	Methods []string // that go on, or "*" for all; others get 405
 	Bodies  []string // media types that go on; a * stands for any letters, but /
 	// OwnCaller has From name the user of the credentials.
 	OwnCaller bool
@@ -55,9 +55,14 @@ func like(patterns []string, name string) bool {
 	})
 }
 
+// takes tells whether a method goes on.
+func (i Inbound) takes(method string) bool {
+	return slices.Contains(i.Methods, method) || slices.Contains(i.Methods, "*")
+}
+
 // accepts tells why a phone's request does not go on for what it is, or nil.
 func (p *Proxy) accepts(in *sip.Request) *refusal {
-	if !slices.Contains(p.cfg.Inbound.Methods, string(in.Method)) {
+	if !p.cfg.Inbound.takes(string(in.Method)) {
 		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "%s does not go on to the PBX", in.Method).
 			with("Allow", strings.Join(p.cfg.Inbound.Methods, ", "))
 	}
@@ -97,6 +102,6 @@ func (i Inbound) faults(fault func(bad bool, format string, args ...any)) {
 		}
 	}
 	for _, m := range []string{"INVITE", "ACK", "BYE", "CANCEL"} {
-		fault(!slices.Contains(i.Methods, m), "policy.methods: without %s there are no calls; add it", m)
+		fault(!i.takes(m), "policy.methods: without %s there are no calls; add it", m)
 	}
 }

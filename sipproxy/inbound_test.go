@@ -143,6 +143,14 @@ func TestMethodsAndBodies(t *testing.T) {
 	}
 }
 
+func TestAllMethods(t *testing.T) {
+	b := newBenchFor(t, media.Defaults().Silence, func(c *Config) { c.Inbound.Methods = []string{"*"} }, policy.Defaults())
+	p := b.phone()
+	p.send(p.request("JUMP", "sip:602@pbx.example.com", to602, "j", 1, "", contact))
+	b.fromPBX(reply(b.atPBX("JUMP"), 501, "", ""))
+	p.next("501")
+}
+
 func TestInboundFaults(t *testing.T) {
 	c := DefaultInbound()
 	c.Headers, c.Bodies, c.Methods = []string{"X-[", ""}, []string{"["}, []string{"INVITE", "ACK", "BYE"}
