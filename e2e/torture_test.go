@@ -82,7 +82,9 @@ func (o *office) isTortured() {
 		if want.pbx != "" && o.pbx.Version == 22 { // chan_pjsip asks strangers who they are before it looks further
 			want.status = 401
 		}
-		got := o.torture(host, string(b))
+		phone := peers.NewPhone(host, o.edge, "1001")
+		got, _ := o.torture(phone, string(b))
+		phone.Close()
 		if torments[name].status == anyStatus {
 			got.status = want.status
 		}
@@ -100,19 +102,18 @@ func (o *office) isTortured() {
 	o.hangUp(d, media)
 }
 
-// torture sends a message, and behind it a mark, on a connection of its own.
-// If that is closed, the next one's mark tells when Asterisk has what there is.
-func (o *office) torture(host *peers.Host, text string) (is tortured) {
+// torture sends a message, and behind it a mark, on a connection. If that is
+// closed, the next one's mark tells when Asterisk has what there is. The wires
+// are the requests that it got, as they were.
+func (o *office) torture(phone *peers.Phone, text string) (is tortured, wires []string) {
 	o.t.Helper()
 	o.tap.Take()
-	phone := peers.NewPhone(host, o.edge, "1001")
-	defer phone.Close()
 	err := phone.Write(text)
 	if err == nil {
 		is.status, err = marked(phone)
 	}
 	if is.closed = err != nil; is.closed {
-		next := peers.NewPhone(host, o.edge, "1001")
+		next := peers.NewPhone(phone.Host, o.edge, "1001")
 		defer next.Close()
 		if _, err := marked(next); err != nil {
 			o.t.Fatalf("a good request is not answered after %q: %v", text, err)
@@ -122,6 +123,7 @@ func (o *office) torture(host *peers.Host, text string) (is tortured) {
 		if strings.HasPrefix(wire, "SIP/2.0") || strings.HasPrefix(wire, "ACK ") || strings.Contains(wire, "\r\nCall-ID: mark-") {
 			continue
 		}
+		wires = append(wires, wire)
 		r, err := peers.ReadWire(wire)
 		if err != nil {
 			o.t.Errorf("Asterisk got a malformed request: %v\n%q", err, wire)
@@ -134,7 +136,7 @@ func (o *office) torture(host *peers.Host, text string) (is tortured) {
 	if is.pbx != "" && is.status == 0 && !is.closed { // chan_pjsip has several threads, and may answer the mark first
 		is.status = phone.Await("the answer", func(m *peers.Message) bool { return m.Status() >= 200 }).Status()
 	}
-	return is
+	return is, wires
 }
 
 // marked sends a good request behind what a phone sent before, and returns the

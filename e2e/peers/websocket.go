@@ -99,6 +99,17 @@ func (w *webSocket) send(opcode byte, payload []byte) error {
 	return err
 }
 
+// Frame writes bytes below a phone's WebSocket, as they are.
+func (p *Phone) Frame(b []byte) error {
+	p.t.Helper()
+	w, ok := p.conn.(*webSocket)
+	if !ok {
+		p.t.Fatalf("phone %s has no WebSocket", p.User)
+	}
+	_, err := w.Conn.Write(b)
+	return err
+}
+
 // Read implements net.Conn.
 func (w *webSocket) Read(p []byte) (int, error) {
 	for len(w.left) == 0 {
