@@ -26,7 +26,7 @@ var torments = map[string]tortured{
 	"wsinv":      {status: 481},  // in a dialog that there is not
 	"intmeth":    {closed: true}, // nothing that an answer needs is clean
 	"esc01":      {status: 488},  // their SDP has no key
-	"esc02":      {status: 405},  // a method that nobody has heard of
+	"esc02":      {status: 501, pbx: "RE%47IST%45R s from resource, esc02.asdfnqwo34rq23i34jrjasdcnl23nrlknsdf 29344"},
 	"escnull":    {status: 400, closed: true},
 	"longreq":    {status: 400, closed: true},
 	"lwsdisp":    {status: 404, pbx: "OPTIONS user from caller, lwsdisp.1234abcd@funky.example.com 60"},
