@@ -47,7 +47,7 @@ func TestTollFraud(t *testing.T) {
 	o.edge.Stop()
 
 	alarms := peers.StartReceiver(o.PBX)
-	o.edge = peers.StartEdge(l, peers.EdgeConfig{Extra: fmt.Sprintf("[policy.calls]\nnumbers = [\"deny * 0900\"]\nmax_calls_per_user = 2\nabroad_a_day_per_user = \"4s\"\nend_calls = true\nalarm_url = %q\n", alarms.URL)})
+	o.edge = peers.StartEdge(l, peers.EdgeConfig{State: "ruled", Extra: fmt.Sprintf("[policy.calls]\nnumbers = [\"deny * 0900\"]\nmax_calls_per_user = 2\nabroad_a_day_per_user = \"4s\"\nend_calls = true\nalarm_url = %q\n", alarms.URL)})
 	honest := o.registered("1001")
 	media := honest.NewMedia(suite)
 	talk := o.echo(honest, media, 700)
