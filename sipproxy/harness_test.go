@@ -121,10 +121,13 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 		b.t.Fatal(err)
 	}
 	b.proxy.Attach(plain)
-	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, b.proxy, nil, log)
+	asking := serverTLS(b.t)
+	asking.ClientAuth = tls.RequestClientCert
+	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), asking, limits, b.proxy, nil, log)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	ln.Know(named{})
 	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, flow.Site{Origins: flow.Origins{c.Domain}}, b.proxy, nil, log)
 	if err != nil {
 		b.t.Fatal(err)
@@ -262,9 +265,11 @@ type phone struct {
 	n    int
 }
 
-func (b *bench) phone() *phone {
+func (b *bench) phone() *phone { return b.phoneWith(&tls.Config{InsecureSkipVerify: true}) }
+
+func (b *bench) phoneWith(config *tls.Config) *phone {
 	b.t.Helper()
-	conn, err := tls.Dial("tcp", b.tls.String(), &tls.Config{InsecureSkipVerify: true})
+	conn, err := tls.Dial("tcp", b.tls.String(), config)
 	if err != nil {
 		b.t.Fatal(err)
 	}
