@@ -27,9 +27,12 @@ func TestEdgeIdentity(t *testing.T) {
 	for _, version := range []int{16, 22} {
 		t.Run(fmt.Sprintf("Asterisk %d", version), func(t *testing.T) {
 			begin()
+			cert := ""
 			o := newOfficeWith(t, peers.AsteriskConfig{Version: version}, peers.EdgeConfig{
-				Extra: fmt.Sprintf("[users]\nfile = %q\nfor = \"[0-9]{4}\"\n", file)})
-			o.hasAnIdentity(file)
+				Extra:  fmt.Sprintf("[sip]\ntls_client_cert = \"optional\"\n[users]\nfile = %q\nfor = \"[0-9]{4}\"\n", file),
+				Before: func(e *peers.Edge) { cert, _ = e.Device(outsideName) },
+			})
+			o.hasAnIdentity(file, cert)
 		})
 	}
 }
@@ -48,7 +51,7 @@ func (o *office) addUser(name, extension string) {
 	o.edge.Run("user", "add", name, "-extension", extension, "-password-file", own, "-pbx-password-file", inside)
 }
 
-func (o *office) hasAnIdentity(file string) {
+func (o *office) hasAnIdentity(file, cert string) {
 	t := o.t
 	o.addUser(outsideName, "1001")
 	o.addUser("ben", "1002")
@@ -82,6 +85,25 @@ func (o *office) hasAnIdentity(file string) {
 	o.change(d, media)
 	o.speaks(media, 900)
 	o.hangUp(d, media)
+
+	// With a certificate for its name a phone needs no password at all, and is nobody
+	// else.
+	keyed := peers.NewPhoneWith(stranger, o.edge, outsideName, cert)
+	if m := keyed.Query(); m.Status() != 200 {
+		t.Errorf("a phone with a certificate was answered %s", m.Start)
+	}
+	keyed.User = "ben"
+	if m := keyed.Query(); m.Status() != 403 {
+		t.Errorf("in another's name it was answered %s", m.Start)
+	}
+	keyed.User = outsideName
+	if m := keyed.Register("", 0, ""); m.Status() != 200 {
+		t.Errorf("unregistering was answered %s", m.Start)
+	}
+	keyed.Close()
+	if m := anna.Register(outsidePassword, 600, ""); m.Status() != 200 { // one contact is all that chan_sip keeps
+		t.Fatalf("registering again was answered %s", m.Start)
+	}
 
 	// They call one another by extension, as their users do.
 	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
