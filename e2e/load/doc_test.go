@@ -17,6 +17,6 @@
 // It climbs to the first step with a failed call, with sound that did not come
 // back, or with a p99 beyond T1, where SIP over UDP begins to repeat itself
 // (RFC 3261 section 17.1.1.1); or to where SIPp itself offers less than it was
-// told to. That step is in the report, and the run passes: it fails only if not
-// even the first step held. Each step is bounded in time, and so is the ladder.
+// told to. That step is in the report, and the run passes: it fails only if
+// calls or their sound failed in the very first. Each step is bounded in time, and so is the ladder.
 package load

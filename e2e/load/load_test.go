@@ -69,8 +69,8 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	r.write(t, os.Getenv("LOAD_OUT"))
-	if first := r.Steps[0]; first.End != "" {
-		t.Errorf("not even %d calls a second are held: %s", first.Rate, first.End)
+	if first := r.Steps[0]; first.fault != "" {
+		t.Errorf("not even %d calls a second are held: %s", first.Rate, first.fault)
 	}
 }
 

@@ -37,6 +37,7 @@ type step struct {
 	Machine   float64            `json:"machine_cpu_cores"` // with the kernel, and with what else ran
 	Packets   map[string]float64 `json:"packets"`
 	End       string             `json:"end,omitempty"` // why nothing was climbed after it
+	fault     string             // the same, if calls or their sound failed
 }
 
 // usage is what one process used.
@@ -66,6 +67,9 @@ func (x *ladder) step(rate int, length time.Duration) step {
 	for what, n := range run.Unexpected() {
 		s.Causes[what] = n
 	}
+	if n := calls - result.Successful - result.Failed; n > 0 {
+		s.Causes["not ended when SIPp's time was over"] = n
+	}
 	for name, n := range x.counts() {
 		n -= before[name]
 		switch {
@@ -83,12 +87,13 @@ func (x *ladder) step(rate int, length time.Duration) step {
 	from, to := began.Add(callLength), began.Add(length)
 	s.Edge, s.Asterisk, s.SIPp = w.usage(0, from, to), w.usage(1, from, to), w.usage(2, from, to)
 	s.Machine = w.machine(from, to)
-	s.End = s.end(calls, settled)
+	s.fault = s.faulty(calls, settled)
+	s.End = cmp.Or(s.fault, s.strained())
 	return s
 }
 
-// end tells why a step is the last, or nothing.
-func (s step) end(calls int, settled bool) string {
+// faulty tells what went wrong in a step, or nothing.
+func (s step) faulty(calls int, settled bool) string {
 	in, out, back := s.Packets[inward], s.Packets[outward], s.Packets[taken]
 	switch {
 	case s.Failed > 0 || s.Calls < calls:
@@ -97,6 +102,13 @@ func (s step) end(calls int, settled bool) string {
 		return "calls were left"
 	case in < 50*float64(s.Calls) || out < wholeShare*in || back < wholeShare*in:
 		return fmt.Sprintf("the edge verified %.0f packets and sent %.0f back, of which SIPp took %.0f", in, out, back)
+	}
+	return ""
+}
+
+// strained tells why a step is the last in which all went well, or nothing.
+func (s step) strained() string {
+	switch {
 	case s.P99 > ms(tooSlow):
 		return fmt.Sprintf("one call in a hundred took over %v to be answered", tooSlow)
 	case s.Offered < wholeShare*float64(s.Rate):

@@ -18,7 +18,7 @@
 // SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
 //
 // A Lab is made for one test. It owns namespaces and processes, and takes all
-// down at the test's end; if the test failed, it first prints the SIP ladder
+// down at the test's end, or when it is interrupted; if the test failed, it first prints the SIP ladder
 // and each peer's log. A peer that is missing fails the test, with the command
 // that installs it. Processes are stopped by their pid, and die with the test.
 package peers
