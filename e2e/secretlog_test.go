@@ -55,7 +55,7 @@ func pieces(b []byte) []string {
 	var out []string
 	for at := min(40, len(b)/2); at+12 <= len(b); at += 12 {
 		piece := b[at : at+12]
-		out = append(out, hex.EncodeToString(piece), base64.StdEncoding.EncodeToString(piece), strings.Trim(fmt.Sprint(piece), "[]"), fmt.Sprintf("%q", string(piece)))
+		out = append(out, hex.EncodeToString(piece), base64.StdEncoding.EncodeToString(piece), strings.Trim(fmt.Sprintf("%d", piece), "[]"), fmt.Sprintf("%q", string(piece)))
 	}
 	return out
 }
