@@ -37,9 +37,9 @@ func TestHugeLengths(t *testing.T) {
 		"duplicate": "Content-Length: 0\r\nContent-Length: 0",
 	} {
 		phone := peers.NewPhone(host, o.edge, "1001")
-		bad := strings.Replace(good(phone, "OPTIONS", "bearer"), "Content-Length: 0", lines, 1)
+		bad := strings.Replace(good(phone.Host, "OPTIONS", "bearer"), "Content-Length: 0", lines, 1)
 		held := o.edge.LeastMemory()
-		got, wires := o.torture(phone, bad+good(phone, "MESSAGE", "hidden"))
+		got, wires := o.torture(phone, bad+good(phone.Host, "MESSAGE", "hidden"))
 		phone.Close()
 		tries++
 		reached += len(wires)
@@ -49,7 +49,7 @@ func TestHugeLengths(t *testing.T) {
 		flat(what, held)
 	}
 	phone := peers.NewPhone(host, o.edge, "1001") // the control
-	if got, wires := o.torture(phone, good(phone, "OPTIONS", "bearer")+good(phone, "MESSAGE", "hidden")); got.closed || len(wires) < 2 {
+	if got, wires := o.torture(phone, good(phone.Host, "OPTIONS", "bearer")+good(phone.Host, "MESSAGE", "hidden")); got.closed || len(wires) < 2 {
 		t.Errorf("of two good messages the PBX got %s", got.pbx)
 	}
 	phone.Close()

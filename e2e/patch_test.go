@@ -18,15 +18,17 @@ type published struct {
 }
 
 // good is a request that reaches the PBX, with a body if it is an INVITE.
-func good(phone *peers.Phone, method, id string) string {
-	body, more := "", "Contact: <sip:1001@"+phone.Host.Addr.String()+":5061;transport=tls>\r\n"
+func good(host *peers.Host, method, id string) string {
+	body, more := "", "Contact: <sip:1001@"+host.Addr.String()+":5061;transport=tls>\r\n"
 	switch method {
 	case "INVITE":
 		body = strings.ReplaceAll("v=0\r\no=- 1 1 IN IP4 203.0.113.99\r\ns=-\r\nc=IN IP4 203.0.113.99\r\nt=0 0\r\nm=audio 17000 RTP/SAVP 0 101\r\n"+
-			"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"+goodKey+"a=sendrecv\r\n", "203.0.113.99", phone.Host.Addr.String())
+			"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"+goodKey+"a=sendrecv\r\n", "203.0.113.99", host.Addr.String())
 		more += "Content-Type: application/sdp\r\n"
 	case "SUBSCRIBE":
 		more += "Event: message-summary\r\nAccept: application/simple-message-summary\r\nExpires: 600\r\n"
+	case "PUBLISH", "NOTIFY":
+		more += "Event: presence\r\nSubscription-State: active\r\n"
 	case "REGISTER":
 		more += "Expires: 600\r\n"
 	}
@@ -36,7 +38,7 @@ func good(phone *peers.Phone, method, id string) string {
 	}
 	return fmt.Sprintf("%[1]s %[2]s SIP/2.0\r\nVia: SIP/2.0/TLS %[3]s:5061;branch=z9hG4bK%[4]s;rport\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:1001@pbx.example.com>;tag=f\r\nTo: %[5]s\r\nCall-ID: %[4]s\r\nCSeq: 1 %[1]s\r\n%[6]sContent-Length: %[7]d\r\n\r\n%[8]s",
-		method, uri, phone.Host.Addr, id, to, more, len(body), body)
+		method, uri, host.Addr, id, to, more, len(body), body)
 }
 
 const goodKey = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n"
@@ -122,7 +124,7 @@ func TestVirtualPatch(t *testing.T) {
 	for who, registered := range map[string]bool{"a stranger": false, "a phone": true} {
 		for _, method := range []string{"OPTIONS", "INVITE", "SUBSCRIBE", "REGISTER"} {
 			phone := connect(registered)
-			if got, _ := o.torture(phone, good(phone, method, "good-"+peers.Random(4))); got.closed || !strings.HasPrefix(got.pbx, method+" ") {
+			if got, _ := o.torture(phone, good(phone.Host, method, "good-"+peers.Random(4))); got.closed || !strings.HasPrefix(got.pbx, method+" ") {
 				t.Fatalf("a good %s of %s became %+v: nothing would get through", method, who, got)
 			}
 			phone.Close()
@@ -130,7 +132,7 @@ func TestVirtualPatch(t *testing.T) {
 		tries, reached := 0, 0
 		for _, c := range publishedMessages() {
 			phone := connect(registered)
-			text := good(phone, c.method, "bad-"+peers.Random(4))
+			text := good(phone.Host, c.method, "bad-"+peers.Random(4))
 			bad := c.spoil(text)
 			if bad == text {
 				t.Fatalf("%s: nothing is wrong with the message", c.source)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,8 +185,7 @@ func (o *office) registerTimes(h *peers.Host) time.Duration {
 		took = append(took, time.Since(began))
 		p.Close()
 	}
-	slices.Sort(took)
-	return took[len(took)/2]
+	return median(took)
 }
 
 // upgradesInTurn is a server that reads from a connection in its accept loop,

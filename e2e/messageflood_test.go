@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// sevenMethods are those that CVE-2021-41145 exhausted FreeSWITCH's memory by.
+var sevenMethods = []string{"REGISTER", "INVITE", "OPTIONS", "SUBSCRIBE", "MESSAGE", "PUBLISH", "NOTIFY"}
+
+// calm is a log that costs little under a flood.
+const calm = "[log]\nlevel = \"error\"\n"
+
+// A phone and two strangers send seven methods as fast as it goes, for FLOOD_TIME
+// (12s): first with nothing between them and the transactions, then with the policy
+// as it is. Memory is bounded and nothing is left; a call keeps its sound, and a
+// phone comes, registers and calls meanwhile.
+func TestMessageFlood(t *testing.T) {
+	lasts := 12 * time.Second
+	if text := os.Getenv("FLOOD_TIME"); text != "" {
+		var err error
+		if lasts, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, policy := range map[string]string{
+		"nothing in between": "[policy]\nallow = [\"203.0.113.0/24\"]\nauth_failures = 0\n",
+		"the policy":         "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOfficeWith(t, peers.AsteriskConfig{Quiet: true}, peers.EdgeConfig{Extra: policy + calm})
+			call := o.talks("1002")
+			phone := o.registered("1001")
+			hosts := []*peers.Host{phone.Host, o.Phone("stranger"), o.Phone("other")}
+			before, memory := o.held(), o.edge.LeastMemory()
+			toPBX := o.edge.Metric("sallyport_requests_total")
+			var floods []*peers.Flood
+			for i, h := range hosts {
+				var on *peers.Phone
+				if i == 0 {
+					on = phone
+				}
+				floods = append(floods, peers.StartFlood(h, o.edge, on, func(n int) string {
+					return good(h, sevenMethods[n%len(sevenMethods)], fmt.Sprintf("flood-%d-%d", i, n))
+				}))
+			}
+			began := time.Now()
+			for round := 0; round == 0 || time.Since(began) < lasts; round++ {
+				o.calls("1003")
+				call.keepsSound(t, "a flood of requests")
+			}
+			sent, challenged, unavailable, other, connections := 0, 0, 0, 0, 0
+			for _, f := range floods {
+				f.Stop()
+				c, u, o := f.Answered()
+				sent, connections, challenged, unavailable, other = sent+f.Sent(), connections+f.Connections(), challenged+c, unavailable+u, other+o
+			}
+			t.Logf("%d requests in %s by %d connections: %d challenged, %d got 503, %d another answer; the edge took %v; its memory grew from %d to %d MB",
+				sent, time.Since(began).Round(time.Second), connections, challenged, unavailable, other,
+				o.edge.Metric("sallyport_requests_total")-toPBX, memory>>20, o.edge.MostMemory()>>20)
+			peers.Until(t, 60*time.Second, "the flood's transactions to end", func() bool { return o.edge.Metric("sallyport_transactions") == 0 })
+			if left := o.held(); left["go_goroutines"] > before["go_goroutines"]+5 || left["descriptors"] > before["descriptors"] {
+				t.Errorf("the edge held %v, and holds %v", before, left)
+			}
+			t.Logf("afterwards the edge holds %d MB", o.edge.Memory()>>20)
+			o.calls("1004")
+			call.keepsSound(t, "the end of a flood")
+			call.ends()
+		})
+	}
+}
