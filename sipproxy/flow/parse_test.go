@@ -94,6 +94,8 @@ func TestMalformed(t *testing.T) {
 		{"Expires that is none", swap("Contact", "Expires: 0x1\r\nContact"), 400, "Expires"},
 		{"Expires with a parameter", swap("Contact", "Expires: 60;x\r\nContact"), 400, "Expires"},
 		{"Session-Expires with a parameter of no name", swap("Contact", "Session-Expires: 1800;=x\r\nContact"), 400, "Session-Expires"},
+		{"Session-Expires with a mark in its parameter", swap("Contact", "Session-Expires: 1800;refresher=?ac\r\nContact"), 400, "Session-Expires"},
+		{"event with an address in its parameter", swap("Contact", "Event: dialog;id=a@b\r\nContact"), 400, "Event"},
 		{"Min-SE with no parameter", swap("Contact", "Min-SE: 90;\r\nContact"), 400, "Min-SE"},
 		{"many methods in Allow", swap("Contact", "Allow: A"+strings.Repeat(", A", 64)+"\r\nContact"), 400, "Allow"},
 		{"many options in Supported", swap("Contact", "k: a"+strings.Repeat(", a", 64)+"\r\nContact"), 400, "Supported"},

@@ -50,7 +50,7 @@ func (m *lexed) check(method sip.RequestMethod) (*sip.CSeqHeader, []*sip.ViaHead
 			if !isDigits(trim(number), digits) {
 				return nil, nil, malformed(f.name, "not a number")
 			}
-			if more && (f.name != "Session-Expires" && f.name != "Min-SE" || checkParams(f.value[len(number):]) != nil) {
+			if more && (f.name != "Session-Expires" && f.name != "Min-SE" || checkStrict(f.value[len(number):]) != nil) {
 				return nil, nil, malformed(f.name, "bad parameters")
 			}
 		}
@@ -138,7 +138,7 @@ func (m *lexed) checkEvent() *Malformed {
 		return nil
 	}
 	name, params, has := strings.Cut(value, ";")
-	if !isToken(trim(name)) || has && checkParams(";"+params) != nil {
+	if !isToken(trim(name)) || has && checkStrict(";"+params) != nil {
 		return malformed("Event", "not an event type")
 	}
 	return nil
@@ -172,13 +172,14 @@ func checkParty(v string) *Malformed {
 	default: // chan_sip makes a user of the scheme
 		return malformed("", "neither sip, sips nor tel")
 	}
+	if f := checkStrict(n.Params); f != nil {
+		return f
+	}
 	tags, rest := 0, n.Display+n.URI
 	for _, p := range splitUnquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
 		if !strings.EqualFold(trim(key), "tag") {
-			if rest += ";" + trim(p); !isQuoted(trim(value)) && strings.ContainsAny(value, "@?#") { // pjproject drops these
-				return malformed("", "bad parameter value")
-			}
+			rest += ";" + trim(p)
 			continue
 		}
 		if tags++; tags > 1 || !isToken(trim(value)) || len(value) > maxTag {
@@ -227,6 +228,17 @@ func checkParams(params string) *Malformed {
 		}
 	}
 	return nil
+}
+
+// checkStrict accepts of these what pjproject does, which drops a message with
+// another in a header that it reads.
+func checkStrict(params string) *Malformed {
+	for _, p := range splitUnquoted(params, ';') {
+		if _, value, _ := strings.Cut(p, "="); !isQuoted(trim(value)) && strings.ContainsAny(value, "@?#") {
+			return malformed("", "bad parameter value")
+		}
+	}
+	return checkParams(params)
 }
 
 // isLoose are the characters that gen-value has beyond token: of hosts, and
