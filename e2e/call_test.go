@@ -76,6 +76,7 @@ func TestTelephoneNumbers(t *testing.T) {
 		go func() { answered <- o.answer(ben, b, 1300) }() // ends with the call's answer; waited for below
 		d = o.call(anna, "tel:1-002", media, 700)
 		<-answered
+		b.Hears(700, 10*time.Second) // chan_pjsip transfers no call that is not bridged yet
 		if m := d.Request("REFER", "", "Refer-To: <tel:6.02>", "Referred-By: <sips:1001@pbx.example.com>"); m.Status() != 202 {
 			o.t.Fatalf("the transfer was answered %s", m.Start)
 		}
