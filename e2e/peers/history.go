@@ -18,7 +18,8 @@ var (
 	pjStart  = regexp.MustCompile(`^([A-Za-z0-9.!%*_+'~\x60-]+) (\S+) SIP/2\.0$`)
 	pjStatus = regexp.MustCompile(`^SIP/2\.0 (\d\d\d) `)
 	pjProbe  = regexp.MustCompile(`app_verbose\.c: PROBE (.*)\|(.*)\|<([^>|]*)>[^|]*\|(\d+) \S+\|(.*)\|(\S+)\n`)
-	pjUser   = regexp.MustCompile(`^10(0[1-9]|1[0-9]|20)$`) // as pjsip.conf has them
+	pjNobody = regexp.MustCompile(`(?i)\r\nFrom: [^\r]*<sips?:[^@>]*>`) // no user: chan_sip, and so Reading, takes the host for one
+	pjUser   = regexp.MustCompile(`^10(0[1-9]|1[0-9]|20)$`)             // as pjsip.conf has them
 )
 
 // Understood returns open, and behind it the requests that chan_pjsip has read
@@ -52,7 +53,8 @@ func (a *Asterisk) Understood(open []Understood, log string) []Understood {
 			if u.Reading["method"] != "INVITE" || u.Reading["call_id"] != p[1] {
 				continue
 			}
-			if shown, _, _ := strings.Cut(u.Reading["from"], ";"); shown != unescaped(p[2]) { // a caller's number ends there; who it is does not
+			shown, _, _ := strings.Cut(u.Reading["from"], ";") // a caller's number ends there; who it is does not
+			if shown != unescaped(p[2]) && !(p[2] == "" && pjNobody.MatchString(u.Raw)) {
 				u.Reading.also("from", unescaped(p[2]))
 			}
 			u.Reading.also("contact", p[3])
