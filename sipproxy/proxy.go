@@ -258,6 +258,7 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	if r := p.accepts(in); r != nil {
 		return r
 	}
+	defer p.unlessGone(f)
 	e, r := p.event(policy.Request, f, in)
 	if r == nil {
 		_, r = p.decide(e)

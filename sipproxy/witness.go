@@ -104,6 +104,7 @@ func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.
 	if !known {
 		return shown, func() {}
 	}
+	defer p.unlessGone(f)
 	v := p.judgeBy.Observe(policy.Outcome{What: what, Source: f.Remote().Addr(), Flow: f.ID(), User: user, Login: cred.user, Device: device(in)})
 	if v.Allowed {
 		return shown, func() {}
@@ -155,6 +156,15 @@ func (p *Proxy) dismiss(f *flow.Flow, v policy.Verdict) {
 		return
 	}
 	f.End(errPolicy)
+}
+
+// unlessGone has policy forget a connection that has ended meanwhile: it may have
+// been told so before it was told, or asked, what comes here, and would remember
+// the connection for good.
+func (p *Proxy) unlessGone(f *flow.Flow) {
+	if closed(f) {
+		p.judgeBy.Observe(policy.Outcome{What: policy.Closed, Source: f.Remote().Addr(), Flow: f.ID()})
+	}
 }
 
 // departed tells policy that a connection is gone, and if its first message was

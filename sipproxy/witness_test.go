@@ -197,3 +197,32 @@ func TestScannerIsToldNothing(t *testing.T) {
 		t.Errorf("the PBX got %s", buf[:n])
 	}
 }
+
+// The PBX answers a phone that is gone: nothing of it is remembered.
+func TestAnswerToOneWhoIsGone(t *testing.T) {
+	b := newBench(t)
+	judge := b.proxy.judgeBy.(*policy.Policy)
+	until := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(3 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited for %s", what)
+			}
+		}
+	}
+	for _, status := range []int{200, 401, 403} {
+		p := b.phone()
+		p.send(p.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", fmt.Sprint("gone", status), 1, "", contact,
+			`Authorization: Digest username="1001", realm="asterisk", nonce="n", uri="sip:x", response="0"`))
+		reg := b.atPBX("REGISTER")
+		p.conn.Close()
+		until("the connection to be forgotten", func() bool { return judge.Stats().Watched["connections"] == 0 })
+		before := judge.Stats().Outcomes
+		b.fromPBX(reply(reg, status, "r", ""))
+		until("the answer to be seen", func() bool {
+			n := judge.Stats().Outcomes
+			return n["registered"]+n["failed"] > before["registered"]+before["failed"]
+		})
+		until("nothing to be remembered of it", func() bool { return judge.Stats().Watched["connections"] == 0 })
+	}
+}
