@@ -98,6 +98,11 @@ func TestStaleList(t *testing.T) {
 	if !strings.Contains(log, "the revocation list by CN=Phones expires in less than a day: put the CA's present one into "+crl) {
 		t.Errorf("the log says\n%s", log)
 	}
+	for within, want := range map[int]bool{-1: false, 7: true} {
+		if _, err := check(cfg, within, time.Now()); (err != nil && strings.Contains(err.Error(), "sip.tls_client_cert: the revocation list by CN=Phones ends on ")) != want {
+			t.Errorf("checked for %d days: %v", within, err)
+		}
+	}
 	phone := own.issue(nil)
 	a := s.clients.Load()
 	chain := []*x509.Certificate{phone.Leaf, own.cert}

@@ -196,6 +196,15 @@ func check(cfg Config, within int, now time.Time) (notes []string, err error) {
 		}
 		faults = append(faults, fault)
 	}
+	clients, err := loadClients(cfg, now)
+	faults = append(faults, err)
+	if clients != nil {
+		for _, d := range clients.endings() {
+			if d.NotAfter.Sub(now) < time.Duration(within)*dayLong {
+				faults = append(faults, fmt.Errorf("sip.tls_client_cert: %s ends on %s; put the CA's present one into %s", d.client, day(d.NotAfter), d.File))
+			}
+		}
+	}
 	return notes, errors.Join(faults...)
 }
 
