@@ -36,6 +36,7 @@ func TestMessageFlood(t *testing.T) {
 			call := o.talks("1002")
 			phone := o.registered("1001")
 			hosts := []*peers.Host{phone.Host, o.Phone("stranger"), o.Phone("other")}
+			honest := o.Phone("honest")
 			before, memory := o.held(), o.edge.LeastMemory()
 			toPBX := o.edge.Metric("sallyport_requests_total")
 			var floods []*peers.Flood
@@ -50,7 +51,7 @@ func TestMessageFlood(t *testing.T) {
 			}
 			began := time.Now()
 			for round := 0; round == 0 || time.Since(began) < lasts; round++ {
-				o.calls("1003")
+				o.calls(honest, "1003")
 				call.keepsSound(t, "a flood of requests")
 			}
 			sent, challenged, unavailable, other, connections := 0, 0, 0, 0, 0
@@ -67,7 +68,7 @@ func TestMessageFlood(t *testing.T) {
 				t.Errorf("the edge held %v, and holds %v", before, left)
 			}
 			t.Logf("afterwards the edge holds %d MB", o.edge.Memory()>>20)
-			o.calls("1004")
+			o.calls(honest, "1004")
 			call.keepsSound(t, "the end of a flood")
 			call.ends()
 		})

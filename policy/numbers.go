@@ -123,6 +123,9 @@ func (c Calls) class(number string) Class {
 	}
 }
 
+// IsSomebody tells whether a user has authenticated over a connection.
+func (p *Policy) IsSomebody(flow uint64) bool { return p.watch.isSomebody(flow) }
+
 // IsEmergency tells whether a number is one for help.
 func (p *Policy) IsEmergency(number string) bool {
 	return slices.Contains(p.cfg.Calls.Emergency, dialled(number))

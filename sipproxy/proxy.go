@@ -22,6 +22,8 @@ type Judge interface {
 	Observe(policy.Outcome) policy.Verdict
 	// Trusts tells whether who is behind a connection may say who somebody is.
 	Trusts(source netip.Addr, flow uint64) bool
+	// IsSomebody tells whether a user has authenticated over a connection.
+	IsSomebody(flow uint64) bool
 	// IsEmergency tells whether a number is one for help.
 	IsEmergency(number string) bool
 }
@@ -212,8 +214,9 @@ func (p *Proxy) traceRequest(f *flow.Flow, in *sip.Request) {
 }
 
 // precedence lets calls that there are go on and end, and calls for help begin, when
-// there is no room for other requests of phones. That one is inside a call, a tag alone
-// does not prove.
+// there is no room for other requests of phones; and of a phone that has proved who it
+// is, it takes more than of a stranger. That one is inside a call, a tag alone does not
+// prove.
 func (p *Proxy) precedence(conn transaction.Conn, in *sip.Request) transaction.Precedence {
 	f, ok := conn.(*flow.Flow)
 	switch {
@@ -225,7 +228,10 @@ func (p *Proxy) precedence(conn transaction.Conn, in *sip.Request) transaction.P
 	case in.Method == sip.INVITE && p.judgeBy.IsEmergency(account(p.inwardURI(in.Recipient))):
 		return transaction.Emergency
 	}
-	return transaction.Ordinary
+	if ok && (p.bindings.anyOn(f) != "" || p.judgeBy.IsSomebody(f.ID()) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID())) {
+		return transaction.Ordinary
+	}
+	return transaction.Unproven
 }
 
 // faultOf refuses what there is no room for, and what is here already: two ways

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // A phone that floods gets its refusals, with a time to come again; others, and
@@ -146,4 +147,21 @@ func TestAfterARestart(t *testing.T) {
 		}
 	}
 	b.noCallLeft()
+}
+
+// Who has proved nothing may have a few requests on their way to the PBX, whatever
+// else a phone may have.
+func TestFloodOfStrangers(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	limit := transaction.DefaultLimits().Unproven
+	for i := range limit + 10 {
+		p.send(p.request("OPTIONS", "sip:602@pbx.example.com", to602, fmt.Sprintf("flood%d", i), 1, ""))
+	}
+	for range 10 {
+		p.next("503")
+	}
+	first := b.atPBX("OPTIONS")
+	b.fromPBX(reply(first, 200, "pbx", ""))
+	p.next("200")
 }

@@ -233,9 +233,9 @@ func TestDropped(t *testing.T) {
 
 // Those that precede others have room of their own, and each kind a bound.
 func TestPrecedence(t *testing.T) {
-	l := NewLayer(DefaultTimers(), Limits{PerFlow: 16, Total: 16, Lingering: 1})
+	l := NewLayer(DefaultTimers(), Limits{PerFlow: 16, Unproven: 8, Total: 16, Lingering: 1})
 	l.Rank(func(_ Conn, req *sip.Request) Precedence {
-		return map[sip.RequestMethod]Precedence{sip.INVITE: Emergency, sip.BYE: Underway}[req.Method]
+		return map[sip.RequestMethod]Precedence{sip.OPTIONS: Ordinary, sip.INVITE: Emergency, sip.BYE: Underway}[req.Method]
 	})
 	w := &wire{id: 1, reliable: true}
 	n := 0
@@ -248,7 +248,7 @@ func TestPrecedence(t *testing.T) {
 	for _, c := range []struct {
 		method string
 		want   int
-	}{{"OPTIONS", 16}, {"INVITE", 2}, {"OPTIONS", 0}, {"BYE", 2}, {"INVITE", 0}} {
+	}{{"MESSAGE", 8}, {"OPTIONS", 8}, {"INVITE", 2}, {"OPTIONS", 0}, {"BYE", 2}, {"INVITE", 0}} {
 		if taken := let(c.method); taken != c.want {
 			t.Fatalf("%d of %s were let in, want %d", taken, c.method, c.want)
 		}

@@ -35,26 +35,42 @@ func DefaultTimers() Timers {
 // when there is none for others: see Precedence.
 type Limits struct {
 	PerFlow   int // requests of one phone that wait for their answer, or for its ACK
+	Unproven  int // the same, of one that has proved to be nobody yet
 	Total     int // of all phones together; and as many may be on their way to the PBX
 	Lingering int // answered client transactions, kept only to absorb a repeated answer
 }
 
 // DefaultLimits are far above what phones do.
-func DefaultLimits() Limits { return Limits{PerFlow: 1024, Total: 1 << 16, Lingering: 1 << 12} }
+func DefaultLimits() Limits {
+	return Limits{PerFlow: 1024, Unproven: 32, Total: 1 << 16, Lingering: 1 << 12}
+}
 
 // Precedence tells which requests are let in when there is no room for others:
-// each step of it has an eighth of the limits besides, so nobody who asks for one
-// kind without end keeps the next out.
+// each step above Ordinary has an eighth of the limits besides, so nobody who asks
+// for one kind without end keeps the next out.
 type Precedence int
 
 // The precedences.
 const (
-	Ordinary  Precedence = iota
-	Emergency            // calls for help
-	Underway             // what belongs to a call that there is, and may end it
+	Unproven Precedence = iota // who asks may be anybody
+	Ordinary
+	Emergency // calls for help
+	Underway  // what belongs to a call that there is, and may end it
 )
 
-func (p Precedence) room(limit int) int { return limit + (limit*int(p)+7)/8 }
+func (p Precedence) room(limit int) int {
+	if p <= Ordinary {
+		return limit
+	}
+	return limit + (limit*int(p-Ordinary)+7)/8
+}
+
+func (p Precedence) perFlow(l Limits) int {
+	if p == Unproven {
+		return min(l.Unproven, l.PerFlow)
+	}
+	return p.room(l.PerFlow)
+}
 
 // Layer matches messages to transactions. Its methods may be called from any
 // goroutine.
@@ -149,7 +165,11 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 	known := l.server[key]
 	if known == nil && req.Method != sip.ACK {
 		s := newServer(l, key, conn, req)
-		s.fault = l.admitLocked(s, Ordinary)
+		lowest := Ordinary
+		if l.rank != nil {
+			lowest = Unproven
+		}
+		s.fault = l.admitLocked(s, lowest)
 		l.mu.Unlock()
 		if s.fault == ErrTooMany && l.rank != nil {
 			l.admitBefore(s)
@@ -167,7 +187,7 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 // its flow's reader could have brought the same one meanwhile.
 func (l *Layer) admitBefore(s *Server) {
 	precedence := l.rank(s.conn, s.request)
-	if precedence == Ordinary {
+	if precedence == Unproven {
 		return
 	}
 	l.mu.Lock()
@@ -182,7 +202,7 @@ func (l *Layer) admitLocked(s *Server, precedence Precedence) error {
 	total := precedence.room(l.limits.Total)
 	sent := len(l.client) - l.lingering.Len()
 	if flow := l.byFlow[s.conn.ID()]; outside && s.request.Method != sip.CANCEL &&
-		(l.asked >= total || sent >= total || flow != nil && flow.asked >= precedence.room(l.limits.PerFlow)) {
+		(l.asked >= total || sent >= total || flow != nil && flow.asked >= precedence.perFlow(l.limits)) {
 		return ErrTooMany
 	}
 	if key, ok := mergeKeyOf(s.conn, s.request); ok {
