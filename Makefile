@@ -4,6 +4,7 @@
 #   make test    everything CI runs: vet, lint, race, short fuzz, real peers
 #   make e2e CASE=CallOut    one case against the real peers
 #   make load    a ladder of calls a second, to what the machine holds
+#   make flood   requests as fast as they go, and clients that die in a call
 #   make differential        do both PBXs understand what the edge does? COUNT requests, from seed FIRST
 
 export CGO_ENABLED = 0
@@ -21,7 +22,7 @@ COUNT      ?= 20000
 FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media load lint vuln demo peers clean differential
+.PHONY: all build test unit race e2e fuzz bench bench-media load lint vuln demo peers clean differential flood
 
 all: build
 
@@ -54,6 +55,10 @@ e2e: build peers ## real peers in network namespaces; CASE=Name for one
 
 differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: chan_sip and chan_pjsip must understand what the edge does
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) COUNT=$(COUNT) FIRST=$(FIRST) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^TestDifferential$$'
+
+# Two minutes of what CI has for twelve seconds, and a thousand clients for a hundred.
+flood: build peers ## seven methods as fast as it goes for FLOOD_TIME=2m, and KILLED=1000 clients that die in a call
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) FLOOD_TIME=$(or $(FLOOD_TIME),2m) KILLED=$(or $(KILLED),1000) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^Test(MessageFlood|AbruptClose)$$'
 
 peers: ## install the real peers, and gcc for the race detector; quick when they are there
 	@bash e2e/peers/install.sh

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"errors"
-	"os"
 	"testing"
 	"time"
 
@@ -85,20 +83,4 @@ func (o *office) calls(from *peers.Host, user string) {
 	media.Hears(1300, 10*time.Second)
 	o.bye(d, media)
 	phone.Close()
-}
-
-// ended tells whether the edge closes a connection in time, and the last final
-// status before.
-func ended(phone *peers.Phone, within time.Duration) (status int, closed bool) {
-	for deadline := time.Now().Add(within); ; {
-		m, err := phone.Read(time.Until(deadline))
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return status, false
-		case err != nil:
-			return status, true
-		case m.Status() >= 200:
-			status = m.Status()
-		}
-	}
 }

@@ -63,11 +63,21 @@ func TestMessageFlood(t *testing.T) {
 			t.Logf("%d requests in %s by %d connections: %d challenged, %d got 503, %d another answer; the edge took %v; its memory grew from %d to %d MB",
 				sent, time.Since(began).Round(time.Second), connections, challenged, unavailable, other,
 				o.edge.Metric("sallyport_requests_total")-toPBX, memory>>20, o.edge.MostMemory()>>20)
+			if sent < 10_000 || unavailable < sent/4 {
+				t.Errorf("%d requests, %d got 503: that was no flood", sent, unavailable)
+			}
+			if grown := o.edge.MostMemory() - memory; grown > 160<<20 {
+				t.Errorf("the edge's memory grew by %d MB", grown>>20)
+			}
 			peers.Until(t, 60*time.Second, "the flood's transactions to end", func() bool { return o.edge.Metric("sallyport_transactions") == 0 })
 			if left := o.held(); left["go_goroutines"] > before["go_goroutines"]+5 || left["descriptors"] > before["descriptors"] {
 				t.Errorf("the edge held %v, and holds %v", before, left)
 			}
-			t.Logf("afterwards the edge holds %d MB", o.edge.Memory()>>20)
+			after := o.edge.Memory()
+			t.Logf("afterwards the edge holds %d MB", after>>20)
+			if after > memory+spare {
+				t.Errorf("the edge held %d MB before, and holds %d MB", memory>>20, after>>20)
+			}
 			o.calls(honest, "1004")
 			call.keepsSound(t, "the end of a flood")
 			call.ends()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
@@ -152,7 +153,7 @@ func TestAfterARestart(t *testing.T) {
 // Who has proved nothing may have a few requests on their way to the PBX, whatever
 // else a phone may have.
 func TestFloodOfStrangers(t *testing.T) {
-	b := newBench(t)
+	b := newBenchUnder(t, func(c *policy.Config) { c.AuthFailures = 0 }) // or it is closed
 	p := b.phone()
 	limit := transaction.DefaultLimits().Unproven
 	for i := range limit + 10 {

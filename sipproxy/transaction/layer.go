@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -171,7 +172,7 @@ func (l *Layer) Accept(conn Conn, req *sip.Request) (*Server, bool) {
 		}
 		s.fault = l.admitLocked(s, lowest)
 		l.mu.Unlock()
-		if s.fault == ErrTooMany && l.rank != nil {
+		if errors.Is(s.fault, ErrTooMany) && l.rank != nil {
 			l.admitBefore(s)
 		}
 		return s, true
