@@ -86,7 +86,7 @@ func (w *worker) describe(st *stream, p SecureParams) {
 	st.heard = [2]int64{w.now, w.now}
 	w.table.declare(st, p.SSRCs)
 	if p.CNAME != "" {
-		st.splice.announce(p.CNAME)
+		st.splice.begin(p.CNAME, p.Announced)
 	}
 }
 

@@ -84,12 +84,12 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 	if kind == kindRTCP {
 		st.figures.readReports(p, Outward, w.now)
 	}
-	if st.splice.announced() {
+	if st.splice.isOn() {
 		if p = st.splice.all(p, kind, w.now, &st.figures); len(p) == 0 {
 			w.drop(st, DropSource)
 			return
 		}
-		ssrc = st.splice.ssrc
+		ssrc = st.splice.own
 	}
 	out, why, ok := tx.seal(st, p, kind, ssrc, &w.scratch.headers)
 	if !ok {

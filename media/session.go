@@ -54,11 +54,13 @@ type SecureParams struct {
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
 	// CNAME, if not empty, has all that the PBX sends leave as one source of that
-	// name, StreamAddrs.SSRC, which may be announced (RFC 5576 section 6.1; at most
-	// 255 bytes). Without it the PBX's sources stay as they are.
-	CNAME    string
-	Inactive bool     // it may be silent
-	Formats  []Format // what may be sent, for the figures; the first counts most
+	// name (at most 255 bytes): StreamAddrs.SSRC if that was Announced (RFC 5576
+	// section 6.1), else the PBX's first. Without it the PBX's sources stay as they
+	// are.
+	CNAME     string
+	Announced bool
+	Inactive  bool     // it may be silent
+	Formats   []Format // what may be sent, for the figures; the first counts most
 }
 
 // AddStream opens a stream and its plain ports.

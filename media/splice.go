@@ -15,10 +15,16 @@ import (
 // another, and baresip's jitter buffer is confused by two within milliseconds.
 // Sequence numbers and timestamps go on where they were.
 //
+// A phone to which nothing was announced hears the PBX's first SSRC, and packets as
+// they are while that is the only one.
+//
 // It belongs to the worker, but for ssrc, which never changes.
 type splice struct {
-	ssrc uint32 // ours
+	ssrc uint32 // that can be announced
 	sdes []byte // our source's description, as RTCP carries it; nil: all passes as it comes
+	own  uint32 // our source: ssrc if it was announced, or else the PBX's first
+
+	fixed bool // own will not change any more
 
 	begun     bool
 	from      uint32 // the PBX's source now
@@ -47,12 +53,16 @@ func newSSRC(taken []*stream) uint32 {
 	}
 }
 
-// announced tells whether a description names our source.
-func (s *splice) announced() bool { return s.sdes != nil }
+// isOn tells whether there is one source.
+func (s *splice) isOn() bool { return s.sdes != nil }
 
-// announce begins to splice: our source has this CNAME.
-func (s *splice) announce(cname string) {
-	s.sdes = binary.BigEndian.AppendUint32([]byte{0x81, rtcpSDES, 0, 0}, s.ssrc)
+// begin has the stream be one source from now on, of this CNAME; announced tells
+// that it is ssrc.
+func (s *splice) begin(cname string, announced bool) {
+	if !s.fixed {
+		s.own, s.fixed = s.ssrc, announced
+	}
+	s.sdes = binary.BigEndian.AppendUint32([]byte{0x81, rtcpSDES, 0, 0}, s.own)
 	s.sdes = append(append(s.sdes, sdesCNAME, byte(len(cname))), cname...)
 	s.sdes = append(s.sdes, 0) // ends the chunk
 	for len(s.sdes)%4 != 0 {
@@ -79,6 +89,10 @@ func (s *splice) rtp(p []byte, now int64, f *figures) {
 	switch {
 	case !s.begun:
 		s.begun, s.from, s.newest = true, ssrc, seq-1
+		if !s.fixed {
+			s.own, s.fixed = ssrc, true
+			binary.BigEndian.PutUint32(s.sdes[4:], ssrc)
+		}
 		ahead = 1
 	case ssrc != s.from || ahead > maxDropout || ahead < -maxMisorder:
 		rate := f.rateOf(p[1] & 0x7f)
@@ -97,7 +111,7 @@ func (s *splice) rtp(p []byte, now int64, f *figures) {
 	}
 	setSequence(p, seq)
 	binary.BigEndian.PutUint32(p[4:], stamp)
-	binary.BigEndian.PutUint32(p[8:], s.ssrc)
+	binary.BigEndian.PutUint32(p[8:], s.own)
 	n, _ := headerLen(p) // classify has checked it
 	s.packets++
 	s.octets += uint32(len(p) - n)
@@ -136,7 +150,7 @@ func (s *splice) rtcp(p []byte) []byte {
 		if n < 8 {
 			continue
 		}
-		binary.BigEndian.PutUint32(part[4:], s.ssrc)
+		binary.BigEndian.PutUint32(part[4:], s.own)
 		kept += copy(p[kept:], part)
 	}
 	out := p[:kept]
@@ -162,7 +176,7 @@ func (s *splice) told(p []byte) {
 			continue
 		}
 		for ; blocks > 0 && n >= at+24; blocks, at = blocks-1, at+24 {
-			if binary.BigEndian.Uint32(part[at:]) == s.ssrc {
+			if binary.BigEndian.Uint32(part[at:]) == s.own {
 				binary.BigEndian.PutUint32(part[at:], s.from)
 				binary.BigEndian.PutUint16(part[at+10:], binary.BigEndian.Uint16(part[at+10:])-s.seqShift)
 			}

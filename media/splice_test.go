@@ -13,7 +13,7 @@ import (
 // announce has a stream speak with one voice, as a description says.
 func (h *hot) announce(t testing.TB) {
 	t.Helper()
-	h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us", Formats: []Format{{PayloadType: 0, Codec: "PCMU", ClockRate: 8000}}})
+	h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us", Announced: true, Formats: []Format{{PayloadType: 0, Codec: "PCMU", ClockRate: 8000}}})
 }
 
 // next is what the phone gets, opened.
@@ -75,7 +75,41 @@ func TestOneSource(t *testing.T) {
 	}
 }
 
-// Without an announcement the PBX's sources are as they are.
+// To a phone that was announced nothing, the PBX's first source leaves as it is, bit
+// by bit, and later ones as that one; what the phone tells of it, and the PBX of the
+// newest, is about the other's.
+func TestFirstSourceStays(t *testing.T) {
+	h := newHot(t, AEADAES128GCM)
+	plain := SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us", Formats: []Format{{PayloadType: 0, Codec: "PCMU", ClockRate: 8000}}}
+	h.rehint(t, plain)
+	h.w.now = int64(time.Hour)
+	for i, c := range []struct {
+		ssrc         uint32
+		seq          uint16
+		stamp        uint32
+		want         uint16
+		wanted, wait uint32
+	}{
+		{5, 30582, 1000, 30582, 1000, 0},
+		{5, 30583, 1160, 30583, 1160, 20},
+		{6, 208, 70000, 30584, 1320, 20}, // chan_pjsip begins to pass packets on by itself
+		{6, 209, 70160, 30585, 1480, 20},
+	} {
+		h.w.now += int64(time.Duration(c.wait) * time.Millisecond)
+		if i == 3 {
+			h.rehint(t, plain) // a re-INVITE changes nothing
+		}
+		h.fromPBX(timed(c.ssrc, c.seq, c.stamp))
+		if p := h.next(t); p.SSRC != 5 || p.SequenceNumber != c.want || p.Timestamp != c.wanted || string(p.Payload) != "sound" {
+			t.Errorf("packet %d left as %v", i, p.Header)
+		}
+	}
+	if own := binary.BigEndian.Uint32(h.st.splice.sdes[4:]); own != 5 {
+		t.Errorf("our description is of source %d", own)
+	}
+}
+
+// Without a name for our source the PBX's are as they are.
 func TestSourcesAsTheyCome(t *testing.T) {
 	h := newHot(t, AEADAES128GCM)
 	for _, ssrc := range []uint32{5, 6} {
@@ -177,7 +211,7 @@ func FuzzSplice(f *testing.F) {
 			return
 		}
 		s := splice{ssrc: 0x01020304, begun: true, from: 7, tickShift: 5}
-		s.announce("us")
+		s.begin("us", true)
 		told := bytes.Clone(p)
 		s.told(told)
 		if !soundRTCP(told) || len(told) != len(p) {
