@@ -97,6 +97,7 @@ func (o *office) dies(host *peers.Host, n int, reset bool) {
 	p := peers.NewPhone(host, o.edge, "1001")
 	if m := p.Register("secret-1001", 600, ""); m.Status() != 200 {
 		o.t.Errorf("registration answered %s", m.Start)
+		p.Close()
 		return
 	}
 	media := p.NewMedia(suite)

@@ -260,7 +260,12 @@ func (p *Phone) register(expires int, params, auth string) *Message {
 		fmt.Sprintf("To: <sip:%s@pbx.example.com>", p.User), "Call-ID: "+p.id,
 		fmt.Sprintf("CSeq: %d REGISTER", p.cseq), "Contact: <"+p.Contact()+">"+params,
 		fmt.Sprintf("Expires: %d%s", expires, auth)))
-	return p.Next(5 * time.Second)
+	for {
+		// What a call of before has to say may come first.
+		if m := p.Next(5 * time.Second); m.Status() != 0 && m.Method() == "REGISTER" {
+			return m
+		}
+	}
 }
 
 // challenges tells whether a message asks for a password.
