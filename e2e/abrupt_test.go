@@ -37,9 +37,9 @@ var stages = []struct {
 // Clients that die in a call, at every stage of it, by RST and by FIN, some at a
 // time, as CVE-2018-7286 and CVE-2020-28327 had it of Asterisk: nothing of them is
 // left when the media's time is over, neither at the edge nor at the PBX, and an
-// honest call goes on. KILLED says how many (100).
+// honest call goes on. KILLED says how many (1,000).
 func TestAbruptClose(t *testing.T) {
-	killed := 100
+	killed := 1000
 	if n, err := strconv.Atoi(os.Getenv("KILLED")); err == nil {
 		killed = n
 	}

@@ -84,7 +84,10 @@ func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, hear hearer) (
 
 // start asks the PBX of a try.
 func (h *hunt) start(t *try) error {
-	req := h.req.Clone()
+	req := h.req
+	if h.hasMore() { // it may be needed again
+		req = h.req.Clone()
+	}
 	req.PrependHeader(h.via(t.at.flow)) // a branch of its own (RFC 3261 section 16.6, item 8)
 	client, err := h.tx.Request(t.at.flow, req, func(res *sip.Response, err error) { h.answered(t, res, err) })
 	if err != nil {
@@ -99,6 +102,12 @@ func (h *hunt) start(t *try) error {
 	}
 	time.AfterFunc(patience, func() { h.impatient(t) })
 	return nil
+}
+
+func (h *hunt) hasMore() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.left) > 0
 }
 
 // isCurrent tells whether a try is the one that counts.

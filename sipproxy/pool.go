@@ -98,8 +98,15 @@ func (l *pool) rank(user string, at *flow.Flow) []*pbx {
 		suspect, away bool
 		share         float64
 	}
+	all := l.all()
+	if len(all) == 1 { // as most have it
+		if all[0].isDown() {
+			return nil
+		}
+		return all
+	}
 	var up []candidate
-	for _, b := range l.all() {
+	for _, b := range all {
 		if down, suspect := b.state(); !down {
 			up = append(up, candidate{b, suspect, b.flow != at, b.share(user)})
 		}

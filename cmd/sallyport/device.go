@@ -95,15 +95,23 @@ func deviceSecret(file string) (secret string, given bool, err error) {
 	if file == "" {
 		return rand.Text()[:16], false, nil
 	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return "", true, fmt.Errorf("read the passphrase: %s: %w", file, rootCause(err))
+	if secret, err = firstLine(file); err != nil {
+		return "", true, fmt.Errorf("read the passphrase: %w", err)
 	}
-	secret, _, _ = strings.Cut(string(data), "\n")
-	if secret = strings.TrimSuffix(secret, "\r"); len(secret) < tlsconf.MinPassphrase {
+	if len(secret) < tlsconf.MinPassphrase {
 		return "", true, fmt.Errorf("read the passphrase: the first line of %s has %d bytes; give %d at least, or leave the file out and one is made", file, len(secret), tlsconf.MinPassphrase)
 	}
 	return secret, true, nil
+}
+
+// firstLine is that of a file with a secret.
+func firstLine(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, rootCause(err))
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSuffix(line, "\r"), nil
 }
 
 // issueDevice makes the files first, and a certificate only if nothing is there

@@ -101,38 +101,37 @@ func ownPassword(file string) (password string, made bool, err error) {
 	if file == "" {
 		return strings.ToLower(rand.Text()), true, nil
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", false, fmt.Errorf("read the phone's password: %w", rootCause(err))
-	}
-	return firstLine(string(text), file)
+	password, err = passwordIn(file)
+	return password, false, err
 }
 
 // pbxPassword is the extension's, from a file or asked for.
 func pbxPassword(c console, file, extension string) (string, error) {
 	if file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("read the extension's password: %w", rootCause(err))
-		}
-		password, _, err := firstLine(string(text), file)
-		return password, err
+		return passwordIn(file)
 	}
 	fmt.Fprintf(c.err, "password of %s at the PBX: ", extension)
 	line, err := bufio.NewReader(c.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read the extension's password: %w", err)
 	}
-	password, _, err := firstLine(line, "standard input")
-	return password, err
+	return password(line, "standard input")
 }
 
-func firstLine(text, from string) (string, bool, error) {
-	line, _, _ := strings.Cut(text, "\n")
-	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", false, fmt.Errorf("the first line of %s is empty, and no password; put it there", from)
+func passwordIn(file string) (string, error) {
+	line, err := firstLine(file)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
 	}
-	return line, false, nil
+	return password(line, file)
+}
+
+// password is a line without its end, which must not be empty.
+func password(line, from string) (string, error) {
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return "", fmt.Errorf("the first line of %s is empty, and no password; put it there", from)
+	}
+	return line, nil
 }
 
 func userList(c console, args []string) int {
