@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,17 @@ type AsteriskConfig struct {
 	Quiet       bool   // it logs no messages and no steps of the dialplan, for load
 	Version     int    // 16 unless it is 22, which has no chan_sip
 	On          *Host  // where it runs; nil: on the lab's PBX host
+	First       int    // number of the first user: 1001 unless set
+	Trunk       *Trunk // the way to another PBX; or nil
+}
+
+// Trunk is another PBX that is known by an address, and asked for no password.
+type Trunk struct {
+	Peer    string // the name that it has here
+	Digit   string // with which its numbers begin, all of four digits
+	At      netip.AddrPort
+	Own     string // digit with which this PBX's own numbers begin
+	Options string // more lines for the peer
 }
 
 // Tech is the driver's name in the dialplan.
@@ -124,7 +136,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 	a.lab.t.Helper()
 	users := make([]string, 20)
 	for i := range users {
-		users[i] = strconv.Itoa(1001 + i)
+		users[i] = strconv.Itoa(cmp.Or(c.First, 1001) + i)
 	}
 	for name, seconds := range map[string]float64{"moh/music.wav": 30, "short.wav": 2} {
 		if err := WriteWAV(filepath.Join(a.Dir, name), Sine(MusicHz, seconds)); err != nil {
@@ -150,7 +162,7 @@ func (a *Asterisk) write(c AsteriskConfig) {
 			a.lab.t.Fatal(err)
 		}
 		err = t.Execute(f, map[string]any{
-			"Dir": a.Dir, "Users": users, "Config": c, "Addr": addr, "Port": port, "Modules": modules, "Data": data,
+			"Dir": a.Dir, "Users": users, "Office": users[0][:2], "Config": c, "Addr": addr, "Port": port, "Modules": modules, "Data": data,
 		})
 		f.Close()
 		if err != nil {
@@ -337,4 +349,18 @@ func (a *Asterisk) Redirect(user, extension string) {
 // Recording reads what extension 610 recorded under a name.
 func (a *Asterisk) Recording(name string) (samples []int16, rate int, err error) {
 	return ReadWAV(filepath.Join(a.Dir, name+".wav"))
+}
+
+// Hears waits until a recording has a second of a tone.
+func (a *Asterisk) Hears(name string, hz float64) (got, share float64) {
+	a.lab.t.Helper()
+	Until(a.lab.t, 20*time.Second, fmt.Sprintf("%v Hz in Asterisk's recording %s", hz, name), func() bool {
+		samples, rate, err := a.Recording(name)
+		if err != nil || len(samples) < rate {
+			return false
+		}
+		got, share = Tone(samples, rate)
+		return Near(got, hz) && share > 0.8
+	})
+	return got, share
 }

@@ -105,6 +105,41 @@ func Tone(samples []int16, rate int) (hz, share float64) {
 	return hz, math.Min(1, best/(energy*float64(len(x))/3))
 }
 
+// frame is the samples of a packet: 20 ms.
+const frame = Rate / 50
+
+// Pitches are the frequencies of tones, one for each 20 ms: 0 where there is
+// none, or more than one. It tells tones apart that lie some hertz from each
+// other, by how each sample of one follows from the two before.
+func Pitches(samples []int16) []float64 {
+	var all []float64
+	for ; len(samples) >= frame; samples = samples[frame:] {
+		all = append(all, pitch(samples[:frame]))
+	}
+	return all
+}
+
+func pitch(x []int16) float64 {
+	var both, square, energy float64
+	for i := 1; i+1 < len(x); i++ {
+		v, sides := float64(x[i]), float64(x[i-1])+float64(x[i+1])
+		both += v * sides
+		square += v * v
+	}
+	c := both / (2 * square) // of a tone, the cosine of its step
+	if square < 1e6 || math.Abs(c) > 1 {
+		return 0
+	}
+	for i := 1; i+1 < len(x); i++ {
+		rest := float64(x[i-1]) + float64(x[i+1]) - 2*c*float64(x[i])
+		energy += rest * rest
+	}
+	if energy > square/50 {
+		return 0
+	}
+	return math.Acos(c) * Rate / (2 * math.Pi)
+}
+
 // power is the energy at one frequency (Goertzel).
 func power(x []float64, hz float64, rate int) float64 {
 	c := 2 * math.Cos(2*math.Pi*hz/float64(rate))

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -95,6 +96,39 @@ func TestALaw(t *testing.T) {
 	for b := range 256 {
 		if got := ALaw(FromALaw(byte(b))); got != byte(b) {
 			t.Errorf("%#x is %d, and that %#x", b, FromALaw(byte(b)), got)
+		}
+	}
+}
+
+// Tones are told apart that lie 15 Hz from each other, in each 20 ms of what
+// telephones make of them; and what is no tone is none.
+func TestPitches(t *testing.T) {
+	heard := func(samples []int16) (all []float64) {
+		for i, s := range samples {
+			samples[i] = FromMuLaw(MuLaw(s))
+		}
+		return Pitches(samples)
+	}
+	for hz := 300.0; hz < 3300; hz += 15 {
+		all := heard(Sine(hz, 1))
+		if len(all) != 50 {
+			t.Fatalf("a second has %d packets", len(all))
+		}
+		for _, got := range all {
+			if math.Abs(got-hz) > 4 {
+				t.Errorf("%v Hz are taken for %.1f Hz", hz, got)
+			}
+		}
+	}
+	two := Sine(700, 1)
+	for i, s := range Sine(1300, 1) {
+		two[i] = two[i]/2 + s/2
+	}
+	for name, samples := range map[string][]int16{"two tones": two, "noise": noise(Rate, 10000), "silence": make([]int16, Rate)} {
+		for _, got := range heard(samples) {
+			if got != 0 {
+				t.Errorf("%s is taken for %.1f Hz", name, got)
+			}
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 func (p *Phone) Dial(number, sdp string, headers ...string) *Dialog {
 	p.t.Helper()
 	uri := "sip:" + number + "@pbx.example.com"
-	if p.pbx {
+	if p.plain {
 		uri = "sip:" + number + "@" + p.conn.RemoteAddr().String()
 	}
 	d := &Dialog{p: p, id: Random(8), local: fmt.Sprintf("<sip:%s@pbx.example.com>;tag=%s", p.User, Random(4)), remote: "<" + uri + ">", target: uri}

@@ -25,6 +25,7 @@ import (
 type Edge struct {
 	*Process
 	lab    *Lab
+	host   *Host
 	config string
 	State  string // its state folder
 	ca     string // what phones trust, if it is not the self-signed certificate
@@ -48,8 +49,8 @@ const Unchecked = "check_interval = \"0s\"\n"
 
 const edgeConfig = `
 [edge]
-domain = "pbx.example.com"
-public_ip = [%q, %q]
+domain = %q
+public_ip = %s
 plain_ip = %q
 state_dir = %q
 [pbx]
@@ -68,13 +69,23 @@ format = "json"
 // StartEdge runs the edge, and returns when it is healthy.
 func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	l.t.Helper()
-	e := &Edge{lab: l, State: filepath.Join(l.Dir, cmp.Or(c.State, "state")), config: filepath.Join(l.Dir, "sallyport.toml"), ca: c.CAFile}
+	e := &Edge{lab: l, host: l.Edge, State: filepath.Join(l.Dir, cmp.Or(c.State, "state")), config: filepath.Join(l.Dir, "sallyport.toml"), ca: c.CAFile}
 	plain, pbx := EdgeInside, PBXAddr
 	if c.PBX6 {
 		plain, pbx = EdgeInside6, PBXAddr6
 	}
 	pbxs := cmp.Or(c.PBXs, strconv.Quote(net.JoinHostPort(pbx, "5060")))
-	text := fmt.Sprintf(edgeConfig, EdgeOutside, EdgeOutside6, plain, e.State, pbxs, c.PBX) + c.Extra
+	text := fmt.Sprintf(edgeConfig, "pbx.example.com", fmt.Sprintf("[%q, %q]", EdgeOutside, EdgeOutside6), plain, e.State, pbxs, c.PBX)
+	e.start(text, c)
+	return e
+}
+
+// start runs an edge with a configuration, and with what is appended to it, and
+// returns when it is healthy.
+func (e *Edge) start(text string, c EdgeConfig) {
+	l := e.lab
+	l.t.Helper()
+	text += c.Extra
 	if !strings.Contains(c.Extra, "[log]") {
 		text += edgeLog
 	}
@@ -84,7 +95,7 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 	e.client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
-			err = l.Edge.Do(func() error {
+			err = e.host.Do(func() error {
 				c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
 				return err
 			})
@@ -95,8 +106,7 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 		c.Before(e)
 	}
 	e.Start()
-	l.edge = e
-	return e
+	l.edges = append(l.edges, e)
 }
 
 // Start runs the binary again after Stop, with the same state.
@@ -153,7 +163,7 @@ func (e *Edge) command(args ...string) *exec.Cmd {
 	if _, err := os.Stat(bin); err != nil {
 		e.lab.t.Fatalf("find the edge: %v; run make build", err)
 	}
-	return e.lab.Edge.Command(bin, append(args, "-config", e.config)...)
+	return e.host.Command(bin, append(args, "-config", e.config)...)
 }
 
 // CAFile is the certificate that phones must trust.

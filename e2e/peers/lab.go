@@ -40,7 +40,7 @@ type Lab struct {
 	phones int
 	mu     sync.Mutex // guards logs
 	logs   []*Process
-	edge   *Edge
+	edges  []*Edge
 }
 
 // Host is one namespace.
@@ -57,19 +57,13 @@ var labs atomic.Int32
 // NewLab makes the network. It needs root.
 func NewLab(t testing.TB) *Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("the end-to-end tests make network namespaces: run them as root")
-	}
-	sweep()
-	l := &Lab{t: t, name: fmt.Sprintf("sp%d-%d", os.Getpid(), labs.Add(1)), Dir: t.TempDir()}
-	standing.add(l)
-	t.Cleanup(l.tearDown)
+	l := newLab(t)
 	l.router = l.host("out", netip.Addr{}, "br0")
 	l.ip(l.router, "link add br0 type bridge", "link set br0 up")
 	l.Edge = l.host("edge", netip.MustParseAddr(EdgeOutside), "outside")
 	l.join(l.Edge, "203.0.113.7/24", "2001:db8:0:1::7/64")
 	l.PBX = l.host("pbx", netip.MustParseAddr(PBXAddr), "inside")
-	run(t, "ip", "link", "add", "inside", "netns", l.Edge.Name, "type", "veth", "peer", "name", "inside", "netns", l.PBX.Name)
+	l.cable(l.Edge, l.PBX, "inside")
 	for _, side := range []struct {
 		h      *Host
 		v4, v6 string
@@ -77,6 +71,25 @@ func NewLab(t testing.TB) *Lab {
 		l.ip(side.h, "addr add "+side.v4+" dev inside", "addr add "+side.v6+" dev inside nodad", "link set inside up")
 	}
 	return l
+}
+
+// newLab makes a lab without a network.
+func newLab(t testing.TB) *Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("the end-to-end tests make network namespaces: run them as root")
+	}
+	sweep()
+	l := &Lab{t: t, name: fmt.Sprintf("sp%d-%d", os.Getpid(), labs.Add(1)), Dir: t.TempDir()}
+	standing.add(l)
+	t.Cleanup(l.tearDown)
+	return l
+}
+
+// cable connects two hosts by devices of one name.
+func (l *Lab) cable(a, b *Host, dev string) {
+	l.t.Helper()
+	run(l.t, "ip", "link", "add", dev, "netns", a.Name, "type", "veth", "peer", "name", dev, "netns", b.Name)
 }
 
 // SecondPBX adds a host of the inside, beside the PBX's and on a network of its own.
@@ -160,9 +173,9 @@ func (l *Lab) removeNamespaces() {
 
 // report prints what is needed to see what went wrong.
 func (l *Lab) report() {
-	if l.edge != nil {
-		if b, err := os.ReadFile(l.edge.Log); err == nil {
-			l.t.Logf("SIP as the edge saw it:\n%s", Ladder(b))
+	for _, e := range l.edges {
+		if b, err := os.ReadFile(e.Log); err == nil {
+			l.t.Logf("SIP as the edge on %s saw it:\n%s", e.host.Name, Ladder(b))
 		}
 	}
 	for _, p := range l.processes() {

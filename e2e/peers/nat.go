@@ -18,9 +18,21 @@ func (l *Lab) NAT(name string) *NAT {
 	l.t.Helper()
 	n := &NAT{Host: l.Phone(name)}
 	l.ip(n.Host, "link add lan type bridge", "addr add 192.168.77.1/24 dev lan", "link set lan up")
-	n.Run(l.t, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
-	n.Run(l.t, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "outside", "-j", "MASQUERADE")
+	n.masquerade()
 	return n
+}
+
+// masquerade hides all that the host forwards to the outside behind its address.
+func (h *Host) masquerade() {
+	h.lab.t.Helper()
+	h.forward()
+	h.Run(h.lab.t, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "outside", "-j", "MASQUERADE")
+}
+
+// forward has the host's kernel hand on packets for others.
+func (h *Host) forward() {
+	h.lab.t.Helper()
+	h.Run(h.lab.t, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
 }
 
 // Phone adds a host behind the router.

@@ -26,7 +26,7 @@ type Phone struct {
 	User     string
 	Poses    string // as whom it calls, if that is not User
 	six      bool   // it speaks IPv6
-	pbx      bool   // it stands in the place of the PBX
+	plain    bool   // it speaks plain SIP over UDP
 	cert     string // file of the certificate that it shows; or none
 	nameless bool   // it sends no SNI
 	web      string // over WebSocket, the host that it calls itself by: it knows no address of its own
@@ -74,8 +74,8 @@ func (p *Phone) sip() string {
 	switch {
 	case p.web != "":
 		return p.web
-	case p.pbx:
-		return netip.AddrPortFrom(p.Host.Addr, 5060).String()
+	case p.plain:
+		return p.Local()
 	}
 	return netip.AddrPortFrom(p.addrOn(p.Host), 5061).String()
 }
@@ -213,7 +213,7 @@ func (p *Phone) via() string {
 	switch {
 	case p.web != "":
 		transport = "WSS"
-	case p.pbx:
+	case p.plain:
 		transport = "UDP"
 	}
 	return fmt.Sprintf("Via: SIP/2.0/%s %s;branch=z9hG4bK%s;rport", transport, p.sip(), Random(8))
@@ -224,7 +224,7 @@ func (p *Phone) Contact() string {
 	switch {
 	case p.web != "":
 		return fmt.Sprintf("sip:%s@%s;transport=ws;ob", p.User, p.sip())
-	case p.pbx:
+	case p.plain:
 		return fmt.Sprintf("sip:%s@%s", p.User, p.sip())
 	}
 	return fmt.Sprintf("sip:%s@%s;transport=tls", p.User, p.sip())

@@ -13,11 +13,12 @@ import (
 
 // This file is what a Phone's Media sends and hears.
 
-// Speak sends a tone of that frequency from now on.
+// Speak sends a tone of that frequency from now on, one of whole hertz, whose
+// second ends where it begins.
 func (m *Media) Speak(hz float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tone, m.at = Sine(hz, 60), 0
+	m.tone, m.at = Sine(hz, 1), 0
 }
 
 // pcma is the payload type of A-law (RFC 3551 section 6).
