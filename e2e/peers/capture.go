@@ -2,7 +2,6 @@ package peers
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"net"
 	"os"
@@ -14,14 +13,68 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Capture records all packets of an interface, both ways, to a file that
-// tshark reads. It reads a packet socket itself: dumpcap reports ready before
-// it is, and loses what waits in its ring when it is stopped.
+// Capture records packets to a file that tshark reads.
 type Capture struct {
 	lab  *Lab
 	File string
+	out  *pcapFile
+	halt func() // after it, nothing more is written
+	over bool   // it was stopped
+}
+
+// newCapture begins a file. Whoever fills it sets halt.
+func (l *Lab) newCapture(name string, link uint32) *Capture {
+	l.t.Helper()
+	if _, err := exec.LookPath("tshark"); err != nil {
+		l.t.Fatalf("find tshark: %v; run make peers", err)
+	}
+	c := &Capture{lab: l, File: filepath.Join(l.Dir, name+".pcap")}
+	var err error
+	if c.out, err = createPcap(c.File, link); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(c.Stop)
+	return c
+}
+
+// Stop ends the recording, with all that came before in it. It may be called
+// again.
+func (c *Capture) Stop() {
+	if c.over {
+		return
+	}
+	c.over = true
+	c.halt()
+	if err := c.out.close(); err != nil {
+		c.lab.t.Errorf("write capture: %v", err)
+	}
+}
+
+// stopped fails the test if what was captured is not all in the file yet.
+func (c *Capture) stopped() {
+	c.lab.t.Helper()
+	if !c.over {
+		c.lab.t.Fatalf("read %s: stop the capture first", c.File)
+	}
+}
+
+// Packets are the packets that were captured, from their IP headers on.
+func (c *Capture) Packets() []Packet {
+	c.lab.t.Helper()
+	c.stopped()
+	all, err := readPcap(c.File)
+	if err != nil {
+		c.lab.t.Fatalf("read capture: %v", err)
+	}
+	return all
+}
+
+// sniffer reads all packets of an interface, both ways. It reads a packet
+// socket itself: dumpcap reports ready before it is, and loses what waits in
+// its ring when it is stopped.
+type sniffer struct {
 	fd   int
-	out  *os.File
+	out  *pcapFile
 	stop chan struct{}
 	done chan struct{}
 }
@@ -30,86 +83,60 @@ type Capture struct {
 func StartCapture(h *Host, dev string) *Capture {
 	l := h.lab
 	l.t.Helper()
-	if _, err := exec.LookPath("tshark"); err != nil {
-		l.t.Fatalf("find tshark: %v; run make peers", err)
-	}
-	c := &Capture{lab: l, File: filepath.Join(l.Dir, h.Name+"-"+dev+".pcap"), stop: make(chan struct{}), done: make(chan struct{})}
-	var err error
-	if c.out, err = os.Create(c.File); err != nil {
-		l.t.Fatal(err)
-	}
-	if err := h.Do(func() error { return c.open(dev) }); err != nil {
+	c := l.newCapture(h.Name+"-"+dev, linkEthernet)
+	s := &sniffer{out: c.out, stop: make(chan struct{}), done: make(chan struct{})}
+	c.halt = func() {}
+	if err := h.Do(func() error { return s.open(dev) }); err != nil {
 		l.t.Fatalf("capture %s: %v", dev, err)
 	}
-	header := make([]byte, 24)
-	binary.LittleEndian.PutUint32(header, 0xa1b2c3d4)
-	binary.LittleEndian.PutUint16(header[4:], 2)
-	binary.LittleEndian.PutUint16(header[6:], 4)
-	binary.LittleEndian.PutUint32(header[16:], 65535)
-	binary.LittleEndian.PutUint32(header[20:], 1) // Ethernet
-	_, _ = c.out.Write(header)
-	go c.read() // ends with Stop, which waits
-	l.t.Cleanup(c.Stop)
+	go s.read() // ends with halt, which waits
+	c.halt = func() {
+		close(s.stop)
+		<-s.done
+		_ = unix.Close(s.fd)
+	}
 	return c
 }
 
-func (c *Capture) open(dev string) error {
+func (s *sniffer) open(dev string) error {
 	const all = 0x0300 // ETH_P_ALL in network order
 	iface, err := net.InterfaceByName(dev)
 	if err != nil {
 		return err
 	}
-	if c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all); err != nil {
+	if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, all); err != nil {
 		return err
 	}
-	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	return unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index})
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
+	return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index})
 }
 
-func (c *Capture) read() {
-	defer close(c.done)
-	buf := make([]byte, 65536+16)
+func (s *sniffer) read() {
+	defer close(s.done)
+	buf := make([]byte, 65536)
 	stopping := false
 	for {
-		n, _, err := unix.Recvfrom(c.fd, buf[16:], 0)
+		n, _, err := unix.Recvfrom(s.fd, buf, 0)
 		if err != nil { // nothing waits
 			if stopping {
 				return
 			}
 			select {
-			case <-c.stop:
+			case <-s.stop:
 				stopping = true
 			case <-time.After(5 * time.Millisecond):
 			}
 			continue
 		}
-		now := time.Now()
-		binary.LittleEndian.PutUint32(buf, uint32(now.Unix()))
-		binary.LittleEndian.PutUint32(buf[4:], uint32(now.Nanosecond()/1000))
-		binary.LittleEndian.PutUint32(buf[8:], uint32(n))
-		binary.LittleEndian.PutUint32(buf[12:], uint32(n))
-		_, _ = c.out.Write(buf[:16+n])
+		s.out.write(time.Now(), buf[:n])
 	}
-}
-
-// Stop ends the recording, with all that came before in it. It may be called
-// again.
-func (c *Capture) Stop() {
-	select {
-	case <-c.stop:
-		return
-	default:
-	}
-	close(c.stop)
-	<-c.done
-	_ = unix.Close(c.fd)
-	_ = c.out.Close()
 }
 
 // Fields reads fields of the packets that a display filter selects, one row a
 // packet. decodeAs are tshark's -d rules.
 func (c *Capture) Fields(filter string, fields []string, decodeAs ...string) [][]string {
 	c.lab.t.Helper()
+	c.stopped()
 	args := []string{"-n", "-r", c.File, "-Y", filter, "-T", "fields"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
@@ -142,6 +169,7 @@ func (c *Capture) Count(filter string, decodeAs ...string) int {
 // Contains tells whether bytes occur anywhere in what was captured.
 func (c *Capture) Contains(b string) bool {
 	c.lab.t.Helper()
+	c.stopped()
 	all, err := os.ReadFile(c.File)
 	if err != nil {
 		c.lab.t.Fatalf("read capture: %v", err)
