@@ -29,7 +29,7 @@ func TestTCPNeverReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := deaf.s.worker
-	w.do(func() { deaf.tr.t.parts[kindRTP].prot.tx.set(seal) }) // it never read the handshake either
+	w.do(func() { deaf.tr.t.parts[kindRTP].prot.tx.set(seal, false, w.now) }) // it never read the handshake either
 	byUDP, byTCP := newWeb(t, e, 1), connected(t, e)
 	byUDP.start(Active, true, AEADAES128GCM)
 	byUDP.nominate(byUDP.tr.Credentials())
@@ -279,7 +279,7 @@ func TestTCPAllocatesNothing(t *testing.T) {
 	}
 	prot := &c.tr.t.parts[kindRTP].prot
 	prot.rx.set(opener, 0)
-	prot.tx.set(sealer)
+	prot.tx.set(sealer, false, 0)
 	h.w.bind(c.tr.t)
 	client, s := adoptedPair(t, h.w)
 	if why := h.w.adopt(s, c.check(c.tr.Credentials(), useCandidate).Raw); why != adopted {

@@ -14,9 +14,6 @@ var (
 	ErrKey = errors.New("key does not fit its suite")
 	// ErrSuite means that keys by DTLS are for none of the suites.
 	ErrSuite = errors.New("DTLS-SRTP has none of the suites")
-	// ErrTooManyKeys ends the changes of our key for a stream: none that was
-	// used may be forgotten.
-	ErrTooManyKeys = errors.New("too many keys for one stream")
 	// ErrTooManyStreams ends the growth of a session.
 	ErrTooManyStreams = errors.New("too many streams in one call")
 )

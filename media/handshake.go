@@ -229,11 +229,10 @@ func (w *worker) key(t *transport, a *association) error {
 	if err != nil {
 		return err
 	}
-	if !part.prot.tx.has(tx.key) {
-		return ErrTooManyKeys
-	}
 	part.prot.rx.set(rx, w.now)
-	part.prot.tx.set(tx)
+	if part.prot.tx.set(tx, false, w.now) {
+		part.prot.tx.restart()
+	}
 	part.peer = a.done.peer
 	t.cause, t.told = "", 0
 	if !t.params.ICE {

@@ -1,6 +1,9 @@
 package media
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // fromPhone takes a packet of the secure side. Nothing in it is to be
 // believed before open has verified its tag.
@@ -61,14 +64,18 @@ func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 // It opens into the spare buffer, as the packet may be tried again.
 func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 	st, prot := l.stream, l.stream.prot[l.key.kind]
-	out, why, ok := prot.rx.now.open(w.scratch.spare, p, l.key.kind, &w.scratch.headers)
+	seq, kind := sequence(p), l.key.kind
+	behind := prot.rx.changing() && l.epoch != prot.rx.epoch // it still uses the old key, as far as is known
+	if behind && w.late(l, p) {
+		return
+	}
+	out, why, ok := prot.rx.open(w.scratch.spare, p, kind, l.before(prot.rx.epoch), &w.scratch.headers)
 	if ok {
-		w.heard(l, s, sequence(p))
+		w.heard(l, s, seq)
 		w.deliver(l, out)
 		return
 	}
-	if out, _, ok = prot.rx.old.open(w.scratch.spare, p, l.key.kind, &w.scratch.headers); ok {
-		w.deliver(l, out) // the old key moves nothing
+	if !behind && w.late(l, p) {
 		return
 	}
 	if l.failed < doubtAfter {
@@ -79,6 +86,16 @@ func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 	w.search(s, l.key, p, st, why)
 }
 
+// late takes a packet of a lane if it is under the key before. That moves nothing.
+func (w *worker) late(l *lane, p []byte) bool {
+	out, _, ok := l.stream.prot[l.key.kind].rx.old.open(w.scratch.spare, p, l.key.kind, &w.scratch.headers)
+	if ok {
+		l.reached(sequence(p))
+		w.deliver(l, out)
+	}
+	return ok
+}
+
 // heard notes a packet that verified under the key in force, and lets its
 // address be where we send to, if it is newer than all before on its lane.
 //
@@ -87,15 +104,16 @@ func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 // from the phone, which he can't make, moves the stream back.
 func (w *worker) heard(l *lane, s *secureSocket, seq uint16) {
 	st := l.stream
-	if epoch := st.prot[l.key.kind].rx.epoch; l.epoch != epoch || l.failed > 0 {
-		l.failed, l.epoch = 0, epoch
+	if prot := st.prot[l.key.kind]; l.epoch != prot.rx.epoch || l.failed > 0 {
+		if l.epoch != prot.rx.epoch {
+			l.rebase(&prot.rx.now, seq)
+			prot.confirm(w.now)
+		}
+		l.failed, l.epoch = 0, prot.rx.epoch
 		w.spoken(st, l.key.kind)
 	}
-	if l.key.kind == kindRTP {
-		if !l.newer(seq) {
-			return
-		}
-		l.highest = seq
+	if l.key.kind == kindRTP && !l.reached(seq) {
+		return
 	}
 	if st.peers[l.key.kind].latched != l.key.from.AddrPort {
 		w.follow(l, s)
@@ -186,10 +204,20 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 // try verifies a packet under one stream's key, and takes it if it is the
 // stream's. The packet itself stays as it came.
 func (w *worker) try(st *stream, x *trial) bool {
-	out, why, ok := st.prot[x.key.kind].rx.now.open(w.scratch.spare, x.p, x.key.kind, &w.scratch.headers)
+	rx := &st.prot[x.key.kind].rx
+	out, why, ok := rx.open(w.scratch.spare, x.p, x.key.kind, st.before(x.key.ssrc, x.key.kind, rx.epoch), &w.scratch.headers)
 	if ok {
 		w.deliver(w.latch(st, x), out)
 		return true
+	}
+	if rx.changing() && st.lane(x.key.ssrc, x.key.kind) == nil && slices.Contains(st.declared, x.key.ssrc) {
+		if out, _, ok = rx.old.open(w.scratch.spare, x.p, x.key.kind, &w.scratch.headers); ok { // it is the first, and still on its way
+			l := st.newLane(x.key, sequence(x.p))
+			l.rebase(&rx.old, sequence(x.p))
+			w.table.place(l, x.key)
+			w.deliver(l, out)
+			return true
+		}
 	}
 	x.accuse(st, why)
 	return false
@@ -221,8 +249,7 @@ func (w *worker) latch(st *stream, x *trial) *lane {
 	l := st.lane(x.key.ssrc, x.key.kind)
 	switch {
 	case l == nil:
-		l = &lane{stream: st, highest: seq - 1}
-		st.lanes = append(st.lanes, l)
+		l = st.newLane(x.key, seq)
 	case x.key.kind == kindRTP && !l.newer(seq):
 		return l
 	default:

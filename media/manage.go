@@ -57,16 +57,12 @@ func (w *worker) direct(st *stream, p PlainParams) {
 
 // protect is SetSecure.
 func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) error {
-	if !st.own.tx.has(tx.key) {
-		return ErrTooManyKeys
-	}
 	if _, ok := w.table.all[st]; !ok { // the engine has ended
 		return ErrClosed
 	}
 	hints := [numKinds]netip.AddrPort{canonical(p.Hint), canonical(p.RTCPHint)}
 	w.part(st)
-	changed := st.own.rx.set(rx, w.now)
-	st.own.tx.set(tx)
+	changed := st.own.set(rx, tx, p.Await, w.now)
 	st.mux = p.RTCPMux
 	w.describe(st, p)
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
@@ -103,6 +99,7 @@ func (w *worker) sweep() {
 			if p.rx.expired(w.now) {
 				w.endGrace(st, uint8(kind))
 			}
+			p.tx.tire(w.now)
 		}
 		if w.silence > 0 {
 			w.tellSilence(st)

@@ -61,11 +61,11 @@ func (st *stream) quality(d Direction) Quality {
 			sum.add(&l.reception)
 		}
 	} else {
-		st.prot[kindRTP].tx.each(func(s *source) {
+		for _, s := range st.prot[kindRTP].tx.sources {
 			if s.stream == st {
 				sum.add(&s.reception)
 			}
-		})
+		}
 	}
 	told := &st.figures.reports[d]
 	q := Quality{

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -14,8 +15,11 @@ import (
 
 const (
 	// grace is how long packets under a key that was replaced are still
-	// accepted: those that were on their way when the answer was.
+	// accepted once the phone uses the new one: those that were on their way.
 	grace = 4 * time.Second
+	// longGrace is how long they are at most: a phone that had no answer yet, or
+	// waits for ours (see patience), still uses the key before.
+	longGrace = time.Minute
 	// replayWindow covers 1,024 packets: 20 s of one direction of audio.
 	replayWindow = 1024
 	// maxOldKeys bounds how many keys a phone may return to.
@@ -47,13 +51,15 @@ func newHeaders() headers {
 // opener verifies and decrypts what one key protects. The zero opener opens
 // nothing.
 type opener struct {
-	key Key
-	ctx *srtp.Context
+	key     Key
+	ctx     *srtp.Context
+	since   int64 // when it came into force
+	packets uint64
 }
 
 func newOpener(k Key) (opener, error) {
 	ctx, err := k.context(srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(replayWindow))
-	return opener{k, ctx}, err
+	return opener{key: k, ctx: ctx}, err
 }
 
 // open verifies and decrypts p into dst, which may be p itself: GCM wipes
@@ -77,6 +83,7 @@ func (o *opener) open(dst, p []byte, kind uint8, h *headers) ([]byte, Drop, bool
 	}
 	switch {
 	case err == nil:
+		o.packets++
 		return out, 0, true
 	case errors.Is(err, srtp.ErrFailedToVerifyAuthTag), errors.Is(err, srtp.ErrMKINotFound):
 		return nil, DropAuth, false
@@ -110,20 +117,20 @@ func (o *opener) misshapen(p []byte, kind uint8, h *headers) bool {
 type receiver struct {
 	now   opener
 	old   opener // the key before, during the grace
-	until int64  // end of the grace, on the worker's clock
+	until int64  // end of the grace, on the worker's clock; nearer once now was heard
 	epoch uint32 // counts changes of key
 	spent []opener
 }
 
-// set takes a new key. The same key keeps its context, and with it the
-// roll-over counter and what was seen (RFC 3711 section 3.3.1). So does a key
-// that comes back: in a new context each of its packets could be replayed.
+// set takes a new key. The same key keeps its context, and with it what was seen.
+// So does a key that comes back: in a new context each of its packets could be
+// replayed.
 func (r *receiver) set(o opener, now int64) (changed bool) {
 	if r.now.ctx != nil && r.now.key.Equal(o.key) {
 		return false
 	}
 	if r.now.ctx != nil {
-		r.old, r.until = r.now, now+int64(grace)
+		r.old, r.until = r.now, now+int64(longGrace)
 		r.spent = append(r.spent, r.now)
 	}
 	for i, s := range r.spent {
@@ -136,10 +143,44 @@ func (r *receiver) set(o opener, now int64) (changed bool) {
 	if len(r.spent) > maxOldKeys {
 		r.spent = append(r.spent[:0], r.spent[1:]...)
 	}
+	o.since = now
 	r.now = o
 	r.epoch++
 	return true
 }
+
+// confirm notes that the phone uses the key in force.
+func (r *receiver) confirm(now int64) {
+	if r.changing() {
+		r.until = min(r.until, now+int64(grace))
+	}
+}
+
+// open verifies and decrypts p into dst under the key in force. before is the
+// packet index that its SSRC had reached under a key before, or negative.
+//
+// After a change of key the roll-over counter goes on (RFC 3711 section 3.3.1),
+// and a new context has to be told where it was. Many begin again at zero all
+// the same, as RFC 4568 section 7.1.4 has it where an address changes. So both
+// are tried; each says what the tag was made with, and the window of what was
+// seen is of whole indexes, so neither takes a packet a second time.
+func (r *receiver) open(dst, p []byte, kind uint8, before int64, h *headers) ([]byte, Drop, bool) {
+	if kind == kindRTP && before >= 0 && r.now.ctx != nil {
+		ssrc := binary.BigEndian.Uint32(p[8:])
+		if roc := indexOf(sequence(p), before) >> 16; roc > 0 {
+			r.now.ctx.SetROC(ssrc, uint32(roc))
+			if out, _, ok := r.now.open(dst, p, kind, h); ok {
+				return out, 0, true
+			}
+		}
+		r.now.ctx.SetROC(ssrc, 0)
+	}
+	return r.now.open(dst, p, kind, h)
+}
+
+// indexOf guesses a packet's index from the highest one before (RFC 3711 section
+// 3.3.1). It is negative for none that can be.
+func indexOf(seq uint16, highest int64) int64 { return highest + int64(int16(seq-uint16(highest))) }
 
 // changing tells whether the key before is still accepted.
 func (r *receiver) changing() bool { return r.old.ctx != nil }

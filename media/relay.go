@@ -71,8 +71,8 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 		return
 	}
 	st.heard[Outward] = w.now
-	tx := st.prot[kind].tx.now
-	if tx == nil {
+	tx := &st.prot[kind].tx
+	if tx.now == nil {
 		w.drop(st, DropNotReady)
 		return
 	}

@@ -59,8 +59,12 @@ type SecureParams struct {
 	// are.
 	CNAME     string
 	Announced bool
-	Inactive  bool     // it may be silent
-	Formats   []Format // what may be sent, for the figures; the first counts most
+	Inactive  bool // it may be silent
+	// Await has a new Tx wait until the phone is known to have it: until a packet
+	// under a new Rx verifies, Confirm, or half a minute. So does who answers an
+	// offer, as the answer is on its way still; who has the answer does not.
+	Await   bool
+	Formats []Format // what may be sent, for the figures; the first counts most
 }
 
 // AddStream opens a stream and its plain ports.
@@ -104,9 +108,9 @@ func (s *Session) SetPlain(index int, p PlainParams) error {
 }
 
 // SetSecure says how a stream is protected and where its phone may be. It may
-// be called again: the same key goes on where it was, a new one replaces it,
-// with a short grace for the phone's old one. Errors wrap ErrKey,
-// ErrTooManyKeys, ErrClosed or ErrStream, and leave the stream as it was.
+// be called again: the same key goes on where it was, a new one replaces it, and
+// the phone's old one is good until it uses the new one, and a short while after
+// it. Errors wrap ErrKey, ErrClosed or ErrStream, and leave the stream as it was.
 func (s *Session) SetSecure(index int, p SecureParams) error {
 	if len(p.CNAME) > 255 {
 		return fmt.Errorf("%w: its CNAME has %d bytes, more than 255", ErrStream, len(p.CNAME))

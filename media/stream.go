@@ -32,6 +32,7 @@ type stream struct {
 	plain     [numKinds]plainEnd
 	lanes     []*lane
 	declared  []uint32
+	gone      map[uint32]int64 // by SSRC: where those were that are forgotten
 	mux       bool
 	inactive  bool
 	fresh     bool     // may latch to an address not seen before
@@ -65,7 +66,7 @@ type plainEnd struct {
 type lane struct {
 	stream    *stream
 	key       laneKey
-	highest   uint16 // newest RTP sequence number
+	index     int64  // of the newest RTP packet: its roll-over counter and sequence number
 	failed    uint8  // packets in a row that did not verify, up to doubtAfter
 	epoch     uint32 // of the key it was last heard under
 	reception reception
@@ -80,7 +81,67 @@ type laneKey struct {
 
 // newer tells whether an RTP packet is ahead of all that came before on its
 // lane (RFC 3550 appendix A.1).
-func (l *lane) newer(seq uint16) bool { return int16(seq-l.highest) > 0 }
+func (l *lane) newer(seq uint16) bool { return int16(seq-uint16(l.index)) > 0 }
+
+// reached notes an RTP packet, and tells whether it is newer than all before.
+func (l *lane) reached(seq uint16) bool {
+	if !l.newer(seq) {
+		return false
+	}
+	l.index = indexOf(seq, l.index)
+	return true
+}
+
+// rebase takes the roll-over counter over that a key began with for this lane,
+// as the packet with this sequence number verified.
+func (l *lane) rebase(o *opener, seq uint16) {
+	if l.key.kind != kindRTP {
+		return
+	}
+	roc, _ := o.ctx.ROC(l.key.ssrc)
+	ahead := int64(int16(seq - uint16(l.index)))
+	l.index = int64(roc)<<16 | int64(seq) - ahead
+}
+
+// newLane is a lane that was not heard yet.
+func (st *stream) newLane(key laneKey, seq uint16) *lane {
+	l := &lane{stream: st, key: laneKey{ssrc: key.ssrc, kind: key.kind}, index: int64(seq) - 1}
+	st.lanes = append(st.lanes, l)
+	delete(st.gone, key.ssrc)
+	return l
+}
+
+// leave keeps what must be known of a lane that is forgotten: its source may
+// come back under another key, and with the same roll-over counter.
+func (st *stream) leave(l *lane) {
+	if l.key.kind != kindRTP || l.index>>16 <= 0 || len(st.gone) >= maxLanes {
+		return
+	}
+	if st.gone == nil {
+		st.gone = make(map[uint32]int64)
+	}
+	st.gone[l.key.ssrc] = l.index
+}
+
+// before is the packet index that a source of the stream had reached when its
+// key was changed to one that it was not heard under yet; else it is negative.
+func (st *stream) before(ssrc uint32, kind uint8, epoch uint32) int64 {
+	l := st.lane(ssrc, kind)
+	if l != nil {
+		return l.before(epoch)
+	}
+	if index, ok := st.gone[ssrc]; ok {
+		return index
+	}
+	return -1
+}
+
+func (l *lane) before(epoch uint32) int64 {
+	if l.epoch == epoch {
+		return -1
+	}
+	return l.index
+}
 
 // keying names where the stream's keys come from.
 func (st *stream) keying() string {

@@ -117,6 +117,7 @@ func (t *table) retire(st *stream, keep func(*lane) bool) {
 	for _, l := range old {
 		if !keep(l) {
 			st.figures.past[Inward].add(&l.reception)
+			st.leave(l)
 			t.unplace(l)
 			t.forget(st, l.key.ssrc)
 		}
