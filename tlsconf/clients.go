@@ -202,7 +202,11 @@ func (a *authority) withdrawn(state *tls.ConnectionState) error {
 	}
 	leaf := state.PeerCertificates[0]
 	var why error = refusal("unknown_ca", "the client's certificate (%s) leads to none of %s any longer", holder(leaf), a.caFile)
-	for _, chain := range state.VerifiedChains {
+	chains := state.VerifiedChains
+	if chains == nil { // where trunks are asked for theirs too, crypto/tls verifies none
+		chains, _ = a.verify(state.PeerCertificates, whileGood(state.PeerCertificates, time.Now()))
+	}
+	for _, chain := range chains {
 		if !a.anchored(chain) {
 			continue
 		}

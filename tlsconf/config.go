@@ -21,6 +21,7 @@ type Config struct {
 	Profile Profile // how old a phone may be; empty: Compatible
 
 	Clients Clients // certificates of phones
+	Trunks  []Trunk // and of peers
 }
 
 // Files are one certificate and its key.
@@ -65,7 +66,7 @@ func (c Config) Validate() error {
 	if err := c.Profile.validate(); err != nil {
 		faults = append(faults, err)
 	}
-	faults = append(faults, c.validateACME(), c.validateClients())
+	faults = append(faults, c.validateACME(), c.validateClients(), c.validateTrunks())
 	if len(c.Files) == 0 && len(c.Names) == 0 && len(c.IPs) == 0 {
 		faults = append(faults, errors.New("edge.domain: is empty; a certificate needs a name"))
 	}

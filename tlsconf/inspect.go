@@ -38,6 +38,9 @@ func survey(cfg Config, now time.Time) (_ *set, why string, err error) {
 	if _, err := loadClients(cfg, now); err != nil {
 		return nil, "", err
 	}
+	if _, err := loadTrunks(cfg, now); err != nil {
+		return nil, "", err
+	}
 	if cfg.ACME != nil {
 		if _, err := newOrderer(cfg, slog.New(slog.DiscardHandler), nil); err != nil {
 			return nil, "", err
@@ -132,7 +135,7 @@ func (s *Source) view(name string, client *tls.Config) View {
 	_, _ = ours.SetDeadline(deadline), theirs.SetDeadline(deadline)
 	ended := make(chan error, 1)
 	go func() { // ends with the handshake or its deadline; waited for below
-		err := tls.Server(ours, s.serverConfig(Off)).Handshake()
+		err := tls.Server(ours, s.serverConfig(audience{demand: tls.NoClientCert})).Handshake()
 		if err != nil {
 			ours.Close()
 		}

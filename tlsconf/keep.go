@@ -4,14 +4,13 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
 )
 
-// kept is a file of ours in the folder "tls" under the state directory.
+// kept is a file of ours in a folder under the state directory.
 type kept struct {
 	name string
 	data []byte
@@ -22,11 +21,14 @@ func encode(block string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: block, Bytes: der})
 }
 
-// keep writes files into the folder "tls", in order, each so that a reader finds
-// the old one or the new one, whole. What root keeps goes to the owner of the
+// keep writes files into the folder "tls".
+func (c Config) keep(files ...kept) error { return c.keepIn("tls", files...) }
+
+// keepIn writes files into a folder, in order, each so that a reader finds the old
+// one or the new one, whole. What root keeps goes to the owner of the
 // state directory: the user the edge runs as, who could not read it otherwise.
 // That user may have been taken over, so no link of his leads root elsewhere.
-func (c Config) keep(files ...kept) error {
+func (c Config) keepIn(folder string, files ...kept) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return err
 	}
@@ -43,16 +45,16 @@ func (c Config) keep(files ...kept) error {
 		}
 		uid, gid = int(dir.Uid), int(dir.Gid)
 	}
-	switch err := root.Mkdir("tls", 0o700); {
+	switch err := root.Mkdir(folder, 0o700); {
 	case err == nil:
-		if err := root.Lchown("tls", uid, gid); err != nil {
+		if err := root.Lchown(folder, uid, gid); err != nil {
 			return err
 		}
 	case !errors.Is(err, os.ErrExist):
 		return err
 	}
 	for _, f := range files {
-		if err := f.put(root, uid, gid); err != nil {
+		if err := f.put(root, folder, uid, gid); err != nil {
 			return err
 		}
 	}
@@ -60,8 +62,8 @@ func (c Config) keep(files ...kept) error {
 }
 
 // put makes the file beside its place, open to nobody else, and moves it there.
-func (k kept) put(root *os.Root, uid, gid int) error {
-	beside := fmt.Sprintf("tls/.new-%s", rand.Text())
+func (k kept) put(root *os.Root, folder string, uid, gid int) error {
+	beside := path.Join(folder, ".new-"+rand.Text())
 	f, err := root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -71,5 +73,5 @@ func (k kept) put(root *os.Root, uid, gid int) error {
 	if err := errors.Join(err, f.Chown(uid, gid), f.Chmod(k.mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return root.Rename(beside, path.Join("tls", k.name))
+	return root.Rename(beside, path.Join(folder, k.name))
 }

@@ -71,6 +71,9 @@ func (s *Source) look(now time.Time) {
 		if s.faults[len(s.faults)-1] != "" {
 			s.takeClients(now)
 		}
+		if s.astray != "" {
+			s.takeTrunks(now)
+		}
 	}
 	if s.tickets.rotate(now) {
 		s.rebuild()
@@ -88,6 +91,8 @@ func (s *Source) takeAll(at string, now time.Time) {
 	clear(s.faults) // told again, as somebody did something
 	s.take(now, func(int) bool { return true })
 	s.takeClients(now)
+	s.astray = ""
+	s.takeTrunks(now)
 }
 
 // take loads those certificates that are wanted. The caller holds the lock. A
@@ -179,6 +184,13 @@ func (c Config) stamp() string {
 	if c.Clients.Asked() {
 		ca, crl := c.clientFiles()
 		files = append(slices.Clone(files), Files{ca, crl})
+	}
+	for _, t := range c.Trunks {
+		f := Files{t.CA, t.CRL}
+		if t.byPairing() {
+			f = Files{Cert: c.pairingFile(t.Name)}
+		}
+		files = append(slices.Clone(files), f)
 	}
 	var b strings.Builder
 	for _, f := range files {

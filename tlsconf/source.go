@@ -15,15 +15,17 @@ type Source struct {
 	cfg     Config
 	log     *slog.Logger
 	current atomic.Pointer[set]
-	clients atomic.Pointer[authority]                          // nil if no listener asks
-	serving atomic.Pointer[map[tls.ClientAuthType]*tls.Config] // of handshakes, made from the two above
-	renewer *renewer                                           // nil without ACME
+	clients atomic.Pointer[authority]                // nil if no listener asks
+	peers   atomic.Pointer[[]*peer]                  // trunks, in the order of the Config
+	serving atomic.Pointer[map[audience]*tls.Config] // of handshakes, made from the three above
+	renewer *renewer                                 // nil without ACME
 	staples *stapler
 	onTaken func() // the client CA or its list changed
 
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read
 	before  string         // stamp at the last look
+	astray  string         // why the files of trunks were refused, or nothing
 	faults  []string       // for each certificate, and then the client CA: why its files were refused, or nothing
 	tickets *tickets       // behind a pointer: no dump of a Source shows the keys
 	tried   time.Time      // when what is refused was last read
@@ -78,6 +80,11 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 		return nil, err
 	}
 	s.clients.Store(clients)
+	peers, err := loadTrunks(cfg, now)
+	if err != nil {
+		return nil, err
+	}
+	s.peers.Store(&peers)
 	s.tickets.rotate(now)
 	s.rebuild()
 	if cfg.ACME != nil {
@@ -93,6 +100,9 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	}
 	if clients != nil {
 		s.announceClients(clients, now)
+	}
+	for _, p := range peers {
+		s.log.Info("trunk is known", "trunk", p.Name, "by", p.String())
 	}
 	return s, nil
 }
@@ -124,6 +134,11 @@ func loadAll(cfg Config, now time.Time) ([]*pair, error) {
 
 // certificate is asked at each handshake.
 func (s *Source) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	for _, p := range s.trunks() {
+		if p.pairing != nil && hello.ServerName == p.pairing.OurName {
+			return p.ours, nil
+		}
+	}
 	return s.staples.of(s.current.Load().choose(hello), time.Now()), nil
 }
 

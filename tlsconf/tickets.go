@@ -44,9 +44,19 @@ func (t *tickets) rotate(now time.Time) (changed bool) {
 	return true
 }
 
-// ServerConfig returns a configuration for a listener. Each call gives a new
-// one, which the caller owns; all follow what the Source has in force.
+// audience tells the configurations of listeners apart.
+type audience struct {
+	demand tls.ClientAuthType
+	trunks bool
+}
+
+// ServerConfig returns a configuration for a listener without trunks. Each call gives a
+// new one, which the caller owns; all follow what the Source has in force.
 func (s *Source) ServerConfig(demand Demand) *tls.Config {
+	return s.config(audience{demand: demand.auth()})
+}
+
+func (s *Source) config(of audience) *tls.Config {
 	return &tls.Config{
 		MinVersion: s.cfg.Profile.minVersion(),
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -55,7 +65,7 @@ func (s *Source) ServerConfig(demand Demand) *tls.Config {
 					return c, err
 				}
 			}
-			return (*s.serving.Load())[demand.auth()], nil
+			return (*s.serving.Load())[of], nil
 		},
 	}
 }
@@ -63,14 +73,17 @@ func (s *Source) ServerConfig(demand Demand) *tls.Config {
 // rebuild makes the configurations of all handshakes that begin from now on. The
 // caller holds the lock.
 func (s *Source) rebuild() {
-	serving := make(map[tls.ClientAuthType]*tls.Config)
+	serving := make(map[audience]*tls.Config)
 	for _, d := range []Demand{Off, Optional, Required} {
-		serving[d.auth()] = s.serverConfig(d)
+		for _, trunks := range []bool{false, true} {
+			of := audience{d.auth(), trunks}
+			serving[of] = s.serverConfig(of)
+		}
 	}
 	s.serving.Store(&serving)
 }
 
-func (s *Source) serverConfig(demand Demand) *tls.Config {
+func (s *Source) serverConfig(of audience) *tls.Config {
 	c := &tls.Config{
 		MinVersion:   s.cfg.Profile.minVersion(),
 		MaxVersion:   tls.VersionTLS13,
@@ -80,8 +93,11 @@ func (s *Source) serverConfig(demand Demand) *tls.Config {
 		// section 3.2). The SIP reader refuses whatever is not SIP.
 		GetCertificate: s.certificate,
 	}
-	if demand.auth() != tls.NoClientCert {
-		c.ClientAuth, c.VerifyConnection = demand.auth(), s.verifyClient
+	switch {
+	case of.trunks:
+		s.demandOfTrunks(c, of)
+	case of.demand != tls.NoClientCert:
+		c.ClientAuth, c.VerifyConnection = of.demand, s.verifyClient
 		c.ClientCAs = x509.NewCertPool() // of nobody: without a pool, crypto/tls would take the system's roots
 		if a := s.clients.Load(); a != nil {
 			c.ClientCAs = a.pool
@@ -91,4 +107,33 @@ func (s *Source) serverConfig(demand Demand) *tls.Config {
 		c.SetSessionTicketKeys(s.tickets.keys)
 	}
 	return c
+}
+
+// demandOfTrunks has everybody asked for a certificate, phones as well: who is who shows
+// by it. crypto/tls can verify by one set of CAs alone, so it is we who do.
+func (s *Source) demandOfTrunks(c *tls.Config, of audience) {
+	c.ClientAuth = tls.RequestClientCert
+	if of.demand == tls.RequireAndVerifyClientCert {
+		c.ClientAuth = tls.RequireAnyClientCert
+	}
+	asked := of.demand != tls.NoClientCert
+	c.VerifyConnection = func(state tls.ConnectionState) error { return s.verifyShown(asked, &state, time.Now()) }
+	// The CAs named to a client are a hint (RFC 8446 section 4.2.4), by which it may
+	// keep its certificate to itself. One that we know by another way than a CA
+	// must not, so there is none then.
+	hint := x509.NewCertPool()
+	for _, p := range s.trunks() {
+		if p.issuers == nil {
+			return
+		}
+		for _, cert := range p.issuers.anchors {
+			hint.AddCert(cert)
+		}
+	}
+	if a := s.clients.Load(); asked && a != nil {
+		for _, cert := range a.anchors {
+			hint.AddCert(cert)
+		}
+	}
+	c.ClientCAs = hint
 }
