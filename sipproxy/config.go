@@ -74,6 +74,8 @@ type Config struct {
 
 	Inbound Inbound
 
+	Trunks []Trunk
+
 	// ShowUsers lets the PBX's answers tell which users there are.
 	ShowUsers bool
 
@@ -156,6 +158,7 @@ func (c Config) Validate() error {
 	fault(c.Requests.PerFlow <= 0, "sip.max_requests: %d is not above 0", c.Requests.PerFlow)
 	fault(c.Requests.Total <= 0, "sip.max_requests_in_all: %d is not above 0", c.Requests.Total)
 	c.Inbound.faults(fault)
+	faults = append(faults, validateTrunks(c.Trunks))
 	fault(c.RingTimeout <= 3*time.Minute, "sip.ring_timeout: %s is not over 3m (RFC 3261 section 16.6)", c.RingTimeout)
 	return errors.Join(faults...)
 }

@@ -21,6 +21,8 @@ func (named) Users(state *tls.ConnectionState) []string {
 	return strings.Split(state.PeerCertificates[0].Subject.CommonName, " ")
 }
 
+func (named) Trunk(*tls.ConnectionState) string { return "" }
+
 func (named) Withdrawn(*tls.ConnectionState) error { return nil }
 
 // phoneOf is a phone that shows a certificate for users.

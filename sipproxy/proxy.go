@@ -41,6 +41,7 @@ type Proxy struct {
 	asking   *asking
 	counters counters
 	pool     *pool
+	trunks   map[string]attached
 	draining chan struct{}
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask

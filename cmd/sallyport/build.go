@@ -41,6 +41,8 @@ type edge struct {
 	proxy       *sipproxy.Proxy
 	plain       *flow.PlainSocket
 	listeners   []*flow.Listener
+	trunks      []*flow.Trunk
+	trunkPlain  []*flow.PlainSocket // of those that have one
 	admin       *admin.Server
 	control     *admin.Server
 
@@ -98,14 +100,22 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		return nil, err
 	}
 	if e.plain, err = flow.ListenPlain(p.plain, keepOff, p.limits, e.proxy, log); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sip.plain_listen: %w", err)
 	}
 	bound = append(bound, e.plain.Run)
 	e.proxy.Attach(e.plain)
+	if err = e.buildTrunks(p, func(run func(context.Context) error) { bound = append(bound, run) }); err != nil {
+		return nil, err
+	}
+	phones := e.certificate.Audience(p.tls.Clients.TLS, true)
 	for _, at := range p.listen {
-		l, err := flow.ListenTLS(at, e.certificate.ServerConfig(p.tls.Clients.TLS), p.limits, e.proxy, admission(judge), log)
+		l, err := flow.ListenTLS(at, phones.Config(), p.limits, e.proxy, admission(judge), log)
 		if err != nil {
 			return nil, err
+		}
+		l.Accept(e.trunks...)
+		if phones.Shows() {
+			l.Know(phones)
 		}
 		e.listeners = append(e.listeners, l)
 		bound = append(bound, l.Run)
@@ -114,29 +124,26 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if p.phone {
 		site.Pages = phone.New(p.sip.Domain)
 	}
+	browsers := e.certificate.Audience(p.tls.Clients.WSS, false)
 	for _, at := range p.web {
-		l, err := flow.ListenWSS(at, e.certificate.ServerConfig(p.tls.Clients.WSS), p.limits, site, e.proxy, admission(judge), log)
+		l, err := flow.ListenWSS(at, browsers.Config(), p.limits, site, e.proxy, admission(judge), log)
 		if err != nil {
 			return nil, err
+		}
+		if browsers.Shows() {
+			l.Know(browsers)
 		}
 		e.listeners = append(e.listeners, l)
 		bound = append(bound, l.Run)
 	}
-	if p.tls.Clients.Asked() {
-		for _, l := range e.listeners {
-			l.Know(e.certificate)
-		}
-		e.certificate.OnTaken(func() {
-			for _, l := range e.listeners {
-				l.Recheck()
-			}
-		})
+	if phones.Shows() || browsers.Shows() {
+		e.certificate.OnTaken(e.recheck)
 	}
 	for _, l := range e.listeners {
 		l.Behind(p.balancers)
 		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
 	}
-	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), judge, log); err != nil {
+	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), judge, e.trunkStates, log); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.control.Run)
@@ -183,6 +190,12 @@ func (e *edge) sources(judge *policy.Policy) []admin.Source {
 	}
 	if e.webhook != nil {
 		sources = append(sources, e.webhook.metrics)
+	}
+	for _, s := range e.trunkPlain {
+		sources = append(sources, admin.Flows(s.Addr().String(), s.Stats))
+	}
+	for _, t := range e.trunks {
+		sources = append(sources, admin.Trunk(t.Name(), t.Stats))
 	}
 	for _, l := range e.listeners {
 		sources = append(sources, admin.Flows(l.Addr().String(), l.Stats))

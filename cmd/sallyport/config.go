@@ -35,6 +35,8 @@ type Config struct {
 	Policy policyConfig `toml:"policy"`
 	Admin  adminConfig  `toml:"admin"`
 	Log    logConfig    `toml:"log"`
+
+	Trunks []trunkConfig `toml:"trunk"`
 }
 
 type edgeConfig struct {
@@ -280,6 +282,7 @@ func (c Config) validate(d *document) {
 	c.TLS.validateACME(d)
 	c.Policy.Calls.validate(d)
 	c.validateClients(d)
+	c.validateTrunks(d)
 	choice(d, "policy.caller_id", c.Policy.CallerID, callerOwn, callerForced, callerAny)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +43,8 @@ func (f fault) Error() string {
 // at the first value of a wrong type; this one goes on, to report all at once.
 type document struct {
 	file       string
-	lines      map[string]int // by dotted key, sections included
+	lines      map[string]int      // by dotted key, sections included
+	elements   map[string][]string // of an array of tables: what each is called in keys, like `trunk "bar"`
 	faults     []fault
 	unreadable bool // the file holds no TOML: its values are not worth a look
 }
@@ -57,6 +59,7 @@ func decode(file string, data []byte, into any) *document {
 		d.syntax(err)
 		return d
 	}
+	d.nameElements(tree)
 	d.readLines(data)
 	d.table("", tree, reflect.ValueOf(into).Elem())
 	return d
@@ -71,7 +74,11 @@ func (d *document) add(key, text string) {
 }
 
 func (d *document) record(key, text string) {
-	d.faults = append(d.faults, fault{file: d.file, line: d.lines[key], key: key, text: text})
+	line := d.lines[key]
+	if element, _, ok := strings.Cut(key, ": "); ok && line == 0 {
+		line = d.lines[element] // which lacks the key
+	}
+	d.faults = append(d.faults, fault{file: d.file, line: line, key: key, text: text})
 }
 
 func (d *document) faulty(key string) bool {
@@ -83,10 +90,7 @@ func (d *document) faulty(key string) bool {
 func (d *document) addError(err error) {
 	before := document{faults: slices.Clone(d.faults)}
 	for _, e := range split(err) {
-		key, text, ok := strings.Cut(e.Error(), ": ")
-		if !ok || !isKey(key) {
-			key, text = "", e.Error()
-		}
+		key, text := keyOf(e.Error())
 		if !before.faulty(key) {
 			d.record(key, text)
 		}
@@ -108,6 +112,20 @@ func split(err error) []error {
 	}
 	return out
 }
+
+// keyOf parts an error's words from the key that they begin with, if they do.
+func keyOf(words string) (key, text string) {
+	if m := elementKey.FindStringSubmatch(words); m != nil {
+		return m[1], m[2]
+	}
+	key, text, ok := strings.Cut(words, ": ")
+	if !ok || !isKey(key) {
+		return "", words
+	}
+	return key, text
+}
+
+var elementKey = regexp.MustCompile(`(?s)^([a-z_]+ "[^"]*": [a-z_]+): (.*)$`)
 
 // isKey reports whether s looks like "section.key".
 func isKey(s string) bool {
@@ -139,40 +157,72 @@ func (d *document) syntax(err error) {
 	d.faults = append(d.faults, f)
 }
 
+// nameElements finds what the tables of an array are called: by their names, as long
+// as they have any that can be told apart, or by their place, from 1.
+func (d *document) nameElements(tree map[string]any) {
+	d.elements = make(map[string][]string)
+	for key, value := range tree {
+		list, _ := value.([]any)
+		for i, item := range list {
+			table, ok := item.(map[string]any)
+			if !ok {
+				continue
+			}
+			called := fmt.Sprintf("%s[%d]", key, i+1)
+			if name, ok := table["name"].(string); ok && isElementName(name) && !slices.Contains(d.elements[key], fmt.Sprintf("%s %q", key, name)) {
+				called = fmt.Sprintf("%s %q", key, name)
+			}
+			d.elements[key] = append(d.elements[key], called)
+		}
+	}
+}
+
+func isElementName(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '\\' || r > '~' })
+}
+
 // readLines notes the line of every key and section.
 func (d *document) readLines(data []byte) {
 	var p unstable.Parser
 	p.Reset(data)
-	var section []string
+	section, seen := "", make(map[string]int)
 	for p.NextExpression() {
 		switch e := p.Expression(); e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			section = d.keyLine(&p, nil, e)
+		case unstable.Table:
+			section, _ = d.keyLine(&p, "", e)
+		case unstable.ArrayTable:
+			var line int
+			section, line = d.keyLine(&p, "", e)
+			if i := seen[section]; i < len(d.elements[section]) {
+				seen[section]++
+				section = d.elements[section][i]
+				d.lines[section] = line
+			}
 		case unstable.KeyValue:
 			d.valueLines(&p, section, e)
 		}
 	}
 }
 
-func (d *document) valueLines(p *unstable.Parser, section []string, kv *unstable.Node) {
-	path := d.keyLine(p, section, kv)
+func (d *document) valueLines(p *unstable.Parser, section string, kv *unstable.Node) {
+	key, _ := d.keyLine(p, section, kv)
 	if v := kv.Value(); v.Kind == unstable.InlineTable {
 		for it := v.Children(); it.Next(); {
-			d.valueLines(p, path, it.Node())
+			d.valueLines(p, key, it.Node())
 		}
 	}
 }
 
-func (d *document) keyLine(p *unstable.Parser, section []string, n *unstable.Node) []string {
-	path := slices.Clone(section)
+// keyLine notes the line of a key, and of the tables on the way to it.
+func (d *document) keyLine(p *unstable.Parser, section string, n *unstable.Node) (key string, line int) {
+	key = section
 	for it := n.Key(); it.Next(); {
-		path = append(path, string(it.Node().Data))
-		key := strings.Join(path, ".")
+		key, line = dotted(key, string(it.Node().Data)), p.Shape(it.Node().Raw).Start.Line
 		if _, seen := d.lines[key]; !seen {
-			d.lines[key] = p.Shape(it.Node().Raw).Start.Line
+			d.lines[key] = line
 		}
 	}
-	return path
+	return key, line
 }
 
 // table sets the fields of a struct from a table.
@@ -193,6 +243,10 @@ func (d *document) table(at string, tree map[string]any, into reflect.Value) {
 			}
 			continue
 		}
+		if field.Kind() == reflect.Slice && isTable(field.Type().Elem()) {
+			d.tables(key, value, field)
+			continue
+		}
 		fresh := reflect.New(field.Type()).Elem()
 		if err := set(fresh, value); err != nil {
 			d.add(key, err.Error())
@@ -200,6 +254,28 @@ func (d *document) table(at string, tree map[string]any, into reflect.Value) {
 		}
 		field.Set(fresh)
 	}
+}
+
+// tables sets a slice of structs from an array of tables. Each begins with its defaults.
+func (d *document) tables(key string, value any, into reflect.Value) {
+	list, ok := value.([]any)
+	if !ok || len(list) != len(d.elements[key]) {
+		d.add(key, fmt.Sprintf("is %s, and must be an array of tables; write [[%s]], with two brackets, before each", kindOf(value), key))
+		return
+	}
+	for i, item := range list {
+		fresh := reflect.New(into.Type().Elem())
+		if p, ok := fresh.Interface().(interface{ preset() }); ok {
+			p.preset()
+		}
+		d.table(d.elements[key][i], item.(map[string]any), fresh.Elem())
+		into.Set(reflect.Append(into, fresh.Elem()))
+	}
+}
+
+// isTable reports whether values of a type are read from a table.
+func isTable(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !isText(reflect.New(t).Elem()) && t != reflect.TypeFor[netip.Addr]()
 }
 
 func fieldsOf(v reflect.Value) map[string]reflect.Value {
@@ -213,8 +289,11 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 }
 
 func dotted(at, name string) string {
-	if at == "" {
+	switch {
+	case at == "":
 		return name
+	case strings.HasSuffix(at, `"`), strings.HasSuffix(at, "]"): // an element of an array
+		return at + ": " + name
 	}
 	return at + "." + name
 }

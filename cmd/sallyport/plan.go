@@ -39,6 +39,7 @@ type plan struct {
 	users   string       // the file of the edge's own; empty: there are none
 
 	tls    tlsconf.Config
+	trunks []trunkPlan
 	policy policy.Config
 	alarms string // the address for them; or nothing
 	limits flow.Limits
@@ -77,6 +78,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	p.keepTCPApart(d)
 	p.users = c.Users.File
 	p.sip = c.sipConfig(p.plain, p.pbxs, d)
+	p.planTrunks(c, d)
 	p.validate(d)
 	return p
 }
@@ -165,6 +167,11 @@ func (c Config) tlsConfig() tlsconf.Config {
 	}
 	if c.TLS.ACME {
 		t.ACME = c.acme()
+	}
+	for _, trunk := range c.Trunks {
+		if trunk.isNamed() {
+			t.Trunks = append(t.Trunks, trunk.known())
+		}
 	}
 	if a, err := netip.ParseAddr(c.Edge.Domain); err == nil { // an edge without a name is known by its address
 		t.Names, t.IPs = nil, append(slices.Clone(c.Edge.PublicIP), a)

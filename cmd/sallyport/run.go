@@ -117,6 +117,12 @@ func (e *edge) run(stop, hurry context.Context) error {
 		group.Go(func() error { return e.webhook.Run(serving) })
 	}
 	group.Go(func() error { return e.certificate.Run(serving) })
+	for _, s := range e.trunkPlain {
+		group.Go(func() error { return s.Run(serving) })
+	}
+	for _, t := range e.trunks {
+		group.Go(func() error { return t.Run(serving) })
+	}
 	for _, l := range e.listeners {
 		group.Go(func() error { return l.Run(serving) })
 		e.log.Info("serving phones", "listen", l.Addr(), "transport", l.Transport())

@@ -7,17 +7,28 @@ import (
 	"strings"
 )
 
-// Clients knows the certificates that phones show. The tls.Config has verified
-// them by then.
+// Clients knows the certificates that phones and trunks show. The tls.Config has
+// verified them by then.
 type Clients interface {
 	// Users are those that a connection's certificate may speak for; nil: none was shown.
 	Users(*tls.ConnectionState) []string
+	// Trunk is the name of the trunk whose certificate it is; empty: it is no trunk's.
+	Trunk(*tls.ConnectionState) string
 	// Withdrawn tells why a certificate that was taken no longer is.
 	Withdrawn(*tls.ConnectionState) error
 }
 
 // Know gives who knows the certificates of clients. It is called before Run.
 func (l *Listener) Know(clients Clients) { l.clients = clients }
+
+// Accept has connections that show the certificate of one of these become its flows.
+// It is called before Run; whose a certificate is, those whom Know gave tell.
+func (l *Listener) Accept(trunks ...*Trunk) {
+	l.trunks = make(map[string]*Trunk)
+	for _, t := range trunks {
+		l.trunks[t.Name()] = t
+	}
+}
 
 // Recheck closes the connections whose certificate is not good any longer.
 func (l *Listener) Recheck() {
@@ -37,7 +48,11 @@ func (l *Listener) Recheck() {
 // recheck closes a connection whose certificate is not good any longer, and tells
 // why.
 func (l *Listener) recheck(c *conn) error {
-	err := l.clients.Withdrawn(c.state)
+	withdrawn := l.clients.Withdrawn
+	if c.trunk != nil && c.trunk.cfg.Withdrawn != nil {
+		withdrawn = c.trunk.cfg.Withdrawn
+	}
+	err := withdrawn(c.state)
 	if err != nil {
 		l.log.Info("connection closed", "peer", c.remote.String(), "reason", err)
 		l.refusedClient(refusedWord(err))
@@ -54,8 +69,9 @@ func (l *Listener) knows(c *conn) error {
 	if l.clients == nil || len(state.PeerCertificates) == 0 {
 		return nil
 	}
+	users, trunk := l.clients.Users(&state), l.trunks[l.clients.Trunk(&state)]
 	l.mu.Lock()
-	c.state, c.users = &state, l.clients.Users(&state)
+	c.state, c.users, c.trunk = &state, users, trunk
 	l.mu.Unlock()
 	return l.recheck(c)
 }

@@ -29,6 +29,8 @@ type withdrawn struct{ error }
 
 func (withdrawn) Refused() string { return "revoked" }
 
+func (r *register) Trunk(*tls.ConnectionState) string { return "" }
+
 func (r *register) Withdrawn(*tls.ConnectionState) error {
 	if r.withdraws.Load() {
 		return withdrawn{errors.New("the certificate is revoked since")}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -12,9 +13,21 @@ import (
 	"time"
 )
 
-// conn is one accepted connection: the outlet of its flow.
+// service is what a connection needs of who has it: a Listener, or a Trunk that
+// dialled it.
+type service struct {
+	limits Limits
+	to     Handler
+	log    *slog.Logger
+	trace  *tracer
+	wg     sync.WaitGroup // readers and writers
+	counters
+}
+
+// conn is one connection: the outlet of its flow.
 type conn struct {
-	l       *Listener
+	*service
+	l       *Listener // nil: a Trunk dialled it
 	raw     net.Conn
 	remote  netip.AddrPort
 	release func()
@@ -26,6 +39,8 @@ type conn struct {
 	// Of who showed a certificate; guarded by the listener's mutex until it is set.
 	state *tls.ConnectionState
 	users []string
+	trunk *Trunk // whose certificate it is; nil: a phone's, or none
+	began time.Time
 }
 
 func (c *conn) reliable() bool       { return true }
@@ -73,18 +88,39 @@ func (c *conn) run() {
 		return
 	}
 	defer c.l.forget(c)
-	defer c.close()
 	f := c.flow(c)
-	c.startPing(f, c.queue.quietFor, func() { _ = f.write([]byte("\r\n\r\n")) })
-	c.finish(f, c.read(f, c.tls))
+	if c.trunk != nil {
+		c.trunk.gained(f)
+	}
+	c.serve(f)
+}
+
+// serve reads until the connection ends.
+func (c *conn) serve(f *Flow) {
+	defer c.close()
+	if c.trunk != nil {
+		v := c.startVigil(f)
+		defer v.stop()
+		settled := time.AfterFunc(steady, func() { c.trunk.settled(f) })
+		defer settled.Stop()
+		c.finish(f, c.read(f, c.tls, v))
+		return
+	}
+	c.startPing(f, c.queue.quietFor, func() { _ = f.write([]byte(ping)) })
+	c.finish(f, c.read(f, c.tls, nil))
 }
 
 // flow makes the connection's flow, with out for its outlet.
 func (c *conn) flow(out outlet) *Flow {
 	state := c.tls.ConnectionState()
-	f := newFlow(Secure, c.l.Transport(), addrPort(c.raw.LocalAddr()), c.remote, out, c.l.trace)
-	f.tls, f.users = &state, c.users
-	c.queue = queue{conn: c.tls, limits: c.l.limits, wg: &c.l.wg, last: time.Now(), onError: f.Close}
+	transport := "TLS"
+	if c.l != nil {
+		transport = c.l.Transport()
+	}
+	f := newFlow(Secure, transport, addrPort(c.raw.LocalAddr()), c.remote, out, c.service.trace)
+	f.tls, f.users, f.trunk = &state, c.users, c.trunk
+	c.began = time.Now()
+	c.queue = queue{conn: c.tls, limits: c.limits, wg: &c.wg, last: time.Now(), onError: f.Close}
 	return f
 }
 
@@ -94,8 +130,11 @@ func (c *conn) finish(f *Flow, err error) {
 		c.ping.Stop()
 	}
 	f.Close(err)
-	c.l.event(ending(f.Err()))
-	c.l.to.Closed(f, f.Err())
+	c.event(ending(f.Err()))
+	if c.trunk != nil {
+		c.trunk.lost(f, time.Since(c.began))
+	}
+	c.to.Closed(f, f.Err())
 }
 
 // shake does the handshake, within its time. Of a client that fails it returns the
@@ -171,11 +210,16 @@ func (s *shaker) done() {
 	s.over = true
 }
 
-// read is the reader: it frames, checks and hands over until the flow ends.
-func (c *conn) read(f *Flow, r io.Reader) error {
-	p := &pace{limits: c.l.limits, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
-	p.first = time.Now().Add(c.l.limits.FirstMessageTimeout)
-	fr := &framer{r: r, limits: c.l.limits, deadline: p.before}
+// read is the reader: it frames, checks and hands over until the flow ends. With a
+// vigil the connection may be quiet for as long as that one finds it alive.
+func (c *conn) read(f *Flow, r io.Reader, v *vigil) error {
+	p := &pace{limits: c.limits, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
+	fr := &framer{r: r, limits: c.limits, deadline: p.before}
+	if v != nil {
+		p.patient, fr.pongDue, fr.heard = true, v.pongDue, v.heard
+	} else {
+		p.first = time.Now().Add(c.limits.FirstMessageTimeout)
+	}
 	for {
 		got, err := fr.next()
 		if err != nil {
@@ -194,7 +238,7 @@ func (c *conn) read(f *Flow, r io.Reader) error {
 func (c *conn) took(f *Flow, p *pace, got frame) error {
 	switch got.kind {
 	case framePing:
-		_ = f.write([]byte("\r\n"))
+		_ = f.write([]byte(pong))
 		p.quiet = time.Duration(f.expected.Load())
 		return nil
 	case framePong:
@@ -206,7 +250,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 			p.got()
 			f.spoke.Store(true)
 			f.trace.message(f, "in", m)
-			c.l.to.Receive(f, m)
+			c.to.Receive(f, m)
 			return nil
 		}
 		got.fault = fault
@@ -214,7 +258,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 	if got.fault.Code == 416 {
 		// Nothing is wrong with it but whom it is for: urn:service:sos
 		// perhaps. The phone's calls must not end with it.
-		c.l.log.Info("request refused", "peer", f.remote.String(), "status", 416, "reason", got.fault.Fault)
+		c.log.Info("request refused", "peer", f.remote.String(), "status", 416, "reason", got.fault.Fault)
 		if answer := got.m.rejection(got.fault); answer != nil {
 			_ = f.write(answer)
 		}
@@ -227,7 +271,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 // reject answers a malformed message and ends the flow: where one message
 // cannot be trusted, neither can the place where the next begins.
 func (c *conn) reject(f *Flow, bad frame) error {
-	c.l.log.Info("malformed message; connection closed", "peer", f.remote.String(), "header", bad.fault.Header, "reason", bad.fault.Fault)
+	c.log.Info("malformed message; connection closed", "peer", f.remote.String(), "header", bad.fault.Header, "reason", bad.fault.Fault)
 	if answer := bad.m.rejection(bad.fault); answer != nil {
 		_ = f.write(answer) // a flow that is gone has nothing to flush either
 	}
@@ -253,7 +297,7 @@ func (c *conn) flush(f *Flow) {
 // bindings open and lets TCP notice a peer that vanished. On TLS it is CRLF
 // CRLF (RFC 5626 section 5.4).
 func (c *conn) startPing(f *Flow, quiet func(time.Time) time.Duration, ping func()) {
-	every := c.l.limits.KeepAlive
+	every := c.limits.KeepAlive
 	if every == 0 {
 		return
 	}
@@ -287,6 +331,8 @@ func ending(err error) string {
 		return "closed_idle"
 	case errors.Is(err, ErrQuiet):
 		return "closed_quiet"
+	case errors.Is(err, ErrNoPong):
+		return "closed_no_pong"
 	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed):
 		return "closed_by_peer"
 	}

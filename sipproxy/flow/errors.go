@@ -20,7 +20,9 @@ var (
 	ErrIdle = errors.New("idle")
 	// ErrQuiet closes a connection whose phone pinged, and stopped doing so.
 	ErrQuiet = errors.New("the phone's pings have stopped")
-	// ErrDone closes the flows of a listener that ends.
+	// ErrNoPong closes a trunk's connection whose peer answers pings no longer.
+	ErrNoPong = errors.New("the peer's answers to our pings have stopped")
+	// ErrDone closes the flows of a listener, or of a trunk, that ends.
 	ErrDone = errors.New("listener closed")
 
 	// errPeerClosed is a WebSocket that its peer closed in good order.

@@ -47,6 +47,7 @@ type Flow struct {
 	remote    netip.AddrPort
 	tls       *tls.ConnectionState
 	users     []string
+	trunk     *Trunk
 	browser   bool
 	trace     *tracer
 	out       outlet
@@ -98,8 +99,11 @@ func (f *Flow) Remote() netip.AddrPort { return f.remote }
 func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
 
 // Users are those that the client's certificate may speak for; nil if it showed
-// none, and may try to speak for anybody.
+// none, or one of a trunk, and may try to speak for anybody.
 func (f *Flow) Users() []string { return f.users }
+
+// Trunk is whose connection it is; nil: a phone's, or the PBX's.
+func (f *Flow) Trunk() *Trunk { return f.trunk }
 
 // Browser tells whether a page speaks on the other end: only browsers say where
 // a WebSocket's page is from (RFC 6455 section 4.1).

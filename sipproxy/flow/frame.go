@@ -31,6 +31,8 @@ type framer struct {
 	r        io.Reader
 	limits   Limits
 	deadline func(begun bool) // set before each read: is a message begun
+	pongDue  func() bool      // takes the answer to a ping, if one is due; nil: none ever is
+	heard    func()           // told of each read; or nil
 	buf      []byte
 	scanned  int  // bytes of buf known to hold no end of a head
 	half     bool // one CRLF of a ping was seen
@@ -59,6 +61,10 @@ func (fr *framer) next() (frame, error) {
 
 // between consumes CRLFs before a message, and reports a ping.
 func (fr *framer) between() (frame, bool) {
+	if !fr.half && fr.pongDue != nil && fr.leadingCRLFs()%2 == 1 && fr.pongDue() {
+		fr.consume(2)
+		return frame{kind: framePong}, true
+	}
 	for len(fr.buf) >= 2 && fr.buf[0] == '\r' && fr.buf[1] == '\n' {
 		fr.consume(2)
 		if fr.half = !fr.half; !fr.half {
@@ -69,6 +75,15 @@ func (fr *framer) between() (frame, bool) {
 		fr.half = false
 	}
 	return frame{}, false
+}
+
+// leadingCRLFs counts those that the buffer begins with. A ping's two come together,
+// in one TLS record: an odd one among them is a pong.
+func (fr *framer) leadingCRLFs() (n int) {
+	for rest := fr.buf; bytes.HasPrefix(rest, []byte(pong)); n++ {
+		rest = rest[len(pong):]
+	}
+	return n
 }
 
 // headEnd returns the length of the head in the buffer, or -1.
@@ -125,6 +140,9 @@ func (fr *framer) read() error {
 	fr.deadline(len(fr.buf) > 0)
 	n, err := fr.r.Read(fr.buf[len(fr.buf):cap(fr.buf)])
 	fr.buf = fr.buf[:len(fr.buf)+n]
+	if n > 0 && fr.heard != nil {
+		fr.heard()
+	}
 	if n > 0 {
 		return nil // what came with an error is looked at first; the error comes again
 	}
@@ -143,6 +161,8 @@ type pace struct {
 	first  time.Time     // by when the first message must be complete; zero once it was
 	quiet  time.Duration // how long a phone that pings may be silent; 0: like any other
 	over   error         // what a deadline that passes now means
+
+	patient bool // whoever says nothing between messages may go on so
 }
 
 func (p *pace) before(begun bool) {
@@ -156,6 +176,10 @@ func (p *pace) before(begun bool) {
 		at, p.over = p.begun.Add(p.limits.MessageTimeout), ErrStalled
 	default:
 		p.begun = time.Time{}
+		if p.patient {
+			p.set(time.Time{})
+			return
+		}
 		at, p.over = now.Add(p.limits.IdleTimeout), ErrIdle
 		if p.quiet > 0 && p.quiet < p.limits.IdleTimeout {
 			at, p.over = now.Add(p.quiet), ErrQuiet

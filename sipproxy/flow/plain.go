@@ -48,7 +48,7 @@ func ListenPlain(address netip.AddrPort, guard func(fd int) error, limits Limits
 	}}
 	pc, err := lc.ListenPacket(context.Background(), "udp", address.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen on sip.plain_listen %s: %w", address, err)
+		return nil, fmt.Errorf("listen on %s by UDP: %w", address, err)
 	}
 	conn := pc.(*net.UDPConn)           // what "udp" gives
 	_ = conn.SetReadBuffer(plainBuffer) // as much as the kernel grants

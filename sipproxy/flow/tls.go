@@ -20,21 +20,17 @@ type Admit func(netip.Addr) (release func(), err error)
 
 // Listener accepts phones over TLS, or browsers over TLS and WebSocket.
 type Listener struct {
+	service
 	ln        net.Listener
 	tls       *tls.Config
 	web       *web // nil: SIP is spoken on TLS itself
-	limits    Limits
-	to        Handler
 	admit     Admit
-	clients   Clients // nil: nobody is asked for a certificate
-	log       *slog.Logger
-	trace     *tracer
-	foreign   func(netip.Addr) // by OnForeign; or nil
-	balancers []netip.Prefix   // by Behind
-	counters
+	clients   Clients           // nil: nobody is asked for a certificate
+	trunks    map[string]*Trunk // by Accept
+	foreign   func(netip.Addr)  // by OnForeign; or nil
+	balancers []netip.Prefix    // by Behind
 
-	wg        sync.WaitGroup // readers and writers
-	handshake chan struct{}  // one place for each handshake being computed
+	handshake chan struct{} // one place for each handshake being computed
 
 	mu    sync.Mutex // guards conns and ended
 	conns map[*conn]struct{}
@@ -50,15 +46,19 @@ func ListenTLS(address netip.AddrPort, config *tls.Config, limits Limits, to Han
 	return NewListener(ln, config, limits, to, admit, log), nil
 }
 
+// tcpKeepAlive lets the kernel notice within half a minute that a peer vanished.
+var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 func listen(address netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
 	return lc.Listen(context.Background(), "tcp", address.String())
 }
 
 // NewListener serves on a listener that exists. It is given away.
 func NewListener(ln net.Listener, config *tls.Config, limits Limits, to Handler, admit Admit, log *slog.Logger) *Listener {
 	return &Listener{
-		ln: ln, tls: config, limits: limits, to: to, admit: admit, log: log, trace: &tracer{log},
+		service: service{limits: limits, to: to, log: log, trace: &tracer{log}},
+		ln:      ln, tls: config, admit: admit,
 		handshake: make(chan struct{}, limits.MaxHandshakes), conns: make(map[*conn]struct{}),
 	}
 }
@@ -140,7 +140,7 @@ func (l *Listener) accept() {
 
 // start admits a connection and gives it its reader.
 func (l *Listener) start(nc net.Conn) {
-	c := &conn{l: l, raw: nc, remote: addrPort(nc.RemoteAddr()), release: func() {}}
+	c := &conn{service: &l.service, l: l, raw: nc, remote: addrPort(nc.RemoteAddr()), release: func() {}}
 	serve := c.introduce
 	if !l.isBalancer(c.remote.Addr()) {
 		release, ok := l.admitted(c.remote)

@@ -46,7 +46,7 @@ type webConn struct {
 func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader, browser bool) {
 	defer c.l.forget(c.conn)
 	defer c.close()
-	limits := c.l.limits
+	limits := c.limits
 	if limits.KeepAlive > 0 { // a peer that answers none of three pings is gone (RFC 6455 section 5.5.2)
 		limits.IdleTimeout = min(limits.IdleTimeout, 3*limits.KeepAlive)
 	}
@@ -71,7 +71,7 @@ func (c *webConn) read(f *Flow) error {
 			return c.broken(f, err)
 		}
 		c.settled()
-		if err := c.took(f, &c.pace, webFrame(b, kind == websocket.MessageText, c.l.limits)); err != nil {
+		if err := c.took(f, &c.pace, webFrame(b, kind == websocket.MessageText, c.limits)); err != nil {
 			c.hangUp(f, closeCode(err))
 			return err
 		}
@@ -118,7 +118,7 @@ func (c *webConn) broken(f *Flow, err error) error {
 	default:
 		fault = malformed("", "not WebSocket frames (RFC 6455 section 5)")
 	}
-	c.l.log.Info("malformed message; connection closed", "peer", f.remote.String(), "reason", err)
+	c.log.Info("malformed message; connection closed", "peer", f.remote.String(), "reason", err)
 	c.hangUp(f, closeCode(fault))
 	return fault
 }

@@ -1,7 +1,8 @@
 // Package locate finds the servers that a name stands for, in the order in which
-// they want to be tried (RFC 3263, for UDP).
+// they want to be tried (RFC 3263, for UDP and for TLS).
 //
-// A name without a port is looked up by SRV, `_sip._udp.<name>`, whose priorities
+// A name without a port is looked up by SRV, `_sip._udp.<name>` or
+// `_sips._tcp.<name>`, whose priorities
 // and weights are kept (RFC 2782); if there is no such record, and for a name with
 // a port, by its addresses. An address is what it is.
 //

@@ -10,14 +10,23 @@ import (
 	"slices"
 )
 
-// DefaultPort is SIP's over UDP (RFC 3261 section 19.1.2).
-const DefaultPort = 5060
+// The default ports of SIP over UDP, and over TLS (RFC 3261 section 19.1.2).
+const (
+	DefaultPort    = 5060
+	DefaultTLSPort = 5061
+)
 
 // MaxServers bounds what one name may stand for.
 const MaxServers = 32
 
-// ErrNotOffered means: the domain says itself that it has no SIP over UDP.
-var ErrNotOffered = errors.New("SIP over UDP is not offered there, says its SRV record")
+// ErrNotOffered means: the domain says itself that it has no SIP over UDP, or over TLS.
+var ErrNotOffered = errors.New("SIP is not offered there in this way, says its SRV record")
+
+// transport is how servers are to be reached.
+type transport struct {
+	service, proto string // of SRV records (RFC 3263 section 4.2)
+	port           uint16
+}
 
 // Server is one address to send to.
 type Server struct {
@@ -37,18 +46,27 @@ type Resolver interface {
 // Lookup returns the servers of a host, best first. host is an address or a name;
 // port 0 is none given.
 func Lookup(ctx context.Context, r Resolver, host string, port uint16) ([]Server, error) {
+	return transport{"sip", "udp", DefaultPort}.lookup(ctx, r, host, port)
+}
+
+// LookupTLS does likewise for SIP over TLS.
+func LookupTLS(ctx context.Context, r Resolver, host string, port uint16) ([]Server, error) {
+	return transport{"sips", "tcp", DefaultTLSPort}.lookup(ctx, r, host, port)
+}
+
+func (t transport) lookup(ctx context.Context, r Resolver, host string, port uint16) ([]Server, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return []Server{{Addr: netip.AddrPortFrom(addr.Unmap(), cmp.Or(port, DefaultPort))}}, nil
+		return []Server{{Addr: netip.AddrPortFrom(addr.Unmap(), cmp.Or(port, t.port))}}, nil
 	}
 	if port != 0 {
 		return addresses(ctx, r, host, port)
 	}
-	_, records, err := r.LookupSRV(ctx, "sip", "udp", host)
+	_, records, err := r.LookupSRV(ctx, t.service, t.proto, host)
 	switch {
 	case err != nil, len(records) == 0:
 		// RFC 3263 section 4.2. A resolver that can't tell may be one that never
 		// heard of SRV, and the name one of /etc/hosts.
-		list, fault := addresses(ctx, r, host, DefaultPort)
+		list, fault := addresses(ctx, r, host, t.port)
 		var dns *net.DNSError
 		if fault != nil && errors.As(err, &dns) && !dns.IsNotFound {
 			fault = fmt.Errorf("look up the SRV record of %s: %w", host, err)

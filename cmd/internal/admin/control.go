@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
 // maxControl bounds a request of the operator, in bytes.
@@ -32,9 +33,15 @@ type NewBan struct {
 	Reason string        `json:"reason"`
 }
 
+// TrunkState is what GET /trunks tells of each.
+type TrunkState struct {
+	Name string
+	flow.TrunkState
+}
+
 // NewControl listens on a socket in the file system, of mode 0600: who may open
 // it may change things. A socket that an edge left behind is replaced.
-func NewControl(path string, bans Bans, log *slog.Logger) (*Server, error) {
+func NewControl(path string, bans Bans, trunks func() []TrunkState, log *slog.Logger) (*Server, error) {
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
 		return nil, fmt.Errorf("edge.state_dir: %s is in use: another edge runs with the same state", path)
@@ -50,11 +57,12 @@ func NewControl(path string, bans Bans, log *slog.Logger) (*Server, error) {
 		l.Close()
 		return nil, fmt.Errorf("edge.state_dir: keep the control socket to ourselves: %w", err)
 	}
-	return serveOn(l, control(bans), log), nil
+	return serveOn(l, control(bans, trunks), log), nil
 }
 
-func control(bans Bans) http.Handler {
+func control(bans Bans, trunks func() []TrunkState) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /trunks", func(w http.ResponseWriter, _ *http.Request) { answer(w, trunks()) })
 	mux.HandleFunc("GET /bans", func(w http.ResponseWriter, _ *http.Request) { answer(w, bans.Bans()) })
 	mux.HandleFunc("POST /bans", func(w http.ResponseWriter, r *http.Request) {
 		var b NewBan

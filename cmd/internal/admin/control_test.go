@@ -24,7 +24,7 @@ func TestControl(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // what a killed edge left
 		t.Fatal(err)
 	}
-	s, err := NewControl(path, p, log)
+	s, err := NewControl(path, p, noTrunks, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestControl(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewControl(path, p, log); err == nil || !strings.Contains(err.Error(), "another edge runs") {
+	if _, err := NewControl(path, p, noTrunks, log); err == nil || !strings.Contains(err.Error(), "another edge runs") {
 		t.Errorf("a second edge: %v", err)
 	}
 	cancel()
@@ -96,3 +96,5 @@ func TestControl(t *testing.T) {
 }
 
 var _ Bans = (*policy.Policy)(nil)
+
+func noTrunks() []TrunkState { return nil }

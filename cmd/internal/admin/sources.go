@@ -63,6 +63,30 @@ func Flows(socket string, snapshot func() flow.Stats) Source {
 }
 
 var (
+	trunkUp       = &Metric{Name: "trunk_up", Help: "Whether a trunk has a connection: 1, or 0 if it has none.", Kind: Gauge, Labels: []string{"trunk"}}
+	trunkFlows    = &Metric{Name: "trunk_connections", Help: "Connections of a trunk, begun by either end.", Kind: Gauge, Labels: []string{"trunk"}}
+	trunkDials    = &Metric{Name: "trunk_dials_total", Help: "Attempts to connect to a trunk's peer.", Labels: []string{"trunk"}}
+	trunkFailures = &Metric{Name: "trunk_dial_failures_total", Help: "Those that brought no connection, by cause.", Labels: []string{"trunk", "cause"}}
+	trunkEvents   = &Metric{Name: "trunk_events_total", Help: "Endings of connections that we dialled.", Labels: []string{"trunk", "event"}}
+)
+
+// Trunk reports what one trunk counts.
+func Trunk(name string, snapshot func() flow.TrunkStats) Source {
+	return func(emit func(Sample)) {
+		s := snapshot()
+		emit(Sample{trunkUp, []string{name}, float64(min(s.Connections, 1))})
+		emit(Sample{trunkFlows, []string{name}, float64(s.Connections)})
+		emit(Sample{trunkDials, []string{name}, float64(s.Dials)})
+		for cause, n := range s.Failures {
+			emit(Sample{trunkFailures, []string{name, cause}, float64(n)})
+		}
+		for event, n := range s.Events {
+			emit(Sample{trunkEvents, []string{name, event}, float64(n)})
+		}
+	}
+}
+
+var (
 	sipCalls        = &Metric{Name: "calls", Help: "Calls now.", Kind: Gauge}
 	sipBindings     = &Metric{Name: "bindings", Help: "Registered contacts now.", Kind: Gauge}
 	sipTransactions = &Metric{Name: "transactions", Help: "SIP transactions now.", Kind: Gauge}

@@ -1,0 +1,188 @@
+package flow
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Trunk is a peer on the secure side that is known by its certificate, over
+// connections that either end began.
+type Trunk struct {
+	service
+	cfg TrunkConfig
+
+	mu       sync.Mutex // guards what follows
+	flows    []*Flow
+	dialled  map[*conn]struct{}
+	next     int       // of the flows, in turn
+	since    time.Time // up, or down
+	reason   string    // why the last attempt failed or the last connection ended
+	told     string    // of it, last
+	flapping bool      // the last connection ended before anything came of it
+	dials    uint64
+	failures map[string]uint64
+}
+
+// TrunkConfig says how a peer is reached and known.
+type TrunkConfig struct {
+	Name string
+	// Locate finds where the peer is, the best first. It is asked before each
+	// attempt; nil: the peer dials, and nobody else.
+	Locate func(context.Context) ([]Target, error)
+	// TLS is as a client's. It verifies the peer, and shows our certificate.
+	TLS *tls.Config
+	// ServerName is what the peer is asked for, at each connection anew; nil: as TLS
+	// has it.
+	ServerName func() string
+	// Connections is how many to keep when dialling; 0: one.
+	Connections int
+	// OnUp is called with each connection that we dialled, before anything is read
+	// from it; nil: nobody wants to know. It must not block.
+	OnUp func(*Flow)
+	// Withdrawn tells why a certificate that was taken no longer is; nil: none ever is.
+	Withdrawn func(*tls.ConnectionState) error
+}
+
+// Target is one address of a peer.
+type Target struct {
+	Addr netip.AddrPort
+}
+
+// TrunkState is what an operator wants to know of a trunk.
+type TrunkState struct {
+	Up          bool // a connection is there
+	Connections int
+	Since       time.Time // when it came up or went down
+	Reason      string    // why the last attempt failed or the last connection ended; empty: nothing did
+}
+
+// TrunkStats is what a trunk has counted, and holds now.
+type TrunkStats struct {
+	Connections int
+	Dials       uint64            // attempts
+	Failures    map[string]uint64 // of them, by cause
+	Events      map[string]uint64 // endings of dialled connections, by reason
+}
+
+// NewTrunk makes a trunk. Nothing is dialled before Run.
+func NewTrunk(cfg TrunkConfig, limits Limits, to Handler, log *slog.Logger) *Trunk {
+	cfg.Connections = max(1, cfg.Connections)
+	return &Trunk{
+		service: service{limits: limits, to: to, log: log.With("trunk", cfg.Name), trace: &tracer{log}},
+		cfg:     cfg, dialled: make(map[*conn]struct{}), failures: make(map[string]uint64), since: time.Now(),
+	}
+}
+
+// Name is the trunk's, of its configuration.
+func (t *Trunk) Name() string { return t.cfg.Name }
+
+// Flow returns a connection to the peer, each in its turn; nil if there is none.
+func (t *Trunk) Flow() *Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for range t.flows {
+		t.next = (t.next + 1) % len(t.flows)
+		if f := t.flows[t.next]; f.Err() == nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// Flows are all connections to the peer.
+func (t *Trunk) Flows() []*Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.flows)
+}
+
+// State returns a snapshot.
+func (t *Trunk) State() TrunkState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TrunkState{Up: len(t.flows) > 0, Connections: len(t.flows), Since: t.since, Reason: t.reason}
+}
+
+// Stats returns a snapshot.
+func (t *Trunk) Stats() TrunkStats {
+	events := t.snapshot().Events
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TrunkStats{Connections: len(t.flows), Dials: t.dials, Failures: maps.Clone(t.failures), Events: events}
+}
+
+// Recheck closes the connections that we dialled and whose certificate is not good
+// any longer; Listener.Recheck does so with the others.
+func (t *Trunk) Recheck() {
+	if t.cfg.Withdrawn == nil {
+		return
+	}
+	t.mu.Lock()
+	all := slices.Collect(maps.Keys(t.dialled))
+	t.mu.Unlock()
+	for _, c := range all {
+		if err := t.cfg.Withdrawn(c.state); err != nil {
+			t.log.Warn("connection closed", "peer", c.remote.String(), "reason", err)
+			c.end(err)
+		}
+	}
+}
+
+// gained notes a connection, dialled or accepted.
+func (t *Trunk) gained(f *Flow) {
+	t.mu.Lock()
+	t.flows = append(t.flows, f)
+	first := len(t.flows) == 1
+	if first {
+		t.since = time.Now()
+	}
+	quietly := t.flapping
+	t.mu.Unlock()
+	if first {
+		t.log.Log(context.Background(), level(quietly, slog.LevelInfo), "trunk is up", "peer", f.Remote().String())
+	}
+}
+
+// lost notes that a connection is gone, whose Err tells why. One that ends soon and
+// without a word, again and again, is told once for each reason.
+func (t *Trunk) lost(f *Flow, lasted time.Duration) {
+	reason := parting(f.Err())
+	t.mu.Lock()
+	t.flows = slices.DeleteFunc(t.flows, func(g *Flow) bool { return g == f })
+	last := len(t.flows) == 0
+	if last {
+		t.since = time.Now()
+	}
+	t.flapping = !f.Spoke() && lasted < steady
+	quietly := t.flapping && t.told == reason
+	t.told, t.reason = reason, reason
+	t.mu.Unlock()
+	if last && !errors.Is(f.Err(), ErrDone) {
+		t.log.Log(context.Background(), level(quietly, slog.LevelWarn), "trunk is down", "peer", f.Remote().String(), "reason", reason)
+	}
+}
+
+// settled tells that the trunk is up where gained did not.
+func (t *Trunk) settled(f *Flow) {
+	t.mu.Lock()
+	late := t.flapping
+	t.flapping, t.told = false, ""
+	t.mu.Unlock()
+	if late {
+		t.log.Info("trunk is up", "peer", f.Remote().String())
+	}
+}
+
+func level(quietly bool, l slog.Level) slog.Level {
+	if quietly {
+		return slog.LevelDebug
+	}
+	return l
+}
