@@ -25,6 +25,7 @@ type dialogID struct {
 // leg is one half of a dialog: what we must know to speak to its far end.
 type leg struct {
 	flow    *flow.Flow
+	trunk   *trunk        // that the dialog is by; nil: it is a phone's
 	tag     string        // the far end's
 	peer    flow.NameAddr // the far end's address, as written on this leg
 	self    flow.NameAddr // the other party's address, as written on this leg
@@ -33,7 +34,7 @@ type leg struct {
 	contact string        // ours
 	cseq    uint32        // the highest number the far end has used
 	// shift is by how much its far end counts further than the other does, as
-	// challenges were answered in that one's place (login.go).
+	// challenges were answered in that one's place (login.go), or keys replaced (rekey.go).
 	shift uint32
 }
 
@@ -46,6 +47,7 @@ type dialog struct {
 	plain     *leg
 	confirmed bool
 	accepted  *accepted // its last INVITE, once that had a 2xx
+	keyed     *accepted // the last INVITE that was answered here (rekey.go), until its ACK
 }
 
 // repeatsFor is how long the ends of an INVITE repeat a 2xx, 64 times T1 (RFC
@@ -169,6 +171,14 @@ func (p *Proxy) dialogOf(c *call, calleeTag string) *dialog {
 	return d
 }
 
+// whose is what the far end of a leg on the secure side is.
+func (l *leg) whose() string {
+	if l.trunk != nil {
+		return "trunk"
+	}
+	return "phone"
+}
+
 // endDialog forgets one dialog, and ends the call with its last one. c.mu is
 // held.
 func (p *Proxy) endDialog(d *dialog, reason string) {
@@ -206,6 +216,9 @@ func (p *Proxy) endCall(c *call, reason string) {
 		"call_id", c.callID, "from", c.from, "to", c.to, "reason", reason,
 		"lasted", time.Since(c.started).Round(time.Millisecond),
 	}
+	if t := c.outside().trunk; t != nil {
+		attrs = append(attrs, "trunk", t.Name)
+	}
 	if !c.answered.IsZero() {
 		attrs = append(attrs, "talked", time.Since(c.answered).Round(time.Millisecond))
 	}
@@ -229,7 +242,7 @@ func (p *Proxy) release(c *call) (stats []any) {
 func (p *Proxy) count(c *call) {
 	if !c.counted {
 		c.counted = true
-		p.counters.callStarted(c.caller)
+		p.counters.callStarted(c.caller, c.outside().trunk != nil)
 	}
 }
 
@@ -269,9 +282,10 @@ func (p *Proxy) sweep(now time.Time) {
 	for _, c := range p.calls.list() {
 		c.tidy(now)
 		if p.isAbandoned(c, now) {
-			p.hangUp(c, "the phone's connection is gone")
+			p.hangUp(c, "the "+c.outside().whose()+"'s connection is gone")
 		}
 		p.collect(c)
+		p.rekey(c, now)
 	}
 }
 
@@ -339,15 +353,35 @@ func (p *Proxy) ownRequest(method sip.RequestMethod, d *dialog, to flow.Side, cs
 }
 
 // reach returns the flow to one end of a dialog. A phone that reconnected and
-// registered again is reached by its new flow. c.mu is held.
+// registered again is reached by its new flow, and a trunk by any that it has. c.mu is held.
 func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
 	l := d.leg(to)
 	if to == flow.Secure && closed(l.flow) {
-		if b := p.bindings.get(d.call.token); b != nil {
-			d.call.moveTo(d, b.flow)
+		if f := p.newFlow(l, d.call.token); f != nil {
+			d.call.moveTo(d, f)
 		}
 	}
 	return l.flow
+}
+
+// newFlow is the way to the far end of a leg whose flow is gone, or nil.
+func (p *Proxy) newFlow(l *leg, token string) *flow.Flow {
+	if l.trunk != nil {
+		return l.trunk.far.Flow()
+	}
+	if b := p.bindings.get(token); b != nil {
+		return b.flow
+	}
+	return nil
+}
+
+// speaksFor tells whether a flow may speak for the far end of a leg that had another:
+// it is of the same trunk, or the same device has registered over it.
+func (p *Proxy) speaksFor(l *leg, token string, f *flow.Flow) bool {
+	if l.trunk != nil {
+		return p.trunkOf(f) == l.trunk
+	}
+	return p.bindings.over(token, f) != nil
 }
 
 // moveTo gives a phone its new flow. Its media will come from there as well.

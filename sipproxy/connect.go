@@ -22,7 +22,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 	if !pbx.Addr.IsValid() { // a name, which nobody here looks up: the call would be silent one way
 		return refuseMedia(301, "the PBX names no IP address for its %s", s.kind)
 	}
-	secure := media.SecureParams{Inactive: maySilence(phone, pbx), CNAME: n.cname(), Announced: n.web}
+	secure := media.SecureParams{Inactive: maySilence(phone, pbx), CNAME: n.cname(), Announced: n.announces(), Await: answerer == flow.Plain}
 	before := s.link
 	var r *refusal
 	if s.byCrypto(answerer, answer) {

@@ -70,7 +70,7 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 			m.Port = a.Port()
 		}
 	}
-	if n.web {
+	if n.announces() {
 		m.SSRCs = []sdp.SSRC{{ID: s.addrs.SSRC, CNAME: n.cname()}}
 	}
 	if !isOffer { // an answer keeps the offer's profile and tag (RFC 3264 section 6, RFC 4568 section 5.1.2)
@@ -92,6 +92,7 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 	default:
 		m.Proto = sdp.SAVP
 	}
+	m.RTCPMux = n.trunk
 	s.sdes.offered = nil
 	if s.link == nil && !n.page {
 		s.sdes.offered = n.offeredSuites(s)
@@ -111,6 +112,10 @@ func (n *negotiation) plainLine(s *stream, m *sdp.Media, isOffer bool) {
 		m.Proto = n.pending.session.Media[s.at[flow.Plain]].Proto
 	}
 }
+
+// announces tells whether we say which source we send by (RFC 5576): to browsers, which
+// make their streams from it, and to trunks.
+func (n *negotiation) announces() bool { return n.web || n.trunk }
 
 // rejected is a line with port 0, which keeps its place (RFC 3264 section 6).
 func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media {

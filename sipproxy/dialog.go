@@ -18,7 +18,7 @@ func (p *Proxy) dialogOn(f *flow.Flow, in *sip.Request) dialogID {
 
 // find returns the dialog that a request on f is inside of, or nil. A phone's
 // request must come by the flow of the call, or by one over which the same
-// device has registered since: Call-ID and tags alone prove nothing.
+// device has registered since, a trunk's by one of its own: Call-ID and tags alone prove nothing.
 func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 	d := p.calls.dialog(p.dialogOn(f, in))
 	if d == nil || f.Side() == flow.Plain {
@@ -29,7 +29,7 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 	if d.secure.flow == f {
 		return d
 	}
-	if p.bindings.over(d.call.token, f) != nil {
+	if p.speaksFor(d.secure, d.call.token, f) {
 		d.call.moveTo(d, f)
 		return d
 	}
@@ -54,6 +54,9 @@ func (p *Proxy) inDialog(d *dialog, f *flow.Flow, tx *transaction.Server, in *si
 	far.flow = p.reach(d, other(from))
 	if in.Method == sip.INVITE || in.Method == sip.UPDATE || in.Method == sip.SUBSCRIBE {
 		learnTarget(near, in, false) // target refresh (RFC 3261 section 12.2)
+	}
+	if p.takeKeys(d, tx, in, from) {
+		return nil
 	}
 	if in.Method == sip.INVITE {
 		return p.sendInvite(&invite{call: c, dialog: d, server: tx, in: in, from: from}, far, far.tag)
@@ -82,7 +85,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: b,
 		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
-	_, err := p.send(far.flow, far.self, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
 	}})
 	if err == nil {
@@ -96,7 +99,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	if offered {
 		c.media.rollback()
 	}
-	return p.unreachable(other(from), err)
+	return p.unreachable(far.trunk, other(from), err)
 }
 
 func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Request, from flow.Side, offered bool, res *sip.Response, err error) {
@@ -108,14 +111,14 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 	}
 	if err != nil {
 		if in.Method == sip.BYE {
-			p.endDialog(d, byeReason(from))
+			p.endDialog(d, d.byeReason(from))
 			_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
 		} else {
-			p.giveUp(tx, in, other(from), err)
+			p.giveUp(tx, in, d.leg(from).trunk, other(from), err)
 		}
 		return
 	}
-	d.leg(other(from)).shift = shiftOf(in, res)
+	d.leg(other(from)).counts(in, res)
 	var b body
 	if sdp := bodyOf(res); sdp.isSDP() && offered {
 		var r *refusal
@@ -133,10 +136,10 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 			learnTarget(d.leg(other(from)), res, false)
 		}
 	}
-	// A challenged BYE comes again; any other answer ends the call, also a
+	// A BYE that the PBX challenged comes again; any other answer ends the call, also a
 	// refusal: the far end does not know the dialog.
-	if in.Method == sip.BYE && res.StatusCode >= 200 && !isChallenge(res.StatusCode) {
-		p.endDialog(d, byeReason(from))
+	if in.Method == sip.BYE && res.StatusCode >= 200 && !(from == flow.Secure && isChallenge(res.StatusCode)) {
+		p.endDialog(d, d.byeReason(from))
 	}
 	_ = tx.Respond(p.response(in, from, res, contacts, b))
 }
@@ -152,6 +155,11 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	c := d.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if from == flow.Secure && d.keyed != nil && d.keyed.cseq == in.CSeq().SeqNo {
+		d.keyed.server.Acknowledged()
+		d.keyed = nil
+		return
+	}
 	far := d.leg(other(from))
 	b, r := c.media.acknowledge(from, bodyOf(in))
 	if r != nil { // too late to refuse: the call stays, without media
@@ -185,9 +193,9 @@ func isChallenge(status int) bool {
 	return status == sip.StatusUnauthorized || status == sip.StatusProxyAuthRequired
 }
 
-func byeReason(from flow.Side) string {
+func (d *dialog) byeReason(from flow.Side) string {
 	if from == flow.Secure {
-		return "phone hung up"
+		return d.secure.whose() + " hung up"
 	}
 	return "PBX hung up"
 }

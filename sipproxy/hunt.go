@@ -47,19 +47,26 @@ type try struct {
 	client *transaction.Client
 }
 
-// send sends a request on: by the flow given or, if that is nil, to the best PBX
-// for its sender, as the PBX reads him. It returns errNoPBX if there is none.
-func (p *Proxy) send(to *flow.Flow, by flow.NameAddr, req *sip.Request, hear hearer) (transaction.Canceler, error) {
+// send sends a request on to the far end of a leg: by its flow or, if that is nil, to
+// the best PBX for its sender, as the PBX reads him. It returns errNoPBX if there is
+// none. Whom a trunk names as the sender is nobody in whose name we log in.
+func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	user, _ := aorKey(to.self.URI) // who can't be read is nobody, and somewhere all the same
 	switch {
-	case to == nil:
-		user, _ := aorKey(by.URI) // who can't be read is nobody, and somewhere all the same
+	case to.flow == nil && to.trunk != nil:
+		return p.hunted(to.trunk.pool, user, nil)(req, hear)
+	case to.flow == nil:
 		return p.ask(user, p.bindings.home(user), req, hear)
-	case to.Side() == flow.Secure:
-		return p.sendTo(to)(req, hear)
-	case p.pool.isDown(to):
+	case to.flow.Side() == flow.Secure && to.trunk != nil:
+		return p.asOurselves(to.trunk, p.sendTo(to.flow))(req, hear)
+	case to.flow.Side() == flow.Secure:
+		return p.sendTo(to.flow)(req, hear)
+	case p.poolOf(to.flow).isDown(to.flow):
 		return nil, errNoPBX
+	case to.trunk != nil:
+		return p.sendTo(to.flow)(req, hear)
 	}
-	return p.inTheNameOf(by, p.sendTo(to))(req, hear)
+	return p.inTheNameOf(to.self, p.sendTo(to.flow))(req, hear)
 }
 
 // sendTo sends by one flow.
@@ -72,14 +79,19 @@ func (p *Proxy) sendTo(to *flow.Flow) sender {
 // ask sends a request of a user to a PBX: first to the one that he is at, unless
 // that is nil. req has no Via yet.
 func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, hear hearer) (transaction.Canceler, error) {
-	return p.inTheNameOf(flow.NameAddr{URI: "sip:" + user}, func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
-		h := &hunt{pool: p.pool, tx: p.tx, req: req, via: p.via, to: hear, left: p.pool.rank(user, at)}
+	return p.inTheNameOf(flow.NameAddr{URI: "sip:" + user}, p.hunted(p.pool, user, at))(req, hear)
+}
+
+// hunted sends to the best of some PBXs for a user.
+func (p *Proxy) hunted(l *pool, user string, at *flow.Flow) sender {
+	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+		h := &hunt{pool: l, tx: p.tx, req: req, via: p.via, to: hear, left: l.rank(user, at)}
 		first := h.claim(nil)
 		if first == nil {
 			return nil, errNoPBX
 		}
 		return h, h.start(first)
-	})(req, hear)
+	}
 }
 
 // start asks the PBX of a try.

@@ -35,7 +35,7 @@ func DefaultInbound() Inbound {
 
 // strip takes from a phone's message the headers that it may not set.
 func (p *Proxy) strip(f *flow.Flow, m sip.Message) {
-	if f.Side() == flow.Plain || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
+	if f.Side() == flow.Plain || p.trunkOf(f) != nil || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
 		return
 	}
 	type lister interface{ Headers() []sip.Header }

@@ -25,6 +25,11 @@ const maxInside = 64
 // known before: a call may tell of a PBX that has moved since.
 func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *insideHosts {
 	h := &insideHosts{addrs: []netip.Addr{c.PlainAddr.Addr()}}
+	for _, t := range c.Trunks {
+		if t.own() {
+			h.addrs = append(h.addrs, t.Listen.Addr())
+		}
+	}
 	for _, each := range pbxs {
 		h.addrs = append(h.addrs, each.Addr.Addr())
 	}

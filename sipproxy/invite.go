@@ -25,17 +25,34 @@ type invite struct {
 	offer   *offer // that one
 }
 
-// inviteFromPhone starts a call that a phone makes.
-func (p *Proxy) inviteFromPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	token, caller, callee, r := p.legsFromPhone(f, in)
+// invite starts a call.
+func (p *Proxy) invite(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	token, caller, callee, r := p.legs(f, in)
 	if r != nil {
 		return r
 	}
-	toll, r := p.mayCall(f, in, account(callee.target))
-	if r != nil {
-		return r
+	var toll policy.Verdict
+	if f.Side() == flow.Secure && caller.trunk == nil {
+		if toll, r = p.mayCall(f, in, account(callee.target)); r != nil {
+			return r
+		}
 	}
-	return p.startCall(flow.Secure, token, tx, in, caller, callee, toll)
+	return p.startCall(f.Side(), token, tx, in, caller, callee, toll)
+}
+
+// legs are the two legs of a dialog that a request begins, and the token that stands
+// at the PBX for who is on the secure side.
+func (p *Proxy) legs(f *flow.Flow, in *sip.Request) (token string, caller, callee *leg, r *refusal) {
+	t, outside := p.trunkFor(f, in), f.Side() == flow.Secure
+	switch {
+	case t != nil && outside:
+		return p.legsFromTrunk(t, f, in)
+	case t != nil:
+		return p.legsToTrunk(t, f, in)
+	case outside:
+		return p.legsFromPhone(f, in)
+	}
+	return p.legsToPhone(f, in)
 }
 
 // legsFromPhone are the two legs of a dialog that a phone begins, and the token
@@ -60,18 +77,9 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	caller.contact = p.contactForPhone(f, scheme, p.calledAs(in.Recipient), target.User)
 	callee = &leg{
 		peer: p.inwardParty(caller.self), self: peer,
-		target: target, contact: p.contactForPBX(token), routes: routes,
+		target: target, contact: contactForPBX(p.pool, token), routes: routes,
 	}
 	return token, caller, callee, nil
-}
-
-// inviteToPhone starts a call that the PBX makes.
-func (p *Proxy) inviteToPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	token, caller, callee, r := p.legsToPhone(f, in)
-	if r != nil {
-		return r
-	}
-	return p.startCall(flow.Plain, token, tx, in, caller, callee, policy.Verdict{})
 }
 
 // legsToPhone are the two legs of a dialog that the PBX begins, and the token of
@@ -88,7 +96,7 @@ func (p *Proxy) legsToPhone(f *flow.Flow, in *sip.Request) (token string, caller
 	if err != nil {
 		return "", nil, nil, refuse(sip.StatusInternalServerError, "Server Internal Error", "%v", err)
 	}
-	caller.contact = p.contactForPBX(b.token)
+	caller.contact = contactForPBX(p.pool, b.token)
 	callee = &leg{
 		flow: b.flow, target: target,
 		peer: flow.NameAddr{Display: caller.self.Display, URI: b.uri},
@@ -98,15 +106,15 @@ func (p *Proxy) legsToPhone(f *flow.Flow, in *sip.Request) (token string, caller
 	return b.token, caller, callee, nil
 }
 
-// fallOver sends a call to the phone's next connection, if the one that it went
-// by is gone before the phone could say anything. call.mu is held.
+// fallOver sends a call to the phone's next connection, or the trunk's, if the one that
+// it went by is gone before anything was said. call.mu is held.
 func (p *Proxy) fallOver(inv *invite, err error) bool {
 	c := inv.call
 	if inv.from != flow.Plain || inv.dialog != nil || len(c.dialogs) > 0 || c.ended || !errors.Is(err, transaction.ErrFlowClosed) {
 		return false
 	}
-	token, _, callee, r := p.legsToPhone(c.callerAt.flow, inv.in)
-	if r != nil || token != c.token { // there is none, or another phone's
+	token, _, callee, r := p.legs(c.callerAt.flow, inv.in)
+	if r != nil || c.calleeAt.trunk == nil && token != c.token { // there is none, or another phone's
 		return false
 	}
 	c.calleeAt, c.media.phone = callee, callee.flow.Remote().Addr()
@@ -153,7 +161,7 @@ func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, 
 	if from == flow.Secure {
 		phone = caller
 	}
-	c.media = p.newNegotiation(c, phone.flow)
+	c.media = p.newNegotiation(c, phone)
 	p.calls.add(c)
 
 	c.mu.Lock()
@@ -183,13 +191,13 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		to: to.flow, uri: to.target, routes: to.routes, contact: to.contact, body: b,
 		from: to.self.WithTag(flow.Tag(inv.in, "From")), dest: to.peer.WithTag(toTag), shift: to.shift,
 	})
-	client, err := p.send(to.flow, to.self, req, hearer{
+	client, err := p.send(to, req, hearer{
 		on:   func(at *flow.Flow, res *sip.Response, err error) { p.inviteAnswered(inv, at, res, err) },
 		late: func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res) },
 	})
 	if err != nil {
 		inv.call.media.withdraw(inv.from, inv.offered)
-		return p.unreachable(other(inv.from), err)
+		return p.unreachable(to.trunk, other(inv.from), err)
 	}
 	inv.server.SetNext(client)
 	inv.server.OnGone(func() { client.Cancel() })
@@ -208,13 +216,13 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 	}
 	callee.flow = at
 	if err == nil {
-		callee.shift = shiftOf(inv.in, res)
+		callee.counts(inv.in, res)
 	}
 	switch {
 	case err != nil && p.fallOver(inv, err):
 		return
 	case err != nil:
-		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(other(inv.from), err)))
+		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(callee.trunk, other(inv.from), err)))
 		return
 	case inv.dialog == nil && inv.from == flow.Secure:
 		var over func()
@@ -430,9 +438,13 @@ func routeSet(m sip.Message, reversed bool) []string {
 }
 
 // unreachable says truthfully why nobody answered.
-func (p *Proxy) unreachable(side flow.Side, err error) *refusal {
+func (p *Proxy) unreachable(t *trunk, side flow.Side, err error) *refusal {
 	timeout := errors.Is(err, transaction.ErrTimeout)
 	switch {
+	case side == flow.Secure && t != nil && timeout:
+		return refuse(sip.StatusGatewayTimeout, "Server Time-out", "trunk %s does not answer", t.Name)
+	case side == flow.Secure && t != nil && !errors.Is(err, transaction.ErrExpired):
+		return t.isDown()
 	case errors.Is(err, errNoPBX):
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the PBX does not answer").with("Retry-After", retryAfter)
 	case errors.Is(err, transaction.ErrExpired):

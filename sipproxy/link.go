@@ -86,10 +86,10 @@ func (n *negotiation) taken(i int, l *link) bool {
 // offerLink gives a line of our offer to a phone its transport. A browser has
 // all lines bundled, unless two use one payload type for different things; a
 // phone has what it had, or the choice of DTLS and SDES (as in RFC 8643 section
-// 3.1).
+// 3.1); a trunk SDES alone: nobody is on the way to read the descriptions.
 func (n *negotiation) offerLink(s *stream, from *sdp.Session) (r *refusal) {
 	s.next = s.link
-	if s.next != nil || s.sdes.inUse != 0 || !n.dtls() && !n.page {
+	if s.next != nil || s.sdes.inUse != 0 || n.trunk || !n.dtls() && !n.page {
 		return nil
 	}
 	if n.web && distinctPayloads(from) {

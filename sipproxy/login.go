@@ -8,15 +8,15 @@ import (
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/transaction"
-	"github.com/sallyport/sallyport/sipproxy/users"
 )
 
-// login is a request of a phone with an account, in whose place the PBX's challenge
-// is answered. The request that does has the next CSeq (RFC 3261 section 22.2), so
-// what the phone counts and what the PBX sees differ from then on: leg.shift.
+// login is a request in whose sender's place a challenge is answered: the PBX's to a
+// phone with an account, or a provider's to the PBX. The request that does has the next
+// CSeq (RFC 3261 section 22.2), so what the sender counts and what the other side sees
+// differ from then on: leg.shift.
 type login struct {
 	p   *Proxy
-	as  *users.Account
+	as  proof
 	req *sip.Request // as it was sent, or is to be
 	to  hearer
 
@@ -25,6 +25,16 @@ type login struct {
 	current   transaction.Canceler
 	cancelled bool
 	why       []sip.Header
+}
+
+// proof is what challenges are answered with.
+type proof struct {
+	user     string
+	realm    string // of whose challenges; empty: of all
+	a1       string // MD5 of user, realm and password, instead of that
+	password string
+	// vain is called when it is not taken.
+	vain func(at *flow.Flow)
 }
 
 // maxTries is how many challenges in a row are answered: one of them may say that
@@ -38,10 +48,25 @@ func (p *Proxy) inTheNameOf(by flow.NameAddr, send sender) sender {
 	if as == nil {
 		return send
 	}
+	return afresh(p.proving(proof{user: as.Extension, realm: as.PBXRealm, a1: as.PBXMD5, vain: func(at *flow.Flow) {
+		p.log.Error("the PBX does not take what it is told for a user: set the password again by `sallyport user add`", "user", as.Name, "extension", as.Extension, "realm", as.PBXRealm, "peer", at.Remote().String())
+	}}, send))
+}
+
+// afresh gives a request that begins no dialog a Call-ID of its own: the sender's next
+// may have the CSeq that the answer to a challenge takes.
+func afresh(send sender) sender {
 	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
-		if beginsNothing(req) { // the phone's next may have the CSeq that this one's second try takes
+		if beginsNothing(req) {
 			req.ReplaceHeader(sip.NewHeader("Call-ID", randomToken(12)))
 		}
+		return send(req, hear)
+	}
+}
+
+// proving is a sender that answers challenges by a proof.
+func (p *Proxy) proving(as proof, send sender) sender {
+	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
 		l := &login{p: p, as: as, req: req.Clone(), to: hear}
 		first, err := send(req, hearer{on: l.answered, late: hear.late})
 		if err != nil {
@@ -91,7 +116,7 @@ func (l *login) answered(at *flow.Flow, res *sip.Response, err error) {
 	if again && l.again(at, res) {
 		return
 	}
-	l.p.log.Error("the PBX does not take what it is told for a user: set the password again by `sallyport user add`", "user", l.as.Name, "extension", l.as.Extension, "realm", l.as.PBXRealm, "peer", at.Remote().String())
+	l.as.vain(at)
 	l.to.on(at, unanswerable(res), nil)
 }
 
@@ -113,15 +138,16 @@ func (l *login) again(at *flow.Flow, res *sip.Response) bool {
 	return true
 }
 
-// authorize answers a challenge for an account, in the request that is next.
-func authorize(req *sip.Request, res *sip.Response, as *users.Account) bool {
+// authorize answers a challenge, in the request that is next: of several the first that
+// it can (RFC 8760 section 2.4).
+func authorize(req *sip.Request, res *sip.Response, as proof) bool {
 	for challenge, answer := range map[string]string{"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"} {
 		for _, h := range res.GetHeaders(challenge) {
 			c, err := client.ParseChallenge(h.Value())
-			if err != nil || c.Realm != as.PBXRealm || c.Algorithm != "" && c.Algorithm != "MD5" {
+			if err != nil || as.realm != "" && c.Realm != as.realm || as.a1 != "" && c.Algorithm != "" && c.Algorithm != "MD5" {
 				continue
 			}
-			cred, err := client.Digest(c, client.Options{Method: string(req.Method), URI: req.Recipient.String(), Username: as.Extension, A1: as.PBXMD5, Count: 1})
+			cred, err := client.Digest(c, client.Options{Method: string(req.Method), URI: req.Recipient.String(), Username: as.user, Password: as.password, A1: as.a1, Count: 1})
 			if err != nil {
 				continue
 			}
@@ -144,6 +170,10 @@ func unanswerable(res *sip.Response) *sip.Response {
 	}
 	return out
 }
+
+// counts takes how far the far end of a leg counts, from its answer. It never counts
+// back: there may have been more requests since.
+func (l *leg) counts(in *sip.Request, res *sip.Response) { l.shift = max(l.shift, shiftOf(in, res)) }
 
 // shiftOf is how much further the answer's sender counts than the request's.
 func shiftOf(in *sip.Request, res *sip.Response) uint32 { return res.CSeq().SeqNo - in.CSeq().SeqNo }

@@ -65,11 +65,11 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 	if out.contact != "" {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
-	p.copyHeaders(req, in, out.side())
+	p.copyHeaders(req, in, out.side(), out.to == nil || p.trunkOf(out.to) != nil)
 	b := p.carried(out.body, out.side())
 	if out.side() == flow.Plain {
 		p.withoutOurs(req, in, out.shift)
-	} else {
+	} else if p.trunkOf(out.to) == nil {
 		called, _ := flow.ParseNameAddr(out.dest) // we wrote it
 		b.bytes = p.inOwnWords(req, accountOf(called.URI), b.bytes)
 	}
@@ -87,11 +87,15 @@ func (o outgoing) side() flow.Side {
 // response writes the answer to in, a request as it came from a side, from the
 // answer of the other. Via, From, Call-ID and CSeq are the request's own.
 func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, contacts []string, b body) *sip.Response {
-	res := bare(in, from.StatusCode, from.Reason, flow.Tag(from, "To"))
+	status, reason := from.StatusCode, from.Reason
+	if to == flow.Plain && isChallenge(status) { // the PBX might answer it, with a digest of its own password (CVE-2021-41158)
+		status, reason = sip.StatusForbidden, "Forbidden"
+	}
+	res := bare(in, status, reason, flow.Tag(from, "To"))
 	for _, c := range contacts {
 		res.AppendHeader(sip.NewHeader("Contact", c))
 	}
-	p.copyHeaders(res, from, to)
+	p.copyHeaders(res, from, to, false)
 	b = p.carried(b, to)
 	if to == flow.Secure {
 		b.bytes = p.inOwnWords(res, accountOf(p.claimed(in)), b.bytes)
@@ -148,9 +152,11 @@ func bare(in *sip.Request, status int, reason, tag string) *sip.Response {
 	return res
 }
 
-func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
+// copyHeaders copies what means the same on both sides. Who is trusted learns who it is
+// that wants privacy (RFC 3325 section 7).
+func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side, trusted bool) {
 	type lister interface{ Headers() []sip.Header }
-	private := side == flow.Secure && wantsPrivacy(from)
+	private := side == flow.Secure && !trusted && wantsPrivacy(from)
 	for _, h := range from.(lister).Headers() {
 		name, value := sip.HeaderToLower(h.Name()), h.Value()
 		switch {
@@ -163,6 +169,8 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side) {
 			}
 		case namesCalls[name]:
 			value = p.crossCalls(value)
+		case side == flow.Plain && (name == "www-authenticate" || name == "proxy-authenticate"):
+			continue
 		case name == "www-authenticate", name == "proxy-authenticate":
 			value = withoutAuthInt(value) // and a realm that is an address: digests are made with it
 		case side == flow.Secure:
@@ -214,7 +222,7 @@ func wantsPrivacy(m sip.Message) bool {
 // via is our only Via on the side of f. The branch is random: it is also what
 // a response must know to be let in.
 func (p *Proxy) via(f *flow.Flow) *sip.ViaHeader {
-	at := p.cfg.PlainAddr
+	at := f.Local()
 	if f.Side() == flow.Secure {
 		at = p.publicAddr(f)
 	}

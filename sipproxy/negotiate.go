@@ -29,6 +29,7 @@ type negotiation struct {
 	phone  netip.Addr // where the phone's signalling comes from
 	web    bool       // it speaks WebSocket: it is offered ICE, and all that goes with it
 	page   bool       // it is a browser's page: it is offered nothing but what that takes
+	trunk  bool       // it is no phone: all its calls are on one pair of addresses, and told apart by their sources
 
 	session *media.Session      // nil until the first offer, and after close
 	closed  bool                // for good: what comes late opens no media
@@ -36,6 +37,8 @@ type negotiation struct {
 	lines   [2][]*stream        // by side
 	spare   []media.StreamAddrs // of lines that were offered and refused
 	pending *offer
+	said    [2]*sdp.Session // what each side said last, as it was agreed
+	keys    keys
 }
 
 // voice is our own part on one side.
@@ -71,12 +74,17 @@ type offer struct {
 	answered bool
 }
 
-func (p *Proxy) newNegotiation(c *call, phone *flow.Flow) *negotiation {
+// newNegotiation is a call's with the far end of its leg on the secure side.
+func (p *Proxy) newNegotiation(c *call, far *leg) *negotiation {
+	f := far.flow
 	n := &negotiation{
-		engine: p.engine, suites: p.cfg.Suites, phone: phone.Remote().Addr(), web: phone.Transport() == "WSS", page: phone.Browser(),
+		engine: p.engine, suites: p.cfg.Suites, phone: f.Remote().Addr(), web: f.Transport() == "WSS", page: f.Browser(),
 		notify: func(e media.Event) { p.mediaEvent(c, e) },
 	}
-	n.voices[flow.Secure] = newVoice(p.publicAddr(phone).Addr())
+	if far.trunk != nil {
+		n.suites, n.trunk = far.trunk.Suites, true
+	}
+	n.voices[flow.Secure] = newVoice(p.publicAddr(f).Addr())
 	n.voices[flow.Plain] = newVoice(p.cfg.PlainAddr.Addr())
 	return n
 }
@@ -98,7 +106,7 @@ func (p *Proxy) mediaEvent(c *call, e media.Event) {
 		talking := !c.answered.IsZero()
 		c.mu.Unlock()
 		if talking { // before, a phone may only listen; the ring timeout ends that
-			p.hangUp(c, "no media from the phone")
+			p.hangUp(c, "no media from the "+c.outside().whose())
 		}
 	case media.Secured:
 		c.log.Debug("media keyed by DTLS", "call_id", c.callID, "peer", e.Remote.String(), "tcp", e.TCP)
@@ -126,6 +134,9 @@ func (p *Proxy) mediaFailed(c *call, cause string) {
 // offers at a time would be taken for each other's answers (RFC 3261 section
 // 14.2, RFC 3311 section 5.2).
 func (n *negotiation) request(from flow.Side, method sip.RequestMethod, b body) (body, *refusal) {
+	if n.keys.under {
+		return body{}, refuse(491, "Request Pending", "the keys are being replaced")
+	}
 	if o := n.pending; o != nil && !o.answered && o.from == other(from) {
 		if method == sip.PRACK {
 			return n.answer(from, b)
@@ -162,6 +173,10 @@ func (n *negotiation) offer(from flow.Side, b body) (body, *refusal) {
 	if r != nil {
 		return body{}, r
 	}
+	return n.offerSession(from, in)
+}
+
+func (n *negotiation) offerSession(from flow.Side, in *sdp.Session) (body, *refusal) {
 	if err := n.open(); err != nil {
 		return body{}, refuse(503, "Service Unavailable", "no media session: %v", err)
 	}
@@ -290,6 +305,10 @@ func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
 	if r != nil {
 		return body{}, r
 	}
+	return n.answerSession(from, in)
+}
+
+func (n *negotiation) answerSession(from flow.Side, in *sdp.Session) (body, *refusal) {
 	o := n.pending
 	if o == nil || o.from == from || n.session == nil {
 		return body{}, refuseMedia(399, "an answer without an offer")
@@ -318,7 +337,8 @@ func (n *negotiation) answer(from flow.Side, b body) (body, *refusal) {
 			return body{}, r
 		}
 	}
-	o.answered = true
+	o.answered, n.said = true, [2]*sdp.Session{}
+	n.said[o.from], n.said[from] = o.session, in
 	return n.write(o.from, n.describe(o.from, in, false)), nil
 }
 

@@ -32,10 +32,10 @@ const maxServiceRoutes = 8
 func (p *Proxy) contactOf(uri, token string) string {
 	u, err := parseURI(uri)
 	if err != nil || !p.cfg.Path {
-		return p.contactForPBX(token)
+		return contactForPBX(p.pool, token)
 	}
 	if u = p.inwardURI(u); u.Scheme != "sip" || u.Host == "" {
-		return p.contactForPBX(token)
+		return contactForPBX(p.pool, token)
 	}
 	at := sip.Uri{Scheme: "sip", User: u.User, Host: u.Host, Port: u.Port}
 	at.UriParams.Add(deviceParam, token)

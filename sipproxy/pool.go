@@ -24,7 +24,7 @@ type PlainSide interface {
 	Expect([]netip.Addr)
 }
 
-// pool is the PBXs, one or several. Whoever is in a call or a subscription stays
+// pool is the PBXs, one or several, by the way of one of our addresses. Whoever is in a call or a subscription stays
 // with the one that it is at; a user's new requests go to the best that is up,
 // always the same one while nothing changes: a challenge is answered where it
 // came from, and a phone calls from where it is registered.
@@ -32,7 +32,8 @@ type pool struct {
 	log    *slog.Logger
 	health health
 
-	plain PlainSide
+	addr  netip.AddrPort         // ours: by which the PBXs know who is behind us
+	plain PlainSide              // the socket on it
 	list  atomic.Pointer[[]*pbx] // replaced, never changed
 
 	lookups lookups
@@ -48,8 +49,8 @@ type pbx struct {
 	checks checks
 }
 
-func newPool(h health, log *slog.Logger) *pool {
-	l := &pool{log: log, health: h}
+func newPool(at netip.AddrPort, h health, log *slog.Logger) *pool {
+	l := &pool{addr: at, log: log, health: h}
 	l.list.Store(&[]*pbx{})
 	return l
 }
@@ -142,6 +143,10 @@ func (l *pool) isFirst(f *flow.Flow, user string) bool {
 func (l *pool) isDown(f *flow.Flow) bool {
 	at := l.at(f)
 	return at != nil && at.isDown()
+}
+
+func (l *pool) anyUp() bool {
+	return slices.ContainsFunc(l.all(), func(b *pbx) bool { return !b.isDown() })
 }
 
 func (l *pool) anyDown() bool { return slices.ContainsFunc(l.all(), (*pbx).isDown) }

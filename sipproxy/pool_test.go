@@ -27,7 +27,7 @@ func (n nowhere) Flow(to netip.AddrPort) *flow.Flow {
 func (n nowhere) Expect([]netip.Addr) {}
 
 func poolOf(h health, servers ...locate.Server) *pool {
-	l := newPool(h, slog.New(slog.DiscardHandler))
+	l := newPool(netip.AddrPort{}, h, slog.New(slog.DiscardHandler))
 	l.plain = nowhere{}
 	l.set(servers)
 	return l

@@ -40,8 +40,8 @@ type Proxy struct {
 	watches  *subscriptions
 	asking   *asking
 	counters counters
-	pool     *pool
-	trunks   map[string]attached
+	pool     *pool             // by the phones' address
+	trunks   map[string]*trunk // by name
 	draining chan struct{}
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
@@ -63,13 +63,24 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 		identity: newIdentity(cfg),
 	}
 	p.tx.Rank(p.precedence)
-	p.pool = newPool(health{cfg.CheckInterval, p.checkPBX}, log)
+	p.pool = newPool(cfg.PlainAddr, health{cfg.CheckInterval, p.checkPBX}, log)
+	p.trunks = make(map[string]*trunk)
+	for _, t := range cfg.Trunks {
+		made := &trunk{Trunk: t, pool: p.pool}
+		if len(t.Suites) == 0 {
+			made.Suites = cfg.Suites
+		}
+		if t.own() {
+			made.pool = newPool(t.Listen, p.pool.health, log)
+		}
+		p.trunks[t.Name] = made
+	}
 	p.inside.Store(newInsideHosts(cfg, cfg.PBXs, nil))
 	return p, nil
 }
 
-// Attach gives the socket that leads to the PBXs. It is called once, before any
-// listener runs.
+// Attach gives the socket that leads to the PBXs by the phones' address. It is called
+// once, before any listener runs.
 func (p *Proxy) Attach(plain PlainSide) {
 	p.pool.plain = plain
 	p.setPBXs(p.cfg.PBXs)
@@ -86,8 +97,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-watch.C:
-			p.pool.watch(now)
+			for l := range p.pools() {
+				l.watch(now)
+			}
 			p.relocate(ctx, now)
+			p.enrol(now)
 		case now := <-tick.C:
 			for _, b := range p.bindings.expire(now) {
 				p.log.Info("registration expired", "user", b.aor, "peer", b.flow.Remote().String())
@@ -109,6 +123,7 @@ func (p *Proxy) Drain(ctx context.Context) {
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	defer p.resign()
 	for p.calls.len() > 0 {
 		select {
 		case <-tick.C:
@@ -124,7 +139,7 @@ func (p *Proxy) Drain(ctx context.Context) {
 // Receive takes one message, on its flow's reader goroutine.
 func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 	if f.Side() == flow.Plain {
-		p.pool.hear(f, time.Now())
+		p.poolOf(f).hear(f, time.Now())
 	}
 	p.strip(f, m)
 	p.markSource(f, m)
@@ -229,7 +244,7 @@ func (p *Proxy) precedence(conn transaction.Conn, in *sip.Request) transaction.P
 	case in.Method == sip.INVITE && p.judgeBy.IsEmergency(account(p.inwardURI(in.Recipient))):
 		return transaction.Emergency
 	}
-	if ok && (p.bindings.anyOn(f) != "" || p.judgeBy.IsSomebody(f.ID()) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID())) {
+	if ok && (p.bindings.anyOn(f) != "" || p.judgeBy.IsSomebody(f.ID()) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) || p.trunkOf(f) != nil) {
 		return transaction.Ordinary
 	}
 	return transaction.Unproven
@@ -262,7 +277,7 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	if f.Side() == flow.Plain {
 		return nil
 	}
-	if r := p.accepts(in); r != nil {
+	if r := p.accepts(in); r != nil || p.trunkOf(f) != nil {
 		return r
 	}
 	defer p.unlessGone(f)
@@ -296,30 +311,26 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	switch {
 	case in.Method == sip.CANCEL:
 		return p.cancel(f, tx, in)
-	case in.Method == sip.REGISTER && outside:
-		return p.register(f, tx, in)
+	case in.Method == sip.REGISTER && (!outside || p.trunkOf(f) != nil):
+		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "nobody registers here").with("Allow", methods)
 	case in.Method == sip.REGISTER:
-		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "the PBX does not register here").
-			with("Allow", methods)
+		return p.register(f, tx, in)
 	case d != nil:
 		return p.inDialog(d, f, tx, in)
 	case s != nil:
 		return p.inSubscription(s, f, tx, in)
 	case in.Method == sip.INVITE && p.isDraining():
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon").with("Retry-After", "30")
-	case in.Method == sip.INVITE && outside:
-		return p.inviteFromPhone(f, tx, in)
 	case in.Method == sip.INVITE:
-		return p.inviteToPhone(f, tx, in)
+		return p.invite(f, tx, in)
 	case subscribes(in):
 		return p.subscribe(f, tx, in)
-	case outside:
-		return p.toPBX(f, tx, in)
-	case in.Method == sip.OPTIONS:
+	case in.Method == sip.OPTIONS && p.asksForTrunk(f, in):
+		return p.qualifyTrunk(f, tx, in)
+	case in.Method == sip.OPTIONS && !outside:
 		return p.qualify(f, tx, in)
-	default:
-		return p.toPhone(f, tx, in)
 	}
+	return p.onwards(f, tx, in)
 }
 
 // within finds the call or the subscription that a request with a To tag is

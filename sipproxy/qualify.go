@@ -68,7 +68,7 @@ func allowOf(in *sip.Request) string {
 // sender is told, unless silence tells it better: a 408 would come after the
 // sender has given up (RFC 4320 section 4.2), and to an OPTIONS of the PBX any
 // answer says that the phone is there.
-func (p *Proxy) giveUp(tx *transaction.Server, in *sip.Request, side flow.Side, err error) {
+func (p *Proxy) giveUp(tx *transaction.Server, in *sip.Request, t *trunk, side flow.Side, err error) {
 	if side == flow.Secure && (in.Method == sip.OPTIONS || errors.Is(err, transaction.ErrTimeout)) {
 		if in.Method == sip.OPTIONS {
 			p.counters.optionsDropped.Add(1)
@@ -76,5 +76,5 @@ func (p *Proxy) giveUp(tx *transaction.Server, in *sip.Request, side flow.Side, 
 		tx.Drop()
 		return
 	}
-	_ = tx.Respond(p.refusal(in, p.unreachable(side, err)))
+	_ = tx.Respond(p.refusal(in, p.unreachable(t, side, err)))
 }

@@ -71,7 +71,7 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	}})
 	if err != nil {
 		p.answered(reg)
-		return p.unreachable(flow.Plain, err)
+		return p.unreachable(nil, flow.Plain, err)
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func (p *Proxy) keeper(reg *registration) *flow.Flow {
 // registered takes the answer of a PBX. Only a 200 changes a binding.
 func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.Flow, res *sip.Response, err error) {
 	if err != nil {
-		_ = tx.Respond(p.refusal(reg.in, p.unreachable(flow.Plain, err)))
+		_ = tx.Respond(p.refusal(reg.in, p.unreachable(nil, flow.Plain, err)))
 		return
 	}
 	res, over := p.witness(reg.flow, reg.in, res)

@@ -50,7 +50,14 @@ func (p *Proxy) relocate(ctx context.Context, now time.Time) {
 // setPBXs takes the PBXs that there are from now on.
 func (p *Proxy) setPBXs(servers []locate.Server) {
 	p.inside.Store(newInsideHosts(p.cfg, servers, p.inside.Load()))
-	if p.pool.set(servers) {
+	changed := false
+	for l := range p.pools() {
+		if l.plain == nil { // AttachTrunk comes
+			continue
+		}
+		changed = l.set(servers) || changed
+	}
+	if changed {
 		for _, s := range servers {
 			p.log.Info("PBX", "peer", s.Addr, "priority", s.Priority, "weight", s.Weight)
 		}

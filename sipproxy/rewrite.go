@@ -15,8 +15,8 @@ import (
 
 // contactForPBX is our Contact at the PBX: a token for the phone, at our plain
 // address, and nothing that a driver for UDP could stumble over.
-func (p *Proxy) contactForPBX(token string) string {
-	return fmt.Sprintf("<sip:%s@%s>", token, p.cfg.PlainAddr)
+func contactForPBX(at *pool, token string) string {
+	return fmt.Sprintf("<sip:%s@%s>", token, at.addr)
 }
 
 // contactForPhone is our Contact at a phone: by the name that the phone itself

@@ -57,7 +57,7 @@ func (n *negotiation) connectCrypto(s *stream, answerer flow.Side, phone *sdp.Me
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
 	to.Rx, to.Tx = media.Key{Suite: suite, KeySalt: theirs.Keys[0].KeySalt, MKI: theirs.Keys[0].MKI}, ours
-	to.RTCPMux = phone.RTCPMux && answerer == flow.Plain // only a phone's offer brings it in
+	to.RTCPMux = phone.RTCPMux && (answerer == flow.Plain || n.trunk) // we offer it to trunks alone
 	to.Hint, to.RTCPHint = n.hint(phone.RTPAddr().Port()), n.hint(phone.RTCPAddr().Port())
 	s.sdes.inUse = suite
 	return nil

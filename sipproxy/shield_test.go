@@ -165,3 +165,24 @@ func TestWhatChanSIPReadsOtherwiseEndsHere(t *testing.T) {
 	p.send(spoil(p, "BYE", "<sip:602@pbx.example.com>;tag=as2"))
 	p.next("481")
 }
+
+// A phone that asks the PBX for a password would have a digest of it to guess from.
+func TestNoPhoneChallengesThePBX(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	token := b.register(p)
+	refused := func(in *message) {
+		t.Helper()
+		p.send(reply(in, 401, "p", "", pbxChallenge))
+		if m := b.atPBX("403"); m.h.Get("WWW-Authenticate") != "" || strings.Contains(m.body, "nonce") {
+			t.Errorf("the PBX is asked: %v", m.h)
+		}
+	}
+	b.fromPBX(b.inviteTo(token, "h1", plainSDP))
+	refused(p.next("INVITE"))
+	b.callOut(p, "h2")
+	b.fromPBX(text("", "BYE sip:"+token+"@"+b.plain.String()+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKh3",
+		"Max-Forwards: 70", "From: "+to602+";tag=pbx", "To: <sip:1001@pbx.example.com>;tag=anna", "Call-ID: h2", "CSeq: 5 BYE"))
+	refused(p.next("BYE"))
+	b.noCallLeft()
+}

@@ -9,6 +9,20 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
+// onwards forwards a request of either side that is no call and no registration.
+func (p *Proxy) onwards(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
+	t, outside := p.trunkFor(f, in), f.Side() == flow.Secure
+	switch {
+	case t != nil && outside:
+		return p.fromTrunk(t, f, tx, in)
+	case t != nil:
+		return p.toTrunk(t, f, tx, in)
+	case outside:
+		return p.toPBX(f, tx, in)
+	}
+	return p.toPhone(f, tx, in)
+}
+
 // toPBX forwards a request of a phone that is no call and no registration:
 // OPTIONS, MESSAGE, PUBLISH and whatever else.
 func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
@@ -21,12 +35,12 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		if b := p.bindings.on(key, f); b != nil {
 			routes = b.routes
 			if len(in.GetHeaders("Contact")) > 0 {
-				contact = p.contactForPBX(b.token)
+				contact = contactForPBX(p.pool, b.token)
 			}
 		}
 	}
 	target := p.inwardURI(in.Recipient)
-	return p.standalone(f, tx, in, p.inwardParty(from), outgoing{
+	return p.standalone(f, tx, in, &leg{self: p.inwardParty(from)}, outgoing{
 		uri: target, routes: routes, contact: contact, body: bodyOf(in),
 		from: p.inOwnCall(f, in, p.inwardParty(from)).String(), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))
@@ -51,25 +65,29 @@ func (p *Proxy) toPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *
 	if len(in.GetHeaders("Contact")) > 0 {
 		contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(from.URI))
 	}
-	return p.standalone(f, tx, in, from, outgoing{
+	return p.standalone(f, tx, in, &leg{flow: b.flow, self: from}, outgoing{
 		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
 		from: p.outward(from).String(), dest: to,
-	}, p.contactForPBX(b.token))
+	}, contactForPBX(p.pool, b.token))
 }
 
-// standalone forwards a request outside of calls. contact is ours towards the
-// sender, for answers that carry one.
-func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request, by flow.NameAddr, out outgoing, contact string) *refusal {
+// standalone forwards a request outside of calls to the far end of a leg. contact is
+// ours towards the sender, for answers that carry one.
+func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request, to *leg, out outgoing, contact string) *refusal {
 	if r := bodyRefused(out.body); r != nil {
 		return r
 	}
 	side := out.side()
-	_, err := p.send(out.to, by, p.request(in, out), hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
-		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.toPhone(f, tx, in) == nil {
-			return // by the phone's next connection
+	_, err := p.send(to, p.request(in, out), hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+		if side == flow.Secure && errors.Is(err, transaction.ErrFlowClosed) && p.onwards(f, tx, in) == nil {
+			return // by the phone's next connection, or the trunk's
 		}
 		if err != nil {
-			p.giveUp(tx, in, side, err)
+			p.giveUp(tx, in, to.trunk, side, err)
+			return
+		}
+		if to.trunk != nil && side == flow.Secure && in.Method == sip.OPTIONS && res.StatusCode == sip.StatusServiceUnavailable {
+			p.giveUp(tx, in, to.trunk, side, errNoPBX) // there is none behind the far end
 			return
 		}
 		res, over := p.witness(f, in, res)
@@ -81,7 +99,7 @@ func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request
 		_ = tx.Respond(p.response(in, other(side), res, contacts, withoutSDP(res)))
 	}})
 	if err != nil {
-		return p.unreachable(side, err)
+		return p.unreachable(to.trunk, side, err)
 	}
 	return nil
 }
@@ -97,7 +115,7 @@ func (p *Proxy) lookup(token string) (*binding, *refusal) {
 		return nil, refuse(sip.StatusTemporarilyUnavailable, "Temporarily Unavailable", "the phone is not registered here")
 	}
 	if closed(b.flow) {
-		return nil, p.unreachable(flow.Secure, transaction.ErrFlowClosed)
+		return nil, p.unreachable(nil, flow.Secure, transaction.ErrFlowClosed)
 	}
 	return b, nil
 }

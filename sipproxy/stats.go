@@ -18,6 +18,8 @@ type Stats struct {
 
 	CallsFromPhones uint64
 	CallsToPhones   uint64
+	CallsFromTrunks uint64
+	CallsToTrunks   uint64
 	StrayResponses  uint64
 	RefreshesSpared uint64 // that the PBX did not see
 	OptionsDropped  uint64 // of the PBX, for phones that are not there
@@ -36,7 +38,7 @@ type RequestKind struct {
 
 // counters are what Stats is made from.
 type counters struct {
-	fromPhones, toPhones, strayResponses, refreshesSpared, optionsDropped, otherUsers atomic.Uint64
+	fromPhones, toPhones, fromTrunks, toTrunks, strayResponses, refreshesSpared, optionsDropped, otherUsers atomic.Uint64
 
 	mu       sync.Mutex // guards the maps; they are bounded by their keys
 	requests map[RequestKind]uint64
@@ -68,10 +70,15 @@ func (c *counters) refused(status int) {
 	count(&c.refusals, status)
 }
 
-func (c *counters) callStarted(caller flow.Side) {
-	if caller == flow.Secure {
+func (c *counters) callStarted(caller flow.Side, trunk bool) {
+	switch {
+	case trunk && caller == flow.Secure:
+		c.fromTrunks.Add(1)
+	case trunk:
+		c.toTrunks.Add(1)
+	case caller == flow.Secure:
 		c.fromPhones.Add(1)
-	} else {
+	default:
 		c.toPhones.Add(1)
 	}
 }
@@ -98,6 +105,7 @@ func (p *Proxy) Stats() Stats {
 	s := Stats{
 		Calls: p.calls.len(), Bindings: p.bindings.len(), Transactions: p.tx.Len(),
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
+		CallsFromTrunks: c.fromTrunks.Load(), CallsToTrunks: c.toTrunks.Load(),
 		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(), OptionsDropped: c.optionsDropped.Load(),
 		OtherUsers: c.otherUsers.Load(),
 	}

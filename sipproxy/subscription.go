@@ -123,7 +123,7 @@ func (t *subscriptions) expire(now time.Time, gone func(*subscription) bool) {
 // isUnreachable tells whether a phone has neither its connection nor a binding
 // by which it could have another. s.mu is held.
 func (p *Proxy) isUnreachable(s *subscription) bool {
-	return closed(s.secure.flow) && p.bindings.get(s.token) == nil
+	return closed(s.secure.flow) && p.newFlow(s.secure, s.token) == nil
 }
 
 // subscribes tells the requests that begin a subscription outside of calls.
@@ -134,11 +134,7 @@ func subscribes(in *sip.Request) bool {
 // subscribe forwards a request that asks for a subscription.
 func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	from := f.Side()
-	legs := p.legsFromPhone
-	if from == flow.Plain {
-		legs = p.legsToPhone
-	}
-	token, near, far, r := legs(f, in)
+	token, near, far, r := p.legs(f, in)
 	if r != nil {
 		return r
 	}
@@ -157,12 +153,12 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 		to: far.flow, uri: far.target, routes: far.routes, contact: far.contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(""),
 	})
-	_, err := p.send(far.flow, far.self, req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far, req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
 		p.subscribed(s, tx, in, at, res, err)
 	}})
 	if err != nil {
 		p.watches.remove(s)
-		return p.unreachable(other(from), err)
+		return p.unreachable(far.trunk, other(from), err)
 	}
 	return nil
 }
@@ -172,7 +168,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 	notifier := other(s.subscriber)
 	if err != nil {
 		p.watches.remove(s)
-		p.giveUp(tx, in, notifier, err)
+		p.giveUp(tx, in, s.secure.trunk, notifier, err)
 		return
 	}
 	res, over := p.witness(tx.Conn().(*flow.Flow), in, res) // what Proxy.Receive gave it
@@ -185,7 +181,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		if made != nil {
 			made.mu.Lock()
 			made.keep(lifeOf(in, res))
-			made.leg(notifier).shift = shiftOf(in, res)
+			made.leg(notifier).counts(in, res)
 			contacts = []string{made.leg(s.subscriber).contact}
 			made.mu.Unlock()
 		}
@@ -279,7 +275,7 @@ func (p *Proxy) onFlow(s *subscription, f *flow.Flow) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.secure.flow != f && p.bindings.over(s.token, f) != nil {
+	if s.secure.flow != f && p.speaksFor(s.secure, s.token, f) {
 		s.secure.flow = f
 	}
 	return s.secure.flow == f
@@ -297,8 +293,8 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 	if in.Method == sip.SUBSCRIBE || in.Method == sip.NOTIFY {
 		learnTarget(near, in, false) // target refresh (RFC 6665 section 4.4.1)
 	}
-	if b := p.bindings.get(s.token); closed(s.secure.flow) && b != nil {
-		s.secure.flow = b.flow
+	if closed(s.secure.flow) {
+		s.secure.flow = cmp.Or(p.newFlow(s.secure, s.token), s.secure.flow)
 	}
 	contact := ""
 	if len(in.GetHeaders("Contact")) > 0 {
@@ -308,7 +304,7 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
-	_, err := p.send(far.flow, far.self, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		p.inSubscriptionAnswered(s, tx, in, from, res, err)
 	}})
 	switch {
@@ -316,18 +312,18 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 		p.watches.remove(s)
 		return noSuchSubscription() // it asks anew, and another PBX is asked (RFC 6665 section 4.1.2.2)
 	case err != nil:
-		return p.unreachable(other(from), err)
+		return p.unreachable(far.trunk, other(from), err)
 	}
 	return nil
 }
 
 func (p *Proxy) inSubscriptionAnswered(s *subscription, tx *transaction.Server, in *sip.Request, from flow.Side, res *sip.Response, err error) {
 	if err != nil {
-		p.giveUp(tx, in, other(from), err)
+		p.giveUp(tx, in, s.secure.trunk, other(from), err)
 		return
 	}
 	s.mu.Lock()
-	s.leg(other(from)).shift = shiftOf(in, res)
+	s.leg(other(from)).counts(in, res)
 	var contacts []string
 	if res.StatusCode < 300 && len(res.GetHeaders("Contact")) > 0 {
 		contacts = []string{s.leg(from).contact}

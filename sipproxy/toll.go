@@ -83,7 +83,7 @@ func (p *Proxy) mayTransfer(f *flow.Flow, in *sip.Request) *refusal {
 
 // mayForward asks so of a phone that forwards a call.
 func (p *Proxy) mayForward(inv *invite, res *sip.Response) *refusal {
-	if inv.from != flow.Plain || res.StatusCode < 300 || res.StatusCode >= 400 {
+	if inv.from != flow.Plain || inv.call.calleeAt.trunk != nil || res.StatusCode < 300 || res.StatusCode >= 400 {
 		return nil
 	}
 	contacts, err := flow.Addresses(res, "Contact")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/media"
-	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
 // Trunk is a peer on the secure side that is no phone: another edge with its PBX, or
@@ -19,12 +18,13 @@ type Trunk struct {
 	Name string
 	// Listen is our address on the plain side that stands for the trunk: what the
 	// PBX sends there goes to it, and what it sends comes from there. Not valid: it
-	// has none, and Prefixes tell what goes to it.
+	// shares Config.PlainAddr with the phones, and Prefixes and Domains tell what goes
+	// to it.
 	Listen netip.AddrPort
 	// Domain is what the far end calls itself in URIs.
 	Domain string
-	// Prefixes are how numbers begin that may go to the trunk; none: any, if it has a
-	// Listen. Domains are whose URIs go to it.
+	// Prefixes are how numbers begin that go to a trunk without a Listen; of several
+	// the longest. Domains are whose URIs do.
 	Prefixes []string
 	Domains  []string
 	// Suites we accept and offer, best first; none: those of the Config, GCM first.
@@ -120,17 +120,5 @@ func validateTrunks(trunks []Trunk) error {
 	return errors.Join(faults...)
 }
 
-// attached is what belongs to a trunk while the edge runs.
-type attached struct {
-	secure *flow.Trunk
-	plain  PlainSide // nil: it has no socket of its own
-}
-
-// AttachTrunk gives the connections of a trunk of the Config, and the socket that
-// stands for it; nil: it has none. It is called before anything runs.
-func (p *Proxy) AttachTrunk(name string, secure *flow.Trunk, plain PlainSide) {
-	if p.trunks == nil {
-		p.trunks = make(map[string]attached)
-	}
-	p.trunks[name] = attached{secure, plain}
-}
+// own tells whether the PBX knows the trunk by an address of its own.
+func (t Trunk) own() bool { return t.Listen.IsValid() }

@@ -88,7 +88,7 @@ func refusalOf(v policy.Verdict) *refusal {
 // witness tells policy what the PBX said to a phone's request. It returns the
 // answer as the phone may see it, and what is to be done once it has that.
 func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.Response, func()) {
-	if f.Side() == flow.Plain {
+	if f.Side() == flow.Plain || p.trunkOf(f) != nil {
 		return res, func() {}
 	}
 	cred, r := credentialsOf(in)

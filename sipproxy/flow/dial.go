@@ -79,7 +79,7 @@ func (t *Trunk) once(ctx context.Context) (lasted time.Duration) {
 		return 0
 	}
 	var faults []string
-	for _, target := range targets {
+	for _, target := range t.ranked(targets) {
 		c, err := t.dial(ctx, target)
 		if err == nil {
 			return t.serve(ctx, c)

@@ -28,6 +28,7 @@ type Trunk struct {
 	flapping bool      // the last connection ended before anything came of it
 	dials    uint64
 	failures map[string]uint64
+	shunned  map[netip.AddrPort]time.Time // until when others are tried first
 }
 
 // TrunkConfig says how a peer is reached and known.
@@ -133,6 +134,31 @@ func (t *Trunk) Recheck() {
 			c.end(err)
 		}
 	}
+}
+
+// shunTime is for how long others are tried before an address that was shunned.
+const shunTime = 5 * time.Minute
+
+// Shun closes a connection whose far end does not do what it is there for. Its address
+// is dialled again only if no other of the peer's takes us.
+func (t *Trunk) Shun(f *Flow, reason error) {
+	t.mu.Lock()
+	if t.shunned == nil {
+		t.shunned = make(map[netip.AddrPort]time.Time)
+	}
+	t.shunned[f.Remote()] = time.Now().Add(shunTime)
+	t.mu.Unlock()
+	f.Close(reason)
+}
+
+// ranked are the targets in the order to dial them.
+func (t *Trunk) ranked(targets []Target) []Target {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.shunned, func(_ netip.AddrPort, until time.Time) bool { return now.After(until) })
+	slices.SortStableFunc(targets, func(a, b Target) int { return t.shunned[a.Addr].Compare(t.shunned[b.Addr]) })
+	return targets
 }
 
 // gained notes a connection, dialled or accepted.

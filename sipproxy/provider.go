@@ -1,0 +1,210 @@
+package sipproxy
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// A provider may know us by user and password. Its challenges are answered here, of the
+// PBX's requests too, which the PBX does not see; and we register with it, so that it
+// sends calls by the connection that the registration went by (RFC 3261 section 10.2).
+
+const (
+	// enrolRetry is how long after a registration that was refused the next is tried.
+	enrolRetry = 30 * time.Second
+	// enrolEarly is how long before the end of a registration it is made again, or a
+	// tenth of its time, whichever is less.
+	enrolEarly = time.Minute
+)
+
+// enrolment is our registration with a provider.
+type enrolment struct {
+	mu     sync.Mutex // guards what follows
+	callID string
+	tag    string
+	seq    uint32
+	under  bool
+	flow   *flow.Flow // that it was made by
+	until  time.Time  // when the provider forgets it; zero: it knows of none
+	next   time.Time
+	least  int    // seconds that the provider wants at least
+	told   string // of a refusal, last
+}
+
+// asOurselves is a sender that answers a provider's challenges.
+func (p *Proxy) asOurselves(t *trunk, send sender) sender {
+	if t.Account.User == "" {
+		return send
+	}
+	return afresh(p.proving(p.proofOf(t), send))
+}
+
+func (p *Proxy) proofOf(t *trunk) proof {
+	return proof{user: t.Account.User, password: t.Account.Password, vain: func(at *flow.Flow) {
+		p.log.Error("the provider does not take user and password: look at user and password_file of the trunk", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String())
+	}}
+}
+
+// enrol registers with each provider with whom it is time to.
+func (p *Proxy) enrol(now time.Time) {
+	for _, t := range p.trunks {
+		if t.Account.Register {
+			p.enrolWith(t, now)
+		}
+	}
+}
+
+func (p *Proxy) enrolWith(t *trunk, now time.Time) {
+	e, f := &t.with, t.far.Flow()
+	e.mu.Lock()
+	moved := e.flow == nil || closed(e.flow)
+	due := f != nil && !e.under && !p.isDraining() && (!now.Before(e.next) || moved && !e.until.IsZero())
+	if !due {
+		e.mu.Unlock()
+		return
+	}
+	e.under = true
+	seconds := max(int(t.Account.Interval/time.Second), e.least)
+	req := p.registration(t, f, seconds)
+	e.mu.Unlock()
+	_, err := p.proving(p.proofOf(t), p.sendTo(f))(req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
+		p.enrolled(t, at, seconds, res, err)
+	}})
+	if err != nil {
+		p.enrolled(t, f, seconds, nil, err)
+	}
+}
+
+// registration is a REGISTER of ours. t.with.mu is held.
+func (p *Proxy) registration(t *trunk, f *flow.Flow, seconds int) *sip.Request {
+	e := &t.with
+	if e.callID == "" {
+		e.callID, e.tag = randomToken(12), randomToken(6)
+	}
+	e.seq += maxTries + 1 // what answers a challenge counts on
+	us := flow.NameAddr{URI: fmt.Sprintf("sip:%s@%s", t.Account.User, t.Domain)}
+	req := sip.NewRequest(sip.REGISTER, sip.Uri{Scheme: "sip", Host: t.Domain})
+	req.AppendHeader(p.via(f))
+	req.AppendHeader(sip.NewHeader("Max-Forwards", "70"))
+	req.AppendHeader(sip.NewHeader("From", us.WithTag(e.tag)))
+	req.AppendHeader(sip.NewHeader("To", us.String()))
+	req.AppendHeader(sip.NewHeader("Call-ID", e.callID))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: e.seq, MethodName: sip.REGISTER})
+	req.AppendHeader(sip.NewHeader("Contact", p.contactForPhone(f, "sip", p.cfg.Domain, t.Account.User)))
+	req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(seconds)))
+	req.AppendHeader(sip.NewHeader("Allow", methods))
+	appendBody(req, body{})
+	return req
+}
+
+// enrolled takes the provider's answer.
+func (p *Proxy) enrolled(t *trunk, at *flow.Flow, asked int, res *sip.Response, err error) {
+	if err == nil && res.StatusCode < 200 {
+		return
+	}
+	e, now := &t.with, time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.under = false
+	switch {
+	case err == nil && res.StatusCode < 300:
+		granted := time.Duration(grantedUs(res, asked)) * time.Second
+		if e.until.IsZero() || e.told != "" || e.flow != at {
+			p.log.Info("registered with the provider", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String(), "expires", granted)
+		}
+		e.flow, e.told, e.until = at, "", now.Add(granted)
+		e.next = now.Add(granted - min(granted/10, enrolEarly))
+		return
+	case err == nil && res.StatusCode == sip.StatusIntervalToBrief:
+		if least, _ := strconv.Atoi(headerOf(res, "Min-Expires")); least > asked && least <= maxGranted {
+			e.least, e.next = least, now
+			return
+		}
+	}
+	e.next = now.Add(enrolRetry)
+	why := "no answer"
+	if err == nil {
+		why = reasonOf(res)
+		if seconds, _ := strconv.Atoi(headerOf(res, "Retry-After")); seconds > 0 {
+			e.next = now.Add(time.Duration(min(seconds, maxGranted)) * time.Second)
+		}
+	}
+	if now.After(e.until) {
+		e.until = time.Time{}
+	}
+	if e.told != why {
+		e.told = why
+		p.log.Warn("not registered with the provider; trying on", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String(), "reason", why)
+	}
+	if err != nil || res.StatusCode == sip.StatusServiceUnavailable { // another of its servers may do better
+		t.far.Shun(at, fmt.Errorf("REGISTER: %s", why))
+	}
+}
+
+// grantedUs reads for how many seconds a registration of ours was taken.
+func grantedUs(res *sip.Response, asked int) int {
+	granted := asked
+	list, _ := flow.Addresses(res, "Contact")
+	text := expiresOf(res)
+	if len(list) == 1 {
+		own, _ := list[0].Param("expires")
+		text = cmp.Or(own, text)
+	}
+	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
+		granted = min(seconds, maxGranted)
+	}
+	return granted
+}
+
+func headerOf(m sip.Message, name string) string {
+	if h := m.GetHeaders(name); len(h) > 0 {
+		return h[0].Value()
+	}
+	return ""
+}
+
+// resignTime is how long providers have to take a registration back.
+const resignTime = time.Second
+
+// resign takes our registrations back: nobody is here any longer to take calls.
+func (p *Proxy) resign() {
+	var answers sync.WaitGroup
+	for _, t := range p.trunks {
+		e := &t.with
+		e.mu.Lock()
+		f := e.flow
+		if f == nil || closed(f) || e.until.IsZero() {
+			e.mu.Unlock()
+			continue
+		}
+		req := p.registration(t, f, 0)
+		e.until = time.Time{}
+		e.mu.Unlock()
+		answers.Add(1)
+		answered := sync.OnceFunc(answers.Done)
+		_, err := p.proving(p.proofOf(t), p.sendTo(f))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+			if err != nil || res.StatusCode >= 200 {
+				answered()
+			}
+		}})
+		if err != nil {
+			answered()
+		}
+	}
+	over := make(chan struct{})
+	go func() { // ends with the last answer, or with its transaction at the latest
+		answers.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-time.After(resignTime):
+	}
+}
