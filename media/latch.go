@@ -44,7 +44,7 @@ func (w *worker) fromSRTP(s *secureSocket, from netip.AddrPort, p []byte) {
 func (w *worker) known(l *lane, s *secureSocket, p []byte) {
 	st := l.stream
 	prot := st.prot[l.key.kind]
-	if l.failed >= doubtAfter || prot.rx.changing() {
+	if l.failed >= doubtAfter || l.contested || prot.rx.changing() {
 		w.doubt(l, s, p)
 		return
 	}
@@ -80,8 +80,10 @@ func (w *worker) doubt(l *lane, s *secureSocket, p []byte) {
 	}
 	if l.failed < doubtAfter {
 		l.failed++
-		w.drop(st, why)
-		return
+		if !l.contested {
+			w.drop(st, why)
+			return
+		}
 	}
 	w.search(s, l.key, p, st, why)
 }
@@ -137,15 +139,19 @@ type trial struct {
 	key   laneKey
 	p     []byte
 	purse purse
-	not   *stream // has been tried already
-	blame *stream // whose packet it seems to be
-	why   Drop    // it is no stream's
+	not   *stream        // has been tried already
+	named *stream        // so has this
+	tried netip.AddrPort // and so have those that wait for a phone just there
+	blame *stream        // whose packet it seems to be
+	why   Drop           // it is no stream's
 }
 
-// search finds whose packet this is by trying keys: of the streams that have
+// search finds whose packet this is. If its SSRC names one stream, that is it, and
+// one verification tells: as on a lane, it takes nothing from the budget, however
+// many calls begin at once. Else keys are tried: of the streams that have
 // its SSRC (a phone that changed networks, or announced it), of those that
-// wait for a phone from this host, of those that have this address (a new
-// SSRC), then of all others that wait. The first three are where honest
+// wait for a phone just there, or from this host, of those that have this address (a new
+// SSRC), then of all others that wait. All but the last are where honest
 // packets end, in the order of how few there are to try.
 //
 // A packet of a known lane comes here if that is in doubt: then not is the
@@ -153,8 +159,15 @@ type trial struct {
 func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why Drop) {
 	t := &w.table
 	x := trial{sock: s, key: key, p: p, purse: w.budget.purse(key.from.AddrPort), not: not, blame: not, why: why}
+	if st := t.named(key); st != nil && key.from.conn == 0 && w.eligible(st, &x) {
+		if w.try(st, &x) {
+			return
+		}
+		x.named = st
+	}
 	if x.purse.empty() {
-		w.drop(not, DropBudget)
+		x.excuse(DropBudget)
+		w.drop(x.blame, x.why)
 		return
 	}
 	t.turn++
@@ -166,6 +179,7 @@ func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why
 		return
 	}
 	if w.tryEach(&x, t.bySSRC[key.ssrc], true) ||
+		w.tryHinted(&x) ||
 		w.tryEach(&x, t.byHost[key.from.Addr()], true) ||
 		w.tryEach(&x, t.byAddr[key.from], true) {
 		return
@@ -181,14 +195,9 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 	for i := range list {
 		st := list[(i+w.table.turn)%len(list)]
 		switch {
-		case st == x.not || !st.prot[x.key.kind].ready():
-			continue
 		case !near && st.peers[kindRTP].hint.Addr() == x.key.from.Addr(): // tried as near
 			continue
-		case len(st.lanes) >= maxLanes && st.lane(x.key.ssrc, x.key.kind) == nil:
-			x.excuse(DropSSRCLimit) // before its context would make a state for the SSRC
-			continue
-		case !st.transport.carries(st, x.key.ssrc, x.key.kind, x.p[1]&0x7f):
+		case !w.eligible(st, x):
 			continue
 		case !x.purse.pay(near):
 			x.excuse(DropBudget)
@@ -199,6 +208,39 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 		}
 	}
 	return false
+}
+
+// eligible tells whether a packet may be tried on a stream.
+func (w *worker) eligible(st *stream, x *trial) bool {
+	switch {
+	case st == x.not || st == x.named || !st.prot[x.key.kind].ready(), x.tried.IsValid() && st.fresh && st.peers[kindRTP].hint == x.tried:
+		return false
+	case len(st.lanes) >= maxLanes && st.lane(x.key.ssrc, x.key.kind) == nil:
+		x.excuse(DropSSRCLimit) // before its context would make a state for the SSRC
+		return false
+	}
+	return st.transport.carries(st, x.key.ssrc, x.key.kind, x.p[1]&0x7f)
+}
+
+// tryHinted tries a packet on the streams that wait for a phone just where it
+// comes from.
+func (w *worker) tryHinted(x *trial) bool {
+	at := x.expected()
+	if w.tryEach(x, w.table.byHint[at], true) {
+		return true
+	}
+	x.tried = at
+	return false
+}
+
+// expected is where a phone's RTP comes from if the packet is its: RTCP comes
+// from one port above, unless it comes to the socket of RTP.
+func (x *trial) expected() netip.AddrPort {
+	at := x.key.from.AddrPort
+	if x.sock.kind == kindRTCP && at.Port() > 0 {
+		return netip.AddrPortFrom(at.Addr(), at.Port()-1)
+	}
+	return at
 }
 
 // try verifies a packet under one stream's key, and takes it if it is the
@@ -272,6 +314,9 @@ func (w *worker) follow(l *lane, s *secureSocket) {
 		return
 	}
 	peer := &st.peers[l.key.kind]
+	if st.fixed && at != peer.hint {
+		return
+	}
 	peer.latched = at
 	peer.reach(at, s)
 	if l.key.kind == kindRTP {

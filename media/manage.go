@@ -65,6 +65,10 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	changed := st.own.set(rx, tx, p.Await, w.now)
 	st.mux = p.RTCPMux
 	w.describe(st, p)
+	w.table.isolate(st, p.Sole && len(st.declared) > 0)
+	if st.fixed = p.Fixed && hints[kindRTP].IsValid(); st.fixed && hints[kindRTP] != st.peers[kindRTP].latched {
+		st.peers[kindRTP].latched, st.peers[kindRTCP].latched = netip.AddrPort{}, netip.AddrPort{}
+	}
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
 		w.table.settle(st) // before the hint changes, which it is found by
 		st.peers[kindRTP].hint = hints[kindRTP]

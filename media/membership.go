@@ -23,6 +23,8 @@ func (w *worker) join(st *stream, p SecureParams) error {
 		return ErrClosed
 	}
 	w.describe(st, p)
+	w.table.isolate(st, false)
+	st.fixed = false
 	if st.transport == t {
 		return nil
 	}

@@ -33,7 +33,7 @@ type StreamAddrs struct {
 	Secure []netip.AddrPort // for RTP, one for each public address; RTCP is one port above
 	TCP    []netip.AddrPort // likewise, for connections that begin with ICE (RFC 6544); nil: not offered
 	Plain  netip.AddrPort   // for RTP; RTCP is one port above
-	SSRC   uint32           // that a description may announce as ours
+	SSRC   uint32           // that a description may announce as ours: no other stream on these ports has it
 }
 
 // PlainParams is what the PBX said of a stream. A zero address means that it
@@ -53,6 +53,11 @@ type SecureParams struct {
 	// the search, and are where we send first.
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
+	// Sole tells that the phone sends by SSRCs alone, and Fixed that it is where the
+	// hints say. So does another edge, whose calls all come from one address: its
+	// packets are never tried on calls that they do not name, and what is sent
+	// follows nobody elsewhere. They count where keys come by SDES.
+	Sole, Fixed bool
 	// CNAME, if not empty, has all that the PBX sends leave as one source of that
 	// name (at most 255 bytes): StreamAddrs.SSRC if that was Announced (RFC 5576
 	// section 6.1), else the PBX's first. Without it the PBX's sources stay as they
@@ -81,7 +86,7 @@ func (s *Session) AddStream() (StreamAddrs, error) {
 	if err != nil {
 		return StreamAddrs{}, err
 	}
-	st := &stream{session: s, index: len(s.streams), splice: splice{ssrc: newSSRC(s.streams)}}
+	st := &stream{session: s, index: len(s.streams)}
 	st.prot = [numKinds]*protection{&st.own, &st.own}
 	for kind := range pair {
 		st.plain[kind].sock = pair[kind]

@@ -37,21 +37,21 @@ type splice struct {
 	packets, octets uint32 // of all that left (RFC 3550 section 6.4.1)
 }
 
-// newSSRC chooses one that none of a session's streams has.
-func newSSRC(taken []*stream) uint32 {
+// newSSRC chooses one that no stream of a worker has: a peer that takes all of
+// our calls at one address, and knows us by one, tells them apart by it.
+func newSSRC(taken map[uint32]struct{}) uint32 {
 	for {
 		var b [4]byte
 		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 		ssrc := binary.BigEndian.Uint32(b[:])
-		free := ssrc != 0
-		for _, st := range taken {
-			free = free && st.splice.ssrc != ssrc
-		}
-		if free {
+		if _, used := taken[ssrc]; ssrc != 0 && !used {
 			return ssrc
 		}
 	}
 }
+
+// videoRate is the clock of all video (RFC 3551 section 5).
+const videoRate = 90000
 
 // isOn tells whether there is one source.
 func (s *splice) isOn() bool { return s.sdes != nil }
@@ -82,22 +82,33 @@ func (s *splice) all(p []byte, kind uint8, now int64, f *figures) []byte {
 
 // rtp makes a packet of the PBX one of our source. A new source of the PBX goes
 // on with the next sequence number, and with the time that has passed; so does
-// one that begins again under its SSRC (RFC 3550 appendix A.1).
+// one that begins again under its SSRC (RFC 3550 appendix A.1). Of audio, its
+// first packet is marked as that of a talkspurt (RFC 3551 section 4.1).
+//
+// What we announce begins in the lower half of the numbers: who has our key only
+// after a while must not have missed a roll-over (RFC 3711 section 3.3.1).
 func (s *splice) rtp(p []byte, now int64, f *figures) {
 	seq, stamp, ssrc := sequence(p), binary.BigEndian.Uint32(p[4:]), binary.BigEndian.Uint32(p[8:])
 	ahead := int16(seq + s.seqShift - s.newest)
 	switch {
 	case !s.begun:
-		s.begun, s.from, s.newest = true, ssrc, seq-1
+		s.begun, s.from = true, ssrc
 		if !s.fixed {
 			s.own, s.fixed = ssrc, true
 			binary.BigEndian.PutUint32(s.sdes[4:], ssrc)
+		} else {
+			s.seqShift = -(seq & 0x8000)
 		}
+		s.newest = seq + s.seqShift - 1
 		ahead = 1
 	case ssrc != s.from || ahead > maxDropout || ahead < -maxMisorder:
 		rate := f.rateOf(p[1] & 0x7f)
-		if rate == 0 {
+		switch rate {
+		case 0:
 			rate = 8000
+		case videoRate: // whose marker ends a picture
+		default:
+			p[1] |= 0x80
 		}
 		passed := max(now-s.at, int64(10*time.Millisecond)) // a packet's time, or a batch's
 		s.from = ssrc

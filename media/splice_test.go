@@ -37,7 +37,8 @@ func timed(ssrc uint32, seq uint16, stamp uint32) []byte {
 }
 
 // Music on hold and whoever is held come by two SSRCs of the PBX, in turn, and
-// one of them begins again: the phone hears one source, which goes on.
+// one of them begins again: the phone hears one source, which begins in the lower
+// half of the numbers, goes on, and is marked where it changes.
 func TestOneSource(t *testing.T) {
 	h := newHot(t, AEADAES128GCM)
 	h.announce(t)
@@ -54,19 +55,22 @@ func TestOneSource(t *testing.T) {
 		want  uint16
 		ticks uint32 // since the one before
 	}{
-		{5, 65534, 4294967200, 0, 65534, 0},
-		{5, 65535, 64, 20 * time.Millisecond, 65535, 160},
-		{6, 100, 7000, 1020 * time.Millisecond, 0, 8000}, // the music
-		{6, 101, 7160, 1020 * time.Millisecond, 1, 160},
-		{6, 103, 7480, 1060 * time.Millisecond, 3, 320}, // a loss before us stays one
-		{6, 102, 7320, 1060 * time.Millisecond, 2, 1<<32 - 160},
-		{5, 7, 9, 1060 * time.Millisecond, 4, 160 + 80}, // back, in the same batch
-		{5, 8, 169, 1080 * time.Millisecond, 5, 160},
-		{5, 40008, 9999, 2080 * time.Millisecond, 6, 8000}, // it begins again
+		{5, 65534, 4294967200, 0, 32766, 0},
+		{5, 65535, 64, 20 * time.Millisecond, 32767, 160},
+		{6, 100, 7000, 1020 * time.Millisecond, 32768, 8000}, // the music
+		{6, 101, 7160, 1020 * time.Millisecond, 32769, 160},
+		{6, 103, 7480, 1060 * time.Millisecond, 32771, 320}, // a loss before us stays one
+		{6, 102, 7320, 1060 * time.Millisecond, 32770, 1<<32 - 160},
+		{5, 7, 9, 1060 * time.Millisecond, 32772, 160 + 80}, // back, in the same batch
+		{5, 8, 169, 1080 * time.Millisecond, 32773, 160},
+		{5, 40008, 9999, 2080 * time.Millisecond, 32774, 8000}, // it begins again
 	} {
 		h.w.now = int64(time.Hour + c.at)
 		h.fromPBX(timed(c.ssrc, c.seq, c.stamp))
 		p := h.next(t)
+		if splices := i == 2 || i == 6 || i == 8; p.Marker != splices {
+			t.Errorf("packet %d: marked %v", i, p.Marker)
+		}
 		if p.SSRC != mine || p.SequenceNumber != c.want || i > 0 && p.Timestamp-before != c.ticks || string(p.Payload) != "sound" {
 			t.Errorf("packet %d: SSRC %d (ours is %d), number %d, %d ticks on; want number %d, %d ticks on",
 				i, p.SSRC, mine, p.SequenceNumber, p.Timestamp-before, c.want, c.ticks)

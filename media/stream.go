@@ -36,6 +36,8 @@ type stream struct {
 	mux       bool
 	inactive  bool
 	fresh     bool     // may latch to an address not seen before
+	sole      bool     // only what was declared is its phone's
+	fixed     bool     // its phone is where the hints say
 	heard     [2]int64 // by Direction: when the last packet was accepted
 	figures   figures
 	splice    splice
@@ -68,6 +70,7 @@ type lane struct {
 	key       laneKey
 	index     int64  // of the newest RTP packet: its roll-over counter and sequence number
 	failed    uint8  // packets in a row that did not verify, up to doubtAfter
+	contested bool   // another stream has packets of the same source and SSRC
 	epoch     uint32 // of the key it was last heard under
 	reception reception
 }

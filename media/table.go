@@ -9,10 +9,12 @@ import (
 // worker. Packets read it; only control and a verified tag write to it.
 type table struct {
 	lanes      map[laneKey]*lane
-	bySSRC     map[uint32][]*stream     // that have, or declared, it
-	byAddr     map[origin][]*stream     // with a lane from there
-	byHost     map[netip.Addr][]*stream // fresh, with their hint there
-	fresh      []*stream                // that may latch to an address not seen before
+	bySSRC     map[uint32][]*stream         // that have, or declared, it
+	byAddr     map[origin][]*stream         // with a lane from there
+	byHint     map[netip.AddrPort][]*stream // fresh, with their hint just there
+	byHost     map[netip.Addr][]*stream     // fresh, with their hint at the host
+	fresh      []*stream                    // that may latch to an address not seen before
+	own        map[uint32]struct{}          // the SSRCs that our descriptions may announce
 	all        map[*stream]struct{}
 	transports map[*transport]struct{}
 	agents     map[string]agent        // by our user fragment
@@ -24,22 +26,69 @@ func newTable() table {
 	return table{
 		lanes: make(map[laneKey]*lane), bySSRC: make(map[uint32][]*stream),
 		byAddr: make(map[origin][]*stream), byHost: make(map[netip.Addr][]*stream),
+		byHint: make(map[netip.AddrPort][]*stream), own: make(map[uint32]struct{}),
 		all: make(map[*stream]struct{}), transports: make(map[*transport]struct{}),
 		agents: make(map[string]agent), byPath: make(map[origin][]*transport),
 	}
 }
 
-func (t *table) add(st *stream) { t.all[st] = struct{}{} }
+// add takes a stream in, and gives it the SSRC that may be announced for it.
+func (t *table) add(st *stream) {
+	st.splice.ssrc = newSSRC(t.own)
+	t.own[st.splice.ssrc] = struct{}{}
+	t.all[st] = struct{}{}
+}
+
+// named finds the stream that an SSRC names: it alone has or declared it, or it
+// alone is expected with it at the packet's address. There is nothing to search.
+func (t *table) named(key laneKey) (one *stream) {
+	list := t.bySSRC[key.ssrc]
+	if len(list) == 1 {
+		return list[0]
+	}
+	for _, st := range list {
+		if at := key.from.AddrPort; at == st.peers[kindRTP].hint || key.kind == kindRTCP && at == st.peers[kindRTCP].hint {
+			if one != nil {
+				return nil
+			}
+			one = st
+		}
+	}
+	return one
+}
+
+// isolate says whether a stream's packets are all named by their SSRC: then no
+// other is ever tried on it.
+func (t *table) isolate(st *stream, sole bool) {
+	if st.sole == sole {
+		return
+	}
+	t.settle(st)
+	st.sole = sole
+	for _, l := range st.lanes {
+		switch {
+		case sole:
+			remove(t.byAddr, l.key.from, st)
+		case l.key.from.IsValid():
+			insert(t.byAddr, l.key.from, st)
+		}
+	}
+	t.freshen(st)
+}
 
 // freshen lets a stream latch to an address not seen before, because it is
 // new or its phone said that something changes. Its hint is set already.
 func (t *table) freshen(st *stream) {
+	if st.sole {
+		return
+	}
 	if !st.fresh {
 		st.fresh = true
 		t.fresh = append(t.fresh, st)
 	}
 	if host := st.peers[kindRTP].hint.Addr(); host.IsValid() {
 		insert(t.byHost, host, st)
+		insert(t.byHint, st.peers[kindRTP].hint, st)
 	}
 }
 
@@ -51,6 +100,7 @@ func (t *table) settle(st *stream) {
 	st.fresh = false
 	t.fresh = slices.DeleteFunc(t.fresh, func(o *stream) bool { return o == st })
 	remove(t.byHost, st.peers[kindRTP].hint.Addr(), st)
+	remove(t.byHint, st.peers[kindRTP].hint, st)
 }
 
 // declare replaces the SSRCs that a phone announced.
@@ -75,9 +125,12 @@ func (t *table) forget(st *stream, ssrc uint32) {
 
 // place makes a lane be found at an address.
 func (t *table) place(l *lane, at laneKey) {
-	l.key = at
+	before := t.lanes[at]
+	l.key, l.contested = at, before != nil && before.stream != l.stream
 	t.lanes[at] = l
-	insert(t.byAddr, at.from, l.stream)
+	if !l.stream.sole {
+		insert(t.byAddr, at.from, l.stream)
+	}
 	insert(t.bySSRC, at.ssrc, l.stream)
 }
 
@@ -129,6 +182,7 @@ func (t *table) drop(st *stream) {
 	t.settle(st)
 	t.declare(st, nil)
 	t.retire(st, func(*lane) bool { return false })
+	delete(t.own, st.splice.ssrc)
 	delete(t.all, st)
 }
 
