@@ -3,7 +3,9 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,17 +162,8 @@ func (b *branches) hundred(calls int) {
 // only checks that what was heard is one tone, and no packet of it another.
 func (b *branches) only(who string, m *peers.Media, hz float64) {
 	b.t.Helper()
-	wrong := 0
-	var example float64
-	all := peers.Pitches(m.Samples())
-	for _, got := range all {
-		if got < hz-4 || got > hz+4 {
-			wrong++
-			example = got
-		}
-	}
-	if wrong > 0 {
-		b.t.Errorf("%s: %d of %d packets are not of its %v Hz, one of %.1f Hz", who, wrong, len(all), hz, example)
+	if wrong := foreign(m, hz); wrong > 0 {
+		b.t.Errorf("%s: %d of %d packets are not of its %v Hz, but of %v", who, wrong, len(m.Samples())/160, hz, peers.Pitches(m.Samples()))
 	}
 }
 
@@ -179,11 +172,42 @@ func (b *branches) only(who string, m *peers.Media, hz float64) {
 // control of all that is said of trunks.
 func TestSites(t *testing.T) {
 	b := newPlainBranches(t)
+	capture := b.Net.Capture("plain")
 	b.talk()
-	began := time.Now()
+	capture.Stop()
+	said := capture.Clear(peers.Spoken(700), peers.Spoken(1300))
+	for _, want := range []string{`"SIP/2.0" is said by ` + b.foo.PBX.Addr.String(), `"m=audio" is said`, "neither DTLS nor SRTP", "does not look like chance", fmt.Sprintf("%.8x…", peers.Spoken(700)), fmt.Sprintf("%.8x…", peers.Spoken(1300))} {
+		if !slices.ContainsFunc(said, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("in clear is not found: %s, but %q", want, said)
+		}
+	}
+
+	e := b.enemy(b.foo, b.bar)
+	if in, out := e.replays(); in == 0 || out == 0 {
+		t.Errorf("of what is sent again %d packets are heard at bar, and %d at foo", in, out)
+	}
+	if in, out := e.forges(); in == 0 || out == 0 {
+		t.Errorf("of what is forged %d packets are heard at bar, and %d at foo", in, out)
+	}
+	e.cuts()
+	b.hangUp(e.link)
+	b.idle()
+	b.Net.Send(invitation(netip.AddrPortFrom(b.bar.PBX.Addr, 5060), netip.AddrPortFrom(b.foo.PBX.Addr, 5060), "1001"))
+	b.foo.rings("a call in the name of bar's PBX")
 	b.hundred(100)
-	t.Logf("a hundred calls took %s", time.Since(began))
+	id := regexp.MustCompile(`Call-ID: (\w{10})`).FindSubmatch(e.kept[slices.IndexFunc(e.kept, peers.Carries([]byte("INVITE ")))].Payload())
+	peers.Until(t, time.Minute, "bar's PBX to forget the first call", func() bool { return !strings.Contains(b.bar.pbx.Must("sip show channels"), string(id[1])) })
+	b.Net.Send(e.kept...)
+	b.bar.rings("a call that is sent again")
+	b.idle()
 	if n := b.Net.Dropped(); n != 0 {
 		t.Errorf("the network lost %d packets by itself, of %d", n, b.Net.Carried())
 	}
+}
+
+// rings refuses a call that must have come to the branch's phone.
+func (b *branch) rings(what string) {
+	inv := b.phone.Await(what, func(m *peers.Message) bool { return m.Status() == 0 && m.Method() == "INVITE" })
+	b.phone.Answer(inv, 486, "Busy Here", "")
+	b.phone.Await("the end of "+what, func(m *peers.Message) bool { return m.Status() == 0 && m.Method() == "ACK" })
 }
