@@ -41,6 +41,7 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 	for _, ssrc := range phone.SSRCs {
 		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
 	}
+	secure.Sole = n.trunk && len(secure.SSRCs) > 0
 	if err := n.session.SetSecure(s.addrs.Index, secure); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}

@@ -41,6 +41,7 @@ type bench struct {
 	wss   netip.AddrPort
 	pbx   *net.UDPConn
 	plain netip.AddrPort
+	far   *tlsPeer // that the trunks dial
 }
 
 func newBench(t *testing.T) *bench {
@@ -133,7 +134,7 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 		b.t.Fatal(err)
 	}
 	b.plain, b.tls, b.wss = plain.Addr(), ln.Addr(), web.Addr()
-	return []func(context.Context) error{plain.Run, ln.Run, web.Run}
+	return append(b.attachTrunks(c, limits, log), plain.Run, ln.Run, web.Run)
 }
 
 // freePort is below the ports that the kernel gives to whoever asks for any, as

@@ -248,15 +248,13 @@ func otherKeysAlone(a, b *sdp.Session) bool {
 	return withoutKeys(a) == withoutKeys(b) && string(a.Marshal()) != string(b.Marshal()) && len(a.Media) > 0
 }
 
-// withoutKeys is a description as a text, without version, keys and tags.
+// withoutKeys is a description as a text, without version, suites and keys.
 func withoutKeys(s *sdp.Session) string {
 	c := *s
 	c.Origin.Version = 0
 	c.Media = append([]sdp.Media(nil), s.Media...)
 	for i := range c.Media {
-		if len(c.Media[i].Crypto) > 0 {
-			c.Media[i].Crypto = []sdp.Crypto{{Tag: 1, Suite: c.Media[i].Crypto[0].Suite}}
-		}
+		c.Media[i].Crypto = nil
 	}
 	return string(c.Marshal())
 }
