@@ -60,6 +60,9 @@ func DefaultRekey() Rekey { return Rekey{After: 12 * time.Hour, Packets: 1 << 30
 // DefaultRegisterInterval is how often a registration outwards is refreshed.
 const DefaultRegisterInterval = 10 * time.Minute
 
+// IsTrunkName tells whether a trunk may be called so.
+func IsTrunkName(s string) bool { return trunkName.MatchString(s) }
+
 var (
 	trunkName   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	trunkPrefix = regexp.MustCompile(`^\+?[0-9*#]+$`)

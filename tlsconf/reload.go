@@ -187,7 +187,7 @@ func (c Config) stamp() string {
 	}
 	for _, t := range c.Trunks {
 		f := Files{t.CA, t.CRL}
-		if t.byPairing() {
+		if t.ByPairing() {
 			f = Files{Cert: c.pairingFile(t.Name)}
 		}
 		files = append(slices.Clone(files), f)

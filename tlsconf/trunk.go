@@ -26,8 +26,8 @@ type Trunk struct {
 	Pins     []string // of its key, instead of a name and a CA; see ParsePin
 }
 
-// byPairing tells whether the trunk stands on a pairing alone.
-func (t Trunk) byPairing() bool { return len(t.Identity) == 0 && len(t.Pins) == 0 }
+// ByPairing tells whether the trunk stands on a pairing alone.
+func (t Trunk) ByPairing() bool { return len(t.Identity) == 0 && len(t.Pins) == 0 }
 
 func (t Trunk) key(name string) string { return fmt.Sprintf("trunk %q: %s", t.Name, name) }
 
@@ -140,7 +140,7 @@ func (c Config) loadTrunk(t Trunk, now time.Time) (*peer, error) {
 		p.pins = append(p.pins, pin)
 	}
 	switch {
-	case t.byPairing():
+	case t.ByPairing():
 		paired, err := c.readPairing(t.Name)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%s: missing, and there is no pairing; run `sallyport trunk pair %s` here and the line that it prints at the peer, or give the name in the peer's certificate, or a pin",
@@ -206,6 +206,15 @@ func (p *peer) String() string {
 		return strings.Join(p.Identity, " or ") + ", " + p.issuers.String()
 	}
 	return strings.Join(p.Identity, " or ") + ", issued by one of the system's CAs"
+}
+
+// KnownBy tells how the peer of a trunk is known, in a line for an operator.
+func KnownBy(cfg Config, t Trunk) (string, error) {
+	p, err := cfg.loadTrunk(t, time.Now())
+	if err != nil {
+		return "", err
+	}
+	return p.String(), nil
 }
 
 // takeTrunks reads the files of trunks. The caller holds the lock. A fault is told

@@ -34,7 +34,7 @@ func bansList(c console, args []string) int {
 		return status
 	}
 	var list []policy.Ban
-	if status, ok := control(c, *path, http.MethodGet, "", nil, &list); !ok {
+	if status, ok := control(c, "bans", *path, http.MethodGet, "bans", nil, &list); !ok {
 		return status
 	}
 	for _, b := range list {
@@ -60,7 +60,7 @@ func bansAdd(c console, args []string) int {
 		return status
 	}
 	var made policy.Ban
-	if status, ok := control(c, *path, http.MethodPost, "", admin.NewBan{Source: source, For: *span, Reason: *reason}, &made); !ok {
+	if status, ok := control(c, "bans", *path, http.MethodPost, "bans", admin.NewBan{Source: source, For: *span, Reason: *reason}, &made); !ok {
 		return status
 	}
 	fmt.Fprintf(c.out, "%s is banned\n", made.Source)
@@ -78,7 +78,7 @@ func bansRemove(c console, args []string) int {
 		return status
 	}
 	var removed netip.Prefix
-	if status, ok := control(c, *path, http.MethodDelete, "?source="+url.QueryEscape(source.String()), nil, &removed); !ok {
+	if status, ok := control(c, "bans", *path, http.MethodDelete, "bans?source="+url.QueryEscape(source.String()), nil, &removed); !ok {
 		return status
 	}
 	fmt.Fprintf(c.out, "%s is let in again\n", removed)
@@ -100,30 +100,30 @@ func sourceOf(c console, command string, args []string) (netip.Prefix, []string,
 	return p.Prefix, args[1:], true
 }
 
-// control asks the edge that runs with a configuration.
-func control(c console, config, method, query string, body, answer any) (status int, ok bool) {
+// control asks the edge that runs with a configuration, for a command of a family.
+func control(c console, family, config, method, resource string, body, answer any) (status int, ok bool) {
 	cfg, doc := load(config)
 	if doc.unreadable {
 		report(c.err, doc.sorted())
 		return exitFault, false
 	}
 	socket := filepath.Join(cfg.Edge.StateDir, controlSocket)
-	if err := ask(socket, method, query, body, answer); err != nil {
+	if err := ask(socket, method, resource, body, answer); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = errors.New("no edge runs with this configuration")
 		}
-		fmt.Fprintf(c.err, "sallyport bans: %s: %v\n", socket, err)
+		fmt.Fprintf(c.err, "sallyport %s: %s: %v\n", family, socket, err)
 		return exitFault, false
 	}
 	return exitOK, true
 }
 
-func ask(socket, method, query string, body, answer any) error {
+func ask(socket, method, resource string, body, answer any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequest(method, "http://control/bans"+query, bytes.NewReader(text))
+	req, err := http.NewRequest(method, "http://control/"+resource, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,7 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	if c := p.tls.Clients; c.Asked() {
 		row("of phones", "certificates are %s by TLS, %s by WSS", c.TLS, c.WSS)
 	}
+	p.trunkSummary(row)
 	if warning := p.tls.Profile.Warning(); warning != "" {
 		row("", "note: %s", warning)
 	}

@@ -22,14 +22,20 @@ func keysOf(at string, t reflect.Type) (keys []string) {
 		if name = dotted(at, name); at != "" {
 			keys = append(keys, name)
 		}
-		if f.Type.Kind() == reflect.Struct { // a section
+		switch {
+		case f.Type.Kind() == reflect.Struct: // a section
 			keys = append(keys, keysOf(name, f.Type)...)
+		case f.Type.Kind() == reflect.Slice && isTable(f.Type.Elem()): // an array of tables
+			keys = append(keys, keysOf(name, f.Type.Elem())...)
 		}
 	}
 	return keys
 }
 
-var commented = regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
+var (
+	commented = regexp.MustCompile(`(?m)^#([a-z_]+ = |\[\[)`)
+	element   = regexp.MustCompile(`^([a-z]+) ".*": `)
+)
 
 // The sample is the reference of the keys: all of them, and no other.
 func TestSampleHoldsEveryKey(t *testing.T) {
@@ -42,6 +48,7 @@ func TestSampleHoldsEveryKey(t *testing.T) {
 	}
 	var got []string
 	for key := range d.lines {
+		key = element.ReplaceAllString(key, "$1.")
 		if strings.Contains(key, ".") {
 			got = append(got, key)
 		}
@@ -56,6 +63,10 @@ func TestSampleHoldsEveryKey(t *testing.T) {
 	example := defaults()
 	example.Edge.Domain, example.Edge.PublicIP, example.PBX.Address = c.Edge.Domain, c.Edge.PublicIP, c.PBX.Address
 	example.Edge.PlainIP = c.Edge.PlainIP // found at the start
+	var trunk trunkConfig
+	trunk.preset()
+	trunk.Name, trunk.Peer, trunk.Identity, trunk.Listen = "bar", hostPort{"bar.example.com", 5061}, []string{"bar.example.com"}, optionalAddr{listenAddr{Port: 5071}}
+	example.Trunks = []trunkConfig{trunk}
 	opts := []cmp.Option{cmp.Exporter(func(reflect.Type) bool { return true }), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(example, c, opts...); diff != "" {
 		t.Errorf("defaults (-program +sample):\n%s", diff)

@@ -19,6 +19,7 @@ func commands() []command {
 		{"check", "[-config FILE]", "report every fault of the configuration, or what would run", checkCommand},
 		{"cert", "COMMAND", "certificates, ours and phones': make, show, check, renew, revoke", family{"sallyport cert", certCommands}.run},
 		{"user", "add|list|remove", "the edge's own users: another name and password outside than at the PBX", family{"sallyport user", userCommands}.run},
+		{"trunk", "COMMAND", "trunks to other edges and PBXs: pair two edges, see which are up", family{"sallyport trunk", trunkCommands}.run},
 		{"bans", "list|add|remove", "see and change who is kept out, while the edge runs", family{"sallyport bans", bansCommands}.run},
 		{"demo", "[-listen IP] [-once]", "a PBX, the edge and two test calls on this machine, then a phone in your browser", demoCommand},
 		{"version", "", "print the version", versionCommand},

@@ -247,6 +247,24 @@ func (t trunkPlan) bind(p plan, to flow.Handler, log *slog.Logger) (*flow.PlainS
 	return plain, nil
 }
 
+// trunkSummary tells what would run of trunks.
+func (p plan) trunkSummary(row func(name, format string, args ...any)) {
+	for i, t := range p.trunks {
+		way := "connects to us"
+		if t.peer.Host != "" {
+			way = "at " + t.peer.shown()
+		}
+		known, err := tlsconf.KnownBy(p.tls, p.tls.Trunks[i])
+		if err != nil {
+			continue // is a fault, which was told
+		}
+		row([]string{"trunks", ""}[min(i, 1)], "%s %s, known by %s", t.name, way, known)
+		if t.listen.IsValid() {
+			row("", "the PBX's side of it is %s", t.listen)
+		}
+	}
+}
+
 // recheck closes connections whose certificates are not good any longer.
 func (e *edge) recheck() {
 	for _, l := range e.listeners {

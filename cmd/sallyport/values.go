@@ -49,6 +49,14 @@ func hostPortFault(s string) error {
 // String is the form UnmarshalText reads.
 func (h hostPort) String() string { return net.JoinHostPort(h.Host, strconv.Itoa(int(h.Port))) }
 
+// shown is it without a port that was not given.
+func (h hostPort) shown() string {
+	if h.Port == 0 {
+		return h.Host
+	}
+	return h.String()
+}
+
 // listenAddr is where to listen: ":5061" leaves the address to a default.
 type listenAddr struct {
 	Addr netip.Addr // not valid: the default
