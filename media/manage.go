@@ -116,6 +116,7 @@ func (w *worker) sweep() {
 			}
 		}
 	}
+	w.prover.forget(w.now)
 	w.sweepTransports()
 }
 

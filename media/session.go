@@ -177,6 +177,7 @@ func (s *Session) Close() SessionStats {
 	s.closed = true
 	s.worker.do(func() {
 		s.last = s.worker.sessionStats(s.streams)
+		s.worker.remember(s.streams, s.transports)
 		for _, st := range s.streams {
 			s.worker.detach(st)
 		}

@@ -117,7 +117,10 @@ func (t *Transport) Close() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.transports = slices.DeleteFunc(s.transports, func(o *transport) bool { return o == t.t })
-		s.worker.do(func() { s.worker.dismiss(t.t) })
+		s.worker.do(func() {
+			s.worker.remember(nil, []*transport{t.t})
+			s.worker.dismiss(t.t)
+		})
 	}
 }
 

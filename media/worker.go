@@ -38,6 +38,7 @@ type worker struct {
 	silence time.Duration
 	events  *events
 
+	prover  prover
 	control control
 }
 

@@ -143,7 +143,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		l.Behind(p.balancers)
 		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
 	}
-	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), judge, e.trunkStates, log); err != nil {
+	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), admin.Operations{Bans: judge, Trunks: e.trunkStates, Keys: e.media}, log); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.control.Run)

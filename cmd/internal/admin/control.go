@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
@@ -39,9 +40,19 @@ type TrunkState struct {
 	flow.TrunkState
 }
 
+// Secrets are what an operator may ask to prove what crosses the secure side.
+type Secrets interface{ Keys() media.Keys }
+
+// Operations are what an operator may see and do by the control socket.
+type Operations struct {
+	Bans   Bans
+	Trunks func() []TrunkState
+	Keys   Secrets
+}
+
 // NewControl listens on a socket in the file system, of mode 0600: who may open
 // it may change things. A socket that an edge left behind is replaced.
-func NewControl(path string, bans Bans, trunks func() []TrunkState, log *slog.Logger) (*Server, error) {
+func NewControl(path string, o Operations, log *slog.Logger) (*Server, error) {
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
 		return nil, fmt.Errorf("edge.state_dir: %s is in use: another edge runs with the same state", path)
@@ -57,11 +68,14 @@ func NewControl(path string, bans Bans, trunks func() []TrunkState, log *slog.Lo
 		l.Close()
 		return nil, fmt.Errorf("edge.state_dir: keep the control socket to ourselves: %w", err)
 	}
-	return serveOn(l, control(bans, trunks), log), nil
+	s := serveOn(l, control(o.Bans, o.Trunks, &keeper{secrets: o.Keys, log: log}), log)
+	s.http.ConnContext = withPeer
+	return s, nil
 }
 
-func control(bans Bans, trunks func() []TrunkState) http.Handler {
+func control(bans Bans, trunks func() []TrunkState, keys http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /keys", keys)
 	mux.HandleFunc("GET /trunks", func(w http.ResponseWriter, _ *http.Request) { answer(w, trunks()) })
 	mux.HandleFunc("GET /bans", func(w http.ResponseWriter, _ *http.Request) { answer(w, bans.Bans()) })
 	mux.HandleFunc("POST /bans", func(w http.ResponseWriter, r *http.Request) {

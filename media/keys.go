@@ -1,0 +1,208 @@
+package media
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// This file tells which keys protect what crosses the secure side, to an
+// operator who proves that nothing else does. It changes nothing but for how
+// long the keys of sessions that end are remembered.
+
+const (
+	// provenFor is for how long an engine that was asked for its keys goes on to
+	// remember those of sessions that end, and for how long each. Who proves asks
+	// each second.
+	provenFor = 10 * time.Second
+	// maxEnded bounds the ended sessions that are remembered.
+	maxEnded = 4096
+)
+
+// Keys are what verifies the packets of the secure side: those of the sessions
+// that live, and of those that ended in the last seconds. They are secrets, and
+// do not print.
+type Keys struct {
+	UDP   []netip.AddrPort // our sockets for RTP and RTCP, of all workers
+	TCP   []netip.AddrPort // our listeners for media by TCP (RFC 6544)
+	SRTP  []LiveKey
+	ICE   []LivePassword
+	Hosts []netip.Addr // where the phones of calls are, or are expected
+}
+
+// LiveKey is a key of one direction of one call.
+type LiveKey struct {
+	Ports   []uint16 // of UDP, that the call's media use at our end
+	Inward  bool     // the phone's; else ours
+	Suite   string   // by its SDES name
+	KeySalt []byte   // master key, then master salt
+	MKI     []byte   // carried by each packet if not nil
+	Sources []LiveSource
+}
+
+// LiveSource is an SSRC whose RTP was seen or sent under a key.
+type LiveSource struct {
+	SSRC  uint32
+	Index uint64 // of its newest packet: roll-over counter and sequence number (RFC 3711 section 3.3.1)
+}
+
+// LivePassword is our end of a call's ICE: what its checks and our answers are
+// authenticated by.
+type LivePassword struct{ Ufrag, Password string }
+
+// Format keeps keys out of logs and errors, whatever the verb.
+func (k Keys) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "%d keys (not shown)", len(k.SRTP))
+}
+
+// Format does the same for one.
+func (k LiveKey) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "%s (key not shown)", k.Suite) }
+
+// Format does the same for a password.
+func (p LivePassword) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "%s (password not shown)", p.Ufrag)
+}
+
+// Keys returns what verifies the packets of now and of the last seconds. From
+// then on, for some seconds, the keys of sessions that end are remembered, so
+// that who asks often misses none.
+func (e *Engine) Keys() Keys {
+	var k Keys
+	for _, w := range e.workers {
+		w.do(func() {
+			w.prover.until = int64(time.Since(w.began)) + int64(provenFor)
+			for _, s := range w.secure {
+				k.UDP = append(k.UDP, s.Local)
+			}
+			for t := range w.table.transports {
+				k.addTransport(w, t)
+			}
+			for st := range w.table.all {
+				k.addStream(w, st)
+			}
+			for _, was := range w.prover.ended {
+				k.merge(was.keys)
+			}
+		})
+	}
+	k.TCP = e.lobby.locals()
+	slices.SortFunc(k.Hosts, netip.Addr.Compare)
+	k.Hosts = slices.Compact(k.Hosts)
+	return k
+}
+
+func (l *lobby) locals() (list []netip.AddrPort) {
+	for _, ln := range l.ports {
+		if at, err := netip.ParseAddrPort(ln.Addr().String()); err == nil {
+			list = append(list, at)
+		}
+	}
+	return list
+}
+
+// prover is what a worker remembers for who asks for keys. It is empty unless
+// somebody has, lately.
+type prover struct {
+	until int64 // on the worker's clock: to be remembered until then
+	ended []endedKeys
+}
+
+type endedKeys struct {
+	keys  Keys
+	until int64
+}
+
+// remember keeps the keys of streams and transports that are about to go, if
+// somebody proves.
+func (w *worker) remember(streams []*stream, transports []*transport) {
+	now := int64(time.Since(w.began))
+	if now >= w.prover.until || len(w.prover.ended) >= maxEnded {
+		return
+	}
+	var k Keys
+	for _, t := range transports {
+		k.addTransport(w, t)
+	}
+	for _, st := range streams {
+		k.addStream(w, st)
+	}
+	w.prover.ended = append(w.prover.ended, endedKeys{k, now + int64(provenFor)})
+}
+
+// forget gives up what was remembered long enough.
+func (p *prover) forget(now int64) {
+	p.ended = slices.DeleteFunc(p.ended, func(was endedKeys) bool { return now >= was.until })
+	if len(p.ended) == 0 {
+		p.ended = nil
+	}
+}
+
+func (k *Keys) merge(o Keys) {
+	k.SRTP = append(k.SRTP, o.SRTP...)
+	k.ICE = append(k.ICE, o.ICE...)
+	k.Hosts = append(k.Hosts, o.Hosts...)
+}
+
+func (k *Keys) addTransport(w *worker, t *transport) {
+	for _, c := range t.creds {
+		k.ICE = append(k.ICE, LivePassword{c.Ufrag, c.Pwd})
+	}
+	for _, p := range t.paths {
+		k.addHost(p.addr)
+	}
+	for kind := range t.parts {
+		part := &t.parts[kind]
+		k.addHost(part.from)
+		k.addHost(part.hint)
+		k.addProtection(w, &part.prot, t.streams)
+	}
+}
+
+func (k *Keys) addStream(w *worker, st *stream) {
+	for kind := range st.peers {
+		k.addHost(st.peers[kind].latched)
+		k.addHost(st.peers[kind].hint)
+	}
+	k.addProtection(w, &st.own, []*stream{st})
+}
+
+func (k *Keys) addHost(a netip.AddrPort) {
+	if a.Addr().IsValid() {
+		k.Hosts = append(k.Hosts, a.Addr())
+	}
+}
+
+// addProtection adds all keys of one protection, which is that of the streams.
+func (k *Keys) addProtection(w *worker, p *protection, streams []*stream) {
+	var ports []uint16
+	for _, s := range w.secure {
+		ports = append(ports, s.Local.Port())
+	}
+	for i, o := range append([]opener{p.rx.now, p.rx.old}, p.rx.spent...) {
+		if o.ctx == nil || i > 1 && o.ctx == p.rx.old.ctx {
+			continue
+		}
+		live := LiveKey{Ports: ports, Inward: true, Suite: o.key.Suite.String(), KeySalt: o.key.KeySalt, MKI: o.key.MKI}
+		for _, st := range streams {
+			for _, l := range st.lanes {
+				if roc, ok := o.ctx.ROC(l.key.ssrc); ok && l.key.kind == kindRTP {
+					live.Sources = append(live.Sources, LiveSource{l.key.ssrc, uint64(roc)<<16 | uint64(uint16(l.index))})
+				}
+			}
+		}
+		k.SRTP = append(k.SRTP, live)
+	}
+	for _, s := range []*sealer{p.tx.now, p.tx.next} { // who asks often knows those of before
+		if s == nil {
+			continue
+		}
+		live := LiveKey{Ports: ports, Suite: s.key.Suite.String(), KeySalt: s.key.KeySalt, MKI: s.key.MKI}
+		for ssrc, src := range p.tx.sources {
+			if src.started {
+				live.Sources = append(live.Sources, LiveSource{ssrc, uint64(src.index)})
+			}
+		}
+		k.SRTP = append(k.SRTP, live)
+	}
+}
