@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,23 +108,32 @@ func control(c console, family, config, method, resource string, body, answer an
 		report(c.err, doc.sorted())
 		return exitFault, false
 	}
-	socket := filepath.Join(cfg.Edge.StateDir, controlSocket)
-	if err := ask(socket, method, resource, body, answer); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = errors.New("no edge runs with this configuration")
-		}
-		fmt.Fprintf(c.err, "sallyport %s: %s: %v\n", family, socket, err)
+	if err := cfg.ask(context.Background(), method, resource, body, answer); err != nil {
+		fmt.Fprintf(c.err, "sallyport %s: %v\n", family, err)
 		return exitFault, false
 	}
 	return exitOK, true
 }
 
-func ask(socket, method, resource string, body, answer any) error {
+// ask asks the edge that runs with a configuration, by its control socket.
+func (cfg Config) ask(ctx context.Context, method, resource string, body, answer any) error {
+	socket := filepath.Join(cfg.Edge.StateDir, controlSocket)
+	err := askSocket(ctx, socket, method, resource, body, answer)
+	if errors.Is(err, os.ErrNotExist) {
+		err = errors.New("no edge runs with this configuration")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", socket, err)
+	}
+	return nil
+}
+
+func askSocket(ctx context.Context, socket, method, resource string, body, answer any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequest(method, "http://control/"+resource, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(ctx, method, "http://control/"+resource, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}

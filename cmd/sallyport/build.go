@@ -143,7 +143,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		l.Behind(p.balancers)
 		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
 	}
-	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), admin.Operations{Bans: judge, Trunks: e.trunkStates, Keys: e.media}, log); err != nil {
+	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), admin.Operations{Bans: judge, Trunks: e.trunkStates, Keys: e}, log); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.control.Run)
@@ -170,6 +170,22 @@ func admission(judge *policy.Policy) flow.Admit {
 		}
 		return v.Release, nil
 	}
+}
+
+// Secure tells what crosses the secure side, for `sallyport prove`.
+func (e *edge) Secure() admin.Secure {
+	s := admin.Secure{Keys: e.media.Keys()}
+	for _, l := range e.listeners {
+		s.Listeners = append(s.Listeners, l.Addr())
+	}
+	for _, t := range e.trunks {
+		for _, f := range t.Flows() {
+			if !slices.Contains(s.Listeners, f.Local()) { // else the far end dialled
+				s.Trunks = append(s.Trunks, f.Remote())
+			}
+		}
+	}
+	return s
 }
 
 func (e *edge) health() error {

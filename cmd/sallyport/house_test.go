@@ -16,10 +16,11 @@ const module = "github.com/sallyport/sallyport/"
 // README. A package that is not listed may not exist; an arrow that is not
 // listed may not be drawn.
 var house = map[string][]string{
-	"cmd/sallyport":        {"cmd/internal/admin", "cmd/internal/demo", "cmd/internal/phone", "media", "policy", "sipproxy", "sipproxy/flow", "sipproxy/locate", "sipproxy/users", "tlsconf"},
+	"cmd/sallyport":        {"cmd/internal/admin", "cmd/internal/demo", "cmd/internal/phone", "cmd/internal/prove", "media", "policy", "sipproxy", "sipproxy/flow", "sipproxy/locate", "sipproxy/users", "tlsconf"},
 	"cmd/internal/admin":   {"media", "policy", "sipproxy", "sipproxy/flow", "tlsconf"},
 	"cmd/internal/demo":    {},
 	"cmd/internal/phone":   {},
+	"cmd/internal/prove":   {"media"},
 	"sipproxy":             {"media", "policy", "sipproxy/digest", "sipproxy/flow", "sipproxy/locate", "sipproxy/sdp", "sipproxy/transaction", "sipproxy/users"},
 	"sipproxy/digest":      {},
 	"sipproxy/flow":        {},

@@ -21,6 +21,7 @@ func commands() []command {
 		{"user", "add|list|remove", "the edge's own users: another name and password outside than at the PBX", family{"sallyport user", userCommands}.run},
 		{"trunk", "COMMAND", "trunks to other edges and PBXs: pair two edges, see which are up", family{"sallyport trunk", trunkCommands}.run},
 		{"bans", "list|add|remove", "see and change who is kept out, while the edge runs", family{"sallyport bans", bansCommands}.run},
+		{"prove", "[-interface NAME] [-for TIME] [-json]", "watch an interface: did anything of SIP or media cross it in clear?", proveCommand},
 		{"demo", "[-listen IP] [-once]", "a PBX, the edge and two test calls on this machine, then a phone in your browser", demoCommand},
 		{"version", "", "print the version", versionCommand},
 		{"help", "[config]", "print this, or the configuration file with every key explained", helpCommand},

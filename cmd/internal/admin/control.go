@@ -40,8 +40,16 @@ type TrunkState struct {
 	flow.TrunkState
 }
 
-// Secrets are what an operator may ask to prove what crosses the secure side.
-type Secrets interface{ Keys() media.Keys }
+// Secure is what crosses the secure side, and the keys that verify it. It holds
+// secrets.
+type Secure struct {
+	Listeners []netip.AddrPort // of SIP, over TLS
+	Trunks    []netip.AddrPort // others' listeners, that the edge connects to
+	Keys      media.Keys
+}
+
+// Secrets are asked by who proves what crosses the secure side.
+type Secrets interface{ Secure() Secure }
 
 // Operations are what an operator may see and do by the control socket.
 type Operations struct {

@@ -42,7 +42,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		k.log.Info("keys of calls are asked for, to prove what crosses the secure side", "uid", peer.Uid, "pid", peer.Pid)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	answer(w, k.secrets.Keys())
+	answer(w, k.secrets.Secure())
 }
 
 // isNew tells whether a process that asks is to be logged: it has not just been.

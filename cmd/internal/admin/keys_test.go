@@ -20,12 +20,12 @@ import (
 
 type noKeys struct{}
 
-func (noKeys) Keys() media.Keys { return media.Keys{} }
+func (noKeys) Secure() Secure { return Secure{} }
 
 type someKeys struct{}
 
-func (someKeys) Keys() media.Keys {
-	return media.Keys{SRTP: []media.LiveKey{{Suite: "AEAD_AES_128_GCM", KeySalt: []byte("a key and a salt"), Inward: true}}}
+func (someKeys) Secure() Secure {
+	return Secure{Keys: media.Keys{SRTP: []media.LiveKey{{Suite: "AEAD_AES_128_GCM", KeySalt: []byte("a key and a salt"), Inward: true}}}}
 }
 
 // Root and the edge's own user are told, with the kernel's word for who asks;
@@ -82,8 +82,8 @@ func TestKeysBySocket(t *testing.T) {
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(res.Body)
-	var k media.Keys
-	if err := json.Unmarshal(text, &k); err != nil || res.StatusCode != http.StatusOK || len(k.SRTP) != 1 || string(k.SRTP[0].KeySalt) != "a key and a salt" {
+	var told Secure
+	if err := json.Unmarshal(text, &told); err != nil || res.StatusCode != http.StatusOK || len(told.Keys.SRTP) != 1 || string(told.Keys.SRTP[0].KeySalt) != "a key and a salt" {
 		t.Errorf("%s, %v: %s", res.Status, err, text)
 	}
 }
