@@ -22,7 +22,7 @@ COUNT      ?= 20000
 FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media load lint vuln demo peers clean differential flood
+.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip load lint vuln demo peers clean differential flood
 
 all: build
 
@@ -75,6 +75,9 @@ bench: ## benchmarks of the hot paths
 
 bench-media: build peers ## media through us and through rtpengine, side by side (some 12 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-media.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestMedia$$' -v
+
+bench-sip: build peers ## signalling through us and through Kamailio, side by side (some 6 minutes); BENCH_QUICK=1 for a smoke test
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-sip.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestSIP$$' -v
 
 # Not by `go test`: so it is the test itself that Ctrl-C and SIGTERM end, and nothing is left.
 load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test

@@ -55,13 +55,14 @@ suite() {
 
 # What bookworm has as it is.
 packages() {
-	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap gcc libc6-dev libsrtp2-dev sipvicious debian-archive-keyring ca-certificates"
+	local list="iproute2 iptables procps openssl tshark baresip-core mmdebstrap gcc libc6-dev libsrtp2-dev sipvicious kamailio kamailio-tls-modules kamailio-websocket-modules debian-archive-keyring ca-certificates"
 	case $1 in
 	present)
 		local tool
-		for tool in tshark baresip mmdebstrap gcc openssl ip ss iptables svmap svwar svcrack; do
+		for tool in tshark baresip mmdebstrap gcc openssl ip ss iptables svmap svwar svcrack kamailio; do
 			command -v "$tool" >/dev/null || return 1
 		done
+		compgen -G "/usr/lib/*/kamailio/modules/websocket.so" >/dev/null || return 1
 		[ -e /usr/include/srtp2/srtp.h ]
 		;;
 	install)
@@ -161,7 +162,7 @@ pebble() {
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
-stamp packages 4 packages
+stamp packages 5 packages
 stamp asterisk16 1 asterisk
 stamp forky 2 forky
 stamp asterisk22 1 asterisk22

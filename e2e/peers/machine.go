@@ -71,20 +71,22 @@ func (p *Process) Resident() (int, error) {
 
 // Busy is the processor time that the process has used, by itself and by the
 // kernel for it; in steps of 10 ms.
-func (p *Process) Busy() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+func (p *Process) Busy() (time.Duration, error) { return busy(p.Pid()) }
+
+func busy(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read processor time: %w", err)
 	}
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from field 3 on
 	if len(f) < 13 {
-		return 0, fmt.Errorf("read processor time of %s: %q", p.Name, b)
+		return 0, fmt.Errorf("read processor time of %d: %q", pid, b)
 	}
 	var ticks int64
 	for _, v := range f[11:13] { // utime stime
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read processor time of %s: %w", p.Name, err)
+			return 0, fmt.Errorf("read processor time of %d: %w", pid, err)
 		}
 		ticks += n
 	}
