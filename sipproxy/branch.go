@@ -2,6 +2,8 @@ package sipproxy
 
 import (
 	"iter"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -58,23 +60,41 @@ func (p *Proxy) trunkFor(f *flow.Flow, in *sip.Request) *trunk {
 	}
 	var found *trunk
 	longest := 0
-	number := account(in.Recipient)
 	for _, t := range p.trunks {
 		if t.own() {
 			continue
 		}
-		for _, domain := range t.Domains {
-			if strings.EqualFold(domain, in.Recipient.Host) {
-				return t
-			}
-		}
-		for _, prefix := range t.Prefixes {
-			if len(prefix) > longest && strings.HasPrefix(number, prefix) {
-				found, longest = t, len(prefix)
-			}
+		if fit := t.fits(in.Recipient); fit > longest {
+			found, longest = t, fit
 		}
 	}
 	return found
+}
+
+// fits tells how well a Request-URI fits a trunk's domains and prefixes: 0 is not at
+// all, and a domain is better than any number.
+func (t Trunk) fits(u sip.Uri) (best int) {
+	if slices.ContainsFunc(t.Domains, func(domain string) bool { return strings.EqualFold(domain, u.Host) }) {
+		return math.MaxInt
+	}
+	number := account(u)
+	for _, prefix := range t.Prefixes {
+		if strings.HasPrefix(number, prefix) {
+			best = max(best, len(prefix))
+		}
+	}
+	return best
+}
+
+// outlet is the connection by which a request of the PBX goes to a trunk's far end.
+func (t *trunk) outlet(in *sip.Request) (*flow.Flow, *refusal) {
+	if len(t.Prefixes)+len(t.Domains) > 0 && in.Recipient.User != "" && t.fits(in.Recipient) == 0 {
+		return nil, refuse(sip.StatusNotFound, "Not Found", "%s is nothing that trunk %s takes by its prefixes and domains", account(in.Recipient), t.Name)
+	}
+	if far := t.far.Flow(); far != nil {
+		return far, nil
+	}
+	return nil, t.isDown()
 }
 
 // poolOf is the PBXs by the address that a flow of the plain side is on.
@@ -118,9 +138,9 @@ func (p *Proxy) legsFromTrunk(t *trunk, f *flow.Flow, in *sip.Request) (token st
 
 // legsToTrunk are the two legs of a dialog that the PBX begins with a trunk's far end.
 func (p *Proxy) legsToTrunk(t *trunk, f *flow.Flow, in *sip.Request) (token string, caller, callee *leg, r *refusal) {
-	far := t.far.Flow()
-	if far == nil {
-		return "", nil, nil, t.isDown()
+	far, r := t.outlet(in)
+	if r != nil {
+		return "", nil, nil, r
 	}
 	if caller, r = p.callerLeg(f, in); r != nil {
 		return "", nil, nil, r
@@ -155,9 +175,9 @@ func (p *Proxy) fromTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *si
 
 // toTrunk forwards a request of the PBX to a trunk's far end.
 func (p *Proxy) toTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	far := t.far.Flow()
-	if far == nil {
-		return t.isDown()
+	far, r := t.outlet(in)
+	if r != nil {
+		return r
 	}
 	from, err := flow.Address(in, "From")
 	if err != nil {

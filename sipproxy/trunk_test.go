@@ -245,6 +245,16 @@ func TestTrunkByNumber(t *testing.T) {
 	b.atPBX("480") // a phone's, who is not there
 }
 
+// With an address of its own, a trunk's prefixes tell what the PBX may send.
+func TestTrunkTakesItsNumbers(t *testing.T) {
+	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Prefixes = []string{"2"} })
+	far := b.trunk()
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "0900123", "w1", 102, "", plainSDP))
+	b.atPBX("404")
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "w2", 102, "", plainSDP))
+	far.next("INVITE")
+}
+
 // Both ends ask whether there is somebody.
 func TestTrunkOptions(t *testing.T) {
 	b, at := newTrunkBench(t, nil)
