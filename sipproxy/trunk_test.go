@@ -340,7 +340,9 @@ func TestTrunkIsRekeyed(t *testing.T) {
 	b, _ := newTrunkBench(t, nil)
 	far := b.trunk()
 	b.callFromTrunk(far, "r1")
-	bar := func(s string) string { return strings.ReplaceAll(s, "<sip:1001@pbx.example.com>", "<sip:1001@bar.example.com>") }
+	bar := func(s string) string {
+		return strings.ReplaceAll(s, "<sip:1001@pbx.example.com>", "<sip:1001@bar.example.com>")
+	}
 	other := strings.Replace(strings.Replace(trunkSDP, "inline:d0", "inline:e0", 1), "o=- 7 1", "o=- 7 2", 1)
 	at := "Contact: <sip:1001@192.0.2.8:5061;transport=tls>"
 	far.send(bar(far.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "r1", 2, other, at)))
