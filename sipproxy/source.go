@@ -43,7 +43,8 @@ func removeAll(m sip.Message, name string) {
 	}
 }
 
-// sourceOf is a phone's address, as its packets show it, and how it is protected.
+// sourceOf is where a message came from, as its packets show it, how it was protected,
+// and whose certificate was shown.
 func sourceOf(f *flow.Flow) string {
 	s := fmt.Sprintf("%s;transport=%s", f.Remote(), f.Transport())
 	state := f.TLS()
@@ -51,7 +52,10 @@ func sourceOf(f *flow.Flow) string {
 		return s
 	}
 	s += ";tls=" + strings.TrimPrefix(tls.VersionName(state.Version), "TLS ")
-	if len(state.VerifiedChains) > 0 {
+	switch trunk := f.Trunk(); {
+	case trunk != nil:
+		s += fmt.Sprintf(`;trunk="%s"`, trunk.Name())
+	case f.Users() != nil: // then it is verified
 		s += fmt.Sprintf(`;client="%s"`, clientName(state))
 	}
 	return s
@@ -60,7 +64,7 @@ func sourceOf(f *flow.Flow) string {
 // clientName is what the certificate of a client calls it. The CA vouches for the
 // name, not for its letters.
 func clientName(state *tls.ConnectionState) string {
-	cert := state.VerifiedChains[0][0]
+	cert := state.PeerCertificates[0]
 	name := cert.Subject.CommonName
 	if len(cert.DNSNames) > 0 {
 		name = cert.DNSNames[0]
