@@ -51,12 +51,16 @@ func (b *branches) start(at func(other *peers.Site) netip.AddrPort, c peers.Aste
 	b.reach()
 }
 
-// reach waits until each PBX has had an answer of the other.
+// reach waits until each PBX has had an answer of the other. One that had none
+// asks again after ten seconds, or when it is told to.
 func (b *branches) reach() {
 	b.t.Helper()
-	peers.Until(b.t, 20*time.Second, "the PBXs to reach each other", func() bool {
-		return b.foo.pbx.Reaches(b.bar.Name) && b.bar.pbx.Reaches(b.foo.Name)
-	})
+	for _, s := range []struct{ own, other *branch }{{b.foo, b.bar}, {b.bar, b.foo}} {
+		if s.own.pbx.Misses(s.other.Name) {
+			s.own.pbx.Must("sip qualify peer " + s.other.Name)
+		}
+		peers.Until(b.t, 20*time.Second, s.own.Name+"'s PBX to reach "+s.other.Name, func() bool { return s.own.pbx.Reaches(s.other.Name) })
+	}
 }
 
 // idle waits until nobody has a call.
@@ -100,20 +104,18 @@ func (b *branches) hangUp(l *link) {
 	l.in.Stop()
 }
 
-// talk proves a call both ways: by the phones of the branches, and by the PBXs
+// talk proves calls each way: by the phones of the branches, and by the PBXs
 // themselves.
 func (b *branches) talk() {
 	b.t.Helper()
 	for _, ends := range [][2]*branch{{b.foo, b.bar}, {b.bar, b.foo}} {
 		from, to := ends[0], ends[1]
+		here, there := from.Digit+"320", to.Digit+"350" // 540 Hz and 750 Hz
+		from.pbx.Originate(to.Name+"/"+there, here)
 		l := b.connect(from, to, 700, 1300)
 		l.in.Hears(700, 10*time.Second)
 		l.out.Hears(1300, 10*time.Second)
 		b.hangUp(l)
-		b.idle()
-
-		here, there := from.Digit+"320", to.Digit+"350" // 540 Hz and 750 Hz
-		from.pbx.Originate(to.Name+"/"+there, here)
 		from.pbx.Hears("heard-"+here, 750)
 		to.pbx.Hears("heard-"+there, 540)
 		from.pbx.Must("channel request hangup all")
