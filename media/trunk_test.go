@@ -1,0 +1,237 @@
+package media
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+)
+
+// trunkCall is one call between two edges, by its ends at one of them.
+type trunkCall struct {
+	s     *Session
+	addrs StreamAddrs
+	pbx   *net.UDPConn
+	key   Key // ours
+}
+
+// leave opens a call's media at one edge, as an offer needs it.
+func leave(t testing.TB, e *Engine) *trunkCall {
+	t.Helper()
+	s, err := e.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	addrs, err := s.AddStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &trunkCall{s: s, addrs: addrs, pbx: udp(t), key: newKey(t, AEADAES256GCM)}
+	if err := s.SetPlain(0, PlainParams{RTP: at(c.pbx), RTCP: at(c.pbx)}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// agree does what c's edge does when it knows the other's description.
+func (c *trunkCall) agree(t testing.TB, o *trunkCall, hint netip.AddrPort, await bool) {
+	t.Helper()
+	p := SecureParams{
+		Rx: o.key, Tx: c.key, RTCPMux: true, Hint: hint, SSRCs: []uint32{o.addrs.SSRC}, Sole: true, Fixed: true,
+		CNAME: "edge", Announced: true, Formats: []Format{{PayloadType: 0, Codec: "PCMU", ClockRate: 8000}}, Await: await,
+	}
+	if err := c.s.SetSecure(0, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write sends a packet of the call's PBX.
+func (c *trunkCall) write(t testing.TB, p []byte) { write(t, c.pbx, c.addrs.Plain, p) }
+
+// trunk sets up two edges and calls between them, each edge by its one port.
+func trunk(t *testing.T, calls int) (foo, bar []*trunkCall) {
+	t.Helper()
+	one, two := runEngine(t, testConfig()), runEngine(t, testConfig())
+	for range calls {
+		a, b := leave(t, one), leave(t, two)
+		b.agree(t, a, a.addrs.Secure[0], true) // it has the offer
+		a.agree(t, b, b.addrs.Secure[0], false)
+		foo, bar = append(foo, a), append(bar, b)
+	}
+	return foo, bar
+}
+
+// A hundred calls between two ports: each hears its own, from the first packet on,
+// RTP and RTCP, and nobody looks for anything.
+func TestManyCallsOfOneAddress(t *testing.T) {
+	const calls, packets = 100, 10
+	foo, bar := trunk(t, calls)
+	if foo[0].addrs.Secure[0] != foo[calls-1].addrs.Secure[0] || bar[0].addrs.Secure[0] != bar[calls-1].addrs.Secure[0] {
+		t.Fatal("the calls have more than one port")
+	}
+	for name, ways := range map[string][2][]*trunkCall{"to bar": {foo, bar}, "to foo": {bar, foo}} {
+		from, to := ways[0], ways[1]
+		for n := range packets {
+			for i, c := range from { // all PBXs number their packets alike, and have one SSRC
+				c.write(t, rtpPacket(7, uint16(100+n), fmt.Sprintf("%s, call %d, packet %d", name, i, n)))
+			}
+			for i, c := range to {
+				wants(t, c.pbx, fmt.Sprintf("%s, call %d, packet %d", name, i, n))
+			}
+		}
+		for i, c := range from {
+			report := receiverReport(7)
+			copy(report[8:], fmt.Appendf(nil, "%04d", i)) // whom it tells of
+			c.write(t, report)
+		}
+		for i, c := range to {
+			if b, _ := read(c.pbx, 2*time.Second); len(b) != len(receiverReport(7)) || string(b[8:12]) != fmt.Sprintf("%04d", i) {
+				t.Fatalf("%s: the PBX of call %d got the report %x", name, i, b)
+			}
+		}
+	}
+	for _, c := range [][]*trunkCall{foo, bar} {
+		stats := c[0].s.engine.Stats()
+		for why, n := range stats.Drops {
+			if n > 0 {
+				t.Errorf("%d packets dropped: %s", n, why)
+			}
+		}
+		c[0].s.worker.do(func() {
+			w := c[0].s.worker
+			if w.budget.near != nearPerTick || w.budget.far != farPerTick || len(w.table.fresh)+len(w.table.byHost)+len(w.table.byAddr) > 0 {
+				t.Error("streams are searched for that need no search")
+			}
+		})
+	}
+	for _, c := range bar {
+		quiet(t, c.pbx, "a PBX")
+		break
+	}
+}
+
+// receiverReport makes a plain RTCP packet of one block.
+func receiverReport(ssrc uint32) []byte {
+	b := make([]byte, 32)
+	b[0], b[1], b[3] = 0x81, rtcpRR, 7
+	b[4], b[5], b[6], b[7] = byte(ssrc>>24), byte(ssrc>>16), byte(ssrc>>8), byte(ssrc)
+	return b
+}
+
+// weather is a network between two edges that loses and overtakes. What it lets
+// through it counts, by the sequence numbers.
+type weather struct {
+	toward [2]*net.UDPConn   // sends to edge i, and hears it
+	edges  [2]netip.AddrPort //
+	random [2]*rand.Rand     // each with its goroutine
+	mu     sync.Mutex        // guards passed
+	passed [2]map[uint16]int // by the sender: how often
+	wg     sync.WaitGroup    // of both goroutines, which end with their sockets
+}
+
+func newWeather(t *testing.T, foo, bar netip.AddrPort) *weather {
+	n := &weather{edges: [2]netip.AddrPort{foo, bar}, passed: [2]map[uint16]int{{}, {}}}
+	for i := range n.toward {
+		n.toward[i] = udp(t)
+		n.random[i] = rand.New(rand.NewPCG(7, uint64(i)))
+	}
+	for i := range n.toward {
+		n.wg.Go(func() { n.blow(i) })
+	}
+	t.Cleanup(func() {
+		for _, c := range n.toward {
+			c.Close()
+		}
+		n.wg.Wait()
+	})
+	return n
+}
+
+// blow carries what comes from edge i.
+func (n *weather) blow(i int) {
+	var kept [][]byte
+	b := make([]byte, 2048)
+	for {
+		size, _, err := n.toward[i].ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		p := append([]byte(nil), b[:size]...)
+		dice := n.random[i].IntN(100)
+		if dice < 5 {
+			continue // lost
+		}
+		if kept = append(kept, p); dice < 40 && len(kept) < 6 {
+			continue // overtaken
+		}
+		n.random[i].Shuffle(len(kept), func(a, b int) { kept[a], kept[b] = kept[b], kept[a] })
+		for _, p := range kept {
+			n.mu.Lock()
+			n.passed[i][sequence(p)]++
+			n.mu.Unlock()
+			_, _ = n.toward[1-i].WriteToUDPAddrPort(p, n.edges[1-i])
+		}
+		kept = kept[:0]
+	}
+}
+
+// Keys change in a call in which packets are lost and overtake each other, and in
+// which the answer takes its time: what the network lets through is heard.
+func TestRekeyInBadWeather(t *testing.T) {
+	one, two := runEngine(t, testConfig()), runEngine(t, testConfig())
+	foo, bar := leave(t, one), leave(t, two)
+	net := newWeather(t, foo.addrs.Secure[0], bar.addrs.Secure[0])
+	agree := func(c, o *trunkCall, i int, await bool) { c.agree(t, o, at(net.toward[i]), await) }
+	agree(bar, foo, 1, true)
+	agree(foo, bar, 0, false)
+
+	const packets, every = 1200, 150
+	heard := [2]map[uint16]int{{}, {}}
+	collect := func(i int, c *trunkCall, d time.Duration) {
+		for {
+			b, _ := read(c.pbx, d)
+			if b == nil {
+				return
+			}
+			heard[i][sequence(b)]++
+		}
+	}
+	for n := range packets {
+		switch n % every {
+		case 50: // foo offers new keys, bar answers
+			foo.key, bar.key = newKey(t, AEADAES256GCM), newKey(t, AEADAES256GCM)
+			agree(bar, foo, 1, true)
+		case 90: // and foo gets the answer
+			agree(foo, bar, 0, false)
+		}
+		foo.write(t, rtpPacket(7, uint16(1000+n), "foo"))
+		bar.write(t, rtpPacket(8, uint16(3000+n), "bar"))
+		time.Sleep(500 * time.Microsecond) // so that no socket overflows
+		collect(0, bar, time.Microsecond)
+		collect(1, foo, time.Microsecond)
+	}
+	collect(0, bar, 300*time.Millisecond)
+	collect(1, foo, 300*time.Millisecond)
+	net.mu.Lock()
+	defer net.mu.Unlock()
+	for i, name := range []string{"bar", "foo"} {
+		if len(net.passed[i]) < packets*9/10 || len(net.passed[i]) == packets {
+			t.Errorf("the network let %d of %d packets through to %s", len(net.passed[i]), packets, name)
+		}
+		for seq := range net.passed[i] {
+			if heard[i][seq] != 1 {
+				t.Errorf("%s heard packet %d %d times", name, seq, heard[i][seq])
+			}
+		}
+	}
+	for name, c := range map[string]*trunkCall{"foo": foo, "bar": bar} {
+		a, err := c.s.KeyAges(0)
+		if err != nil || a.Waiting || a.Tx.Packets == 0 || a.Tx.Packets > every || a.Rx.Packets == 0 || a.Rx.Packets > every {
+			t.Errorf("%s: %+v (%v)", name, a, err)
+		}
+	}
+}
