@@ -70,7 +70,7 @@ type lane struct {
 	key       laneKey
 	index     int64  // of the newest RTP packet: its roll-over counter and sequence number
 	failed    uint8  // packets in a row that did not verify, up to doubtAfter
-	contested bool   // another stream has packets of the same source and SSRC
+	contested bool   // another stream has its SSRC, or declared it
 	epoch     uint32 // of the key it was last heard under
 	reception reception
 }

@@ -112,6 +112,7 @@ func (t *table) declare(st *stream, ssrcs []uint32) {
 	}
 	for _, ssrc := range st.declared {
 		insert(t.bySSRC, ssrc, st)
+		t.contest(ssrc)
 	}
 }
 
@@ -121,17 +122,30 @@ func (t *table) forget(st *stream, ssrc uint32) {
 		return
 	}
 	remove(t.bySSRC, ssrc, st)
+	t.contest(ssrc)
 }
 
 // place makes a lane be found at an address.
 func (t *table) place(l *lane, at laneKey) {
-	before := t.lanes[at]
-	l.key, l.contested = at, before != nil && before.stream != l.stream
+	l.key = at
 	t.lanes[at] = l
 	if !l.stream.sole {
 		insert(t.byAddr, at.from, l.stream)
 	}
 	insert(t.bySSRC, at.ssrc, l.stream)
+	t.contest(at.ssrc)
+}
+
+// contest notes on the lanes of an SSRC whether it is more than one stream's.
+func (t *table) contest(ssrc uint32) {
+	list := t.bySSRC[ssrc]
+	for _, st := range list {
+		for _, l := range st.lanes {
+			if l.key.ssrc == ssrc {
+				l.contested = len(list) > 1
+			}
+		}
+	}
 }
 
 // unplace forgets a lane's address; its stream keeps the lane.
