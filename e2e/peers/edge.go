@@ -153,7 +153,10 @@ func (e *Edge) Run(args ...string) string {
 	return string(out)
 }
 
-func (e *Edge) command(args ...string) *exec.Cmd {
+func (e *Edge) command(args ...string) *exec.Cmd { return e.commandAt(e.host, args...) }
+
+// commandAt is one for another host; files are the same for all.
+func (e *Edge) commandAt(h *Host, args ...string) *exec.Cmd {
 	e.lab.t.Helper()
 	bin := os.Getenv("SALLYPORT_BIN")
 	if bin == "" {
@@ -163,7 +166,7 @@ func (e *Edge) command(args ...string) *exec.Cmd {
 	if _, err := os.Stat(bin); err != nil {
 		e.lab.t.Fatalf("find the edge: %v; run make build", err)
 	}
-	return e.host.Command(bin, append(args, "-config", e.config)...)
+	return h.Command(bin, append(args, "-config", e.config)...)
 }
 
 // CAFile is the certificate that phones must trust.

@@ -50,6 +50,7 @@ type Host struct {
 	Addr  netip.Addr
 	Addr6 netip.Addr
 	Dev   string // its interface
+	port  string // of the outside segment's switch, that it is at
 }
 
 var labs atomic.Int32
@@ -133,10 +134,15 @@ func (l *Lab) host(name string, addr netip.Addr, dev string) *Host {
 func (l *Lab) join(h *Host, v4, v6 string) {
 	l.t.Helper()
 	port := "p" + strconv.Itoa(l.phones)
+	h.port = port
 	run(l.t, "ip", "link", "add", "outside", "netns", h.Name, "type", "veth", "peer", "name", port, "netns", l.router.Name)
 	l.ip(l.router, "link set "+port+" master br0", "link set "+port+" up")
 	l.ip(h, "addr add "+v4+" dev outside", "addr add "+v6+" dev outside nodad", "link set outside up", "route add default dev outside")
 }
+
+// Port is the switch of the outside segment, and its interface that all packets of a
+// host pass.
+func (h *Host) Port() (*Host, string) { return h.lab.router, h.port }
 
 func (l *Lab) ip(h *Host, commands ...string) {
 	l.t.Helper()

@@ -62,6 +62,21 @@ func startSIPp(h *Host, port, scenario string, args ...string) *SIPp {
 	}, args...)...)
 }
 
+// StartPlainSIPp runs a scenario over UDP that calls an address, or answers there if
+// target is empty; at a port of its own host.
+func StartPlainSIPp(h *Host, scenario, target string, port int, args ...string) *SIPp {
+	l := h.lab
+	l.t.Helper()
+	if target != "" {
+		args = append([]string{target}, args...)
+	}
+	s := h.sipp(h.sippDir(), append(args, "-sf", scenario, "-i", h.Addr.String(), "-p", strconv.Itoa(port), "-t", "u1")...)
+	Until(l.t, 5*time.Second, "SIPp to listen", func() bool {
+		return !s.Running() || strings.Contains(h.Run(l.t, "ss", "-Hlun"), fmt.Sprintf("%s:%d", h.Addr, port))
+	})
+	return s
+}
+
 // StartSIPpPBX runs a scenario that answers over UDP, in the place of the PBX.
 func StartSIPpPBX(l *Lab, scenario string, args ...string) *SIPp {
 	l.t.Helper()

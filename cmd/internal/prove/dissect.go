@@ -128,7 +128,7 @@ func ipv4(b []byte, depth int) datagram {
 		}
 	}
 	d := transport(b[9], src, dst, b[head:], depth)
-	d.short = d.short || short
+	d.short = d.short || short && d.proto != 0 // what is not looked into is not read whole
 	return d
 }
 

@@ -184,7 +184,7 @@ func (k *liveKey) verifies(id streamID, p []byte) bool {
 	seq := uint64(p[2])<<8 | uint64(p[3])
 	newest, known := k.index[id.ssrc]
 	told, isTold := k.told[id.ssrc]
-	tries := make([]uint64, 0, 6)
+	tries := make([]uint64, 0, 8)
 	for _, from := range []struct {
 		index uint64
 		is    bool
@@ -194,14 +194,14 @@ func (k *liveKey) verifies(id streamID, p []byte) bool {
 			tries = append(tries, i, i+1<<16, i-1<<16)
 		}
 	}
-	if len(tries) == 0 {
-		tries = append(tries, seq, seq+1<<16)
-	}
+	// A new key may begin again at zero (RFC 4568 section 7.1.4), whatever its source
+	// had reached under the one before.
+	tries = append(tries, seq, seq+1<<16)
 	for n, i := range tries {
 		if i >= 1<<48 || slices.Contains(tries[:n], i) || !k.rtp(p, uint32(i>>16)) {
 			continue
 		}
-		if i > newest || !known {
+		if i > newest || !known || n >= 3 { // what is guessed from ours comes first
 			k.index[id.ssrc] = i
 		}
 		return true
