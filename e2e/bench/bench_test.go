@@ -59,7 +59,7 @@ func TestMedia(t *testing.T) {
 	p := plans(os.Getenv("BENCH_QUICK") != "")
 	b := &bench{t: t, plan: p, lab: peers.NewLab(t), report: newReport(p), began: time.Now()}
 	b.phones = b.lab.Phone("phones")
-	peers.StartScriptPBX(b.lab, b.answer)
+	peers.StartScriptPBX(b.lab.PBX, b.answer)
 	var err error
 	if b.gen, err = newGenerator(b.lab, b.phones, time.Millisecond); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,9 @@
 // Package peers starts the real peers of the end-to-end tests, each in a
 // network namespace of its own: Asterisk, baresip, Chromium, Firefox, SIPp,
-// rtpengine, pebble, SIPVicious, tshark, and the edge under test; and it plays a phone by
-// script, whose SRTP is pion's, libsrtp's or rtpengine's, and whose DTLS and
-// STUN are pion's. It imports nothing of sallyport: the edge is the built
-// binary.
+// rtpengine, pebble, SIPVicious, wireguard-go, tshark, and the edge under test;
+// and it plays a phone by script, whose SRTP is pion's, libsrtp's or rtpengine's,
+// and whose DTLS and STUN are pion's. It imports nothing of sallyport: the edge
+// is the built binary.
 //
 // Chromium is driven over a pipe, Firefox over a WebSocket. Its page has a phone
 // of JsSIP or SIP.js and is served in the browser's own namespace, or is the
@@ -16,6 +16,9 @@
 // Asterisk.Understood from its history of messages what chan_pjsip did.
 //
 // SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
+//
+// Sites are two branches, each a PBX behind an edge, and between them a hostile
+// network, or a cable; StartTunnel joins them by WireGuard.
 //
 // A Lab is made for one test. It owns namespaces and processes, and takes all
 // down at the test's end, or when it is interrupted; if the test failed, it first prints the SIP ladder

@@ -35,7 +35,7 @@ func (p *Process) Family() []int {
 func (p *Process) FamilyBusy() (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range p.Family() {
-		d, err := busy(pid)
+		d, err := Busy(pid)
 		if err != nil {
 			return 0, err
 		}

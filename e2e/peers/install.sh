@@ -159,6 +159,19 @@ pebble() {
 	esac
 }
 
+# WireGuard in a process: what the trunk's bench sets beside the edge. Its
+# module has no release that the proxy would know, so a commit names it.
+wireguard() {
+	local bin="$cache/bin/wireguard-go-ecfc5a8d5446"
+	case $1 in
+	present) [ -x "$bin/wireguard" ] ;;
+	install)
+		mkdir -p "$bin"
+		CGO_ENABLED=0 GOFLAGS= GOBIN="$bin" go install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
+		;;
+	esac
+}
+
 [ "$(id -u)" = 0 ] || die "run this as root: it installs packages and the tests make network namespaces"
 exec 9>"$cache/lock"
 flock 9
@@ -169,3 +182,4 @@ stamp asterisk22 1 asterisk22
 stamp browser 1 browser
 stamp firefox 1 firefox
 stamp pebble 2.10.1 pebble
+stamp wireguard ecfc5a8d5446 wireguard

@@ -33,7 +33,14 @@ const jiffy = 10 * time.Millisecond
 // What is not idle is busy. The kernel measures the time idle, but guesses at
 // the shares of the other columns of /proc/stat by what runs at each tick, and
 // who wakes by the clock would fool it.
-func Idle() (time.Duration, error) {
+func Idle() (time.Duration, error) { return processors(4, 5, 8) }
+
+// SoftIRQ is the time that all processors spent in software interrupts, which is
+// where the kernel forwards packets. It is such a guess.
+func SoftIRQ() (time.Duration, error) { return processors(7) }
+
+// processors sums columns of the first line of /proc/stat.
+func processors(columns ...int) (time.Duration, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, fmt.Errorf("read processor time: %w", err)
@@ -44,7 +51,7 @@ func Idle() (time.Duration, error) {
 		return 0, fmt.Errorf("read processor time: %q", line)
 	}
 	var sum time.Duration
-	for _, i := range []int{4, 5, 8} {
+	for _, i := range columns {
 		n, err := strconv.ParseInt(f[i], 10, 64)
 		if err != nil {
 			return 0, fmt.Errorf("read processor time: %w", err)
@@ -71,22 +78,23 @@ func (p *Process) Resident() (int, error) {
 
 // Busy is the processor time that the process has used, by itself and by the
 // kernel for it; in steps of 10 ms.
-func (p *Process) Busy() (time.Duration, error) { return busy(p.Pid()) }
+func (p *Process) Busy() (time.Duration, error) { return Busy(p.Pid()) }
 
-func busy(pid int) (time.Duration, error) {
+// Busy is that of any process.
+func Busy(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read processor time: %w", err)
 	}
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from field 3 on
 	if len(f) < 13 {
-		return 0, fmt.Errorf("read processor time of %d: %q", pid, b)
+		return 0, fmt.Errorf("read processor time of process %d: %q", pid, b)
 	}
 	var ticks int64
 	for _, v := range f[11:13] { // utime stime
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read processor time of %d: %w", pid, err)
+			return 0, fmt.Errorf("read processor time of process %d: %w", pid, err)
 		}
 		ticks += n
 	}

@@ -3,6 +3,7 @@ package peers
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,20 +12,22 @@ import (
 // ScriptPBX is a PBX that takes every call and challenges nobody. It shares no
 // code with the edge.
 type ScriptPBX struct {
+	addr   netip.Addr
 	conn   *net.UDPConn
 	answer func(number, offer string) (string, error)
 	fault  func(error)
 }
 
-// StartScriptPBX listens in the place of the PBX. answer is given the number
+// StartScriptPBX listens in the place of a PBX. answer is given the number
 // that was called and the description, and returns the description of the 200;
 // an error is logged and refuses the call. It is called on the PBX's goroutine,
 // one call after the other.
-func StartScriptPBX(l *Lab, answer func(number, offer string) (string, error)) *ScriptPBX {
+func StartScriptPBX(h *Host, answer func(number, offer string) (string, error)) *ScriptPBX {
+	l := h.lab
 	l.t.Helper()
-	p := &ScriptPBX{answer: answer, fault: func(err error) { l.t.Logf("the scripted PBX: %v", err) }}
-	err := l.PBX.Do(func() (err error) {
-		p.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.PBX.Addr, 5060)))
+	p := &ScriptPBX{addr: h.Addr, answer: answer, fault: func(err error) { l.t.Logf("the scripted PBX: %v", err) }}
+	err := h.Do(func() (err error) {
+		p.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr, 5060)))
 		return err
 	})
 	if err != nil {
@@ -57,8 +60,8 @@ func (p *ScriptPBX) serve() {
 // respond answers a request with 200.
 func (p *ScriptPBX) respond(req *Message) string {
 	status, sdp := "200 OK", ""
+	user, _, _ := strings.Cut(strings.TrimPrefix(strings.Fields(req.Start)[1], "sip:"), "@")
 	if req.Method() == "INVITE" {
-		user, _, _ := strings.Cut(strings.TrimPrefix(strings.Fields(req.Start)[1], "sip:"), "@")
 		var err error
 		if sdp, err = p.answer(user, req.Body); err != nil {
 			p.fault(err)
@@ -76,7 +79,7 @@ func (p *ScriptPBX) respond(req *Message) string {
 		to += ";tag=" + Random(4)
 	}
 	lines = append(lines, "From: "+req.Get("From"), "To: "+to, "Call-ID: "+req.Get("Call-ID"), "CSeq: "+req.Get("CSeq"),
-		"Contact: <sip:pbx@"+PBXAddr+":5060>")
+		fmt.Sprintf("Contact: <sip:%s@%s:5060>", user, p.addr)) // by which a re-INVITE tells which call it is of
 	if sdp != "" {
 		lines = append(lines, "Content-Type: application/sdp")
 	}

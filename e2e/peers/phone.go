@@ -83,7 +83,7 @@ func (p *Phone) sip() string {
 // Connect opens a new connection, beside or instead of the one before.
 func (p *Phone) Connect(e *Edge) {
 	p.t.Helper()
-	edge, port := EdgeOutside, "5061"
+	edge, port := e.host.Addr.String(), "5061"
 	if p.six {
 		edge = EdgeOutside6
 	}

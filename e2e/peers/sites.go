@@ -9,10 +9,10 @@ import (
 )
 
 // Sites is a lab of two branches, each with a PBX behind an edge. All that lies
-// between the edges is a hostile network.
+// between the edges is a hostile network, or for measuring a cable.
 type Sites struct {
 	*Lab
-	Net      *Hostile
+	Net      *Hostile // nil: the cable
 	Foo, Bar *Site
 }
 
@@ -32,18 +32,39 @@ type Site struct {
 
 // SitesConfig chooses what differs from test to test.
 type SitesConfig struct {
-	NAT bool // foo's edge is behind a NAT: it can only dial
+	NAT   bool // foo's edge is behind a NAT: it can only dial
+	Cable bool // nobody is between the edges
 }
 
 // NewSites makes the network. It needs root.
 func NewSites(t testing.TB, c SitesConfig) *Sites {
 	t.Helper()
 	l := newLab(t)
-	s := &Sites{Lab: l, Net: l.Hostile()}
+	s := &Sites{Lab: l}
+	if !c.Cable {
+		s.Net = l.Hostile()
+	}
 	s.Foo = s.site("foo", "1", "198.51.100.1/24", c.NAT)
 	s.Bar = s.site("bar", "2", "203.0.113.1/24", false)
+	if c.Cable {
+		s.plug()
+	}
 	return s
 }
+
+// plug joins the edges by a cable. Each knows the way to the other's inside, but
+// prefers any other.
+func (s *Sites) plug() {
+	s.Lab.t.Helper()
+	s.cable(s.Foo.Edge, s.Bar.Edge, "outside")
+	for b, other := range map[*Site]*Site{s.Foo: s.Bar, s.Bar: s.Foo} {
+		s.ip(b.Edge, "addr add "+b.Public.String()+"/24 dev outside", "link set outside up", "route add default dev outside",
+			fmt.Sprintf("route add %s via %s dev outside onlink metric 100", other.network(), other.Public))
+	}
+}
+
+// network is the branch's inside.
+func (b *Site) network() netip.Prefix { return netip.PrefixFrom(b.Inside, 24).Masked() }
 
 // site makes a branch whose inside is 10.<digit>.0.0/24.
 func (s *Sites) site(name, digit, public string, nat bool) *Site {
@@ -60,9 +81,11 @@ func (s *Sites) site(name, digit, public string, nat bool) *Site {
 	l.cable(b.Edge, b.PBX, "inside")
 	l.ip(b.Edge, "addr add "+net+"1/24 dev inside", "addr add "+net+"11/24 dev inside", "link set inside up")
 	l.ip(b.PBX, "addr add "+net+"2/24 dev inside", "addr add "+net+"3/24 dev inside", "link set inside up", "route add default via "+net+"1")
-	inside := netip.MustParsePrefix(net + "0/24")
+	if s.Net == nil {
+		return b
+	}
 	if !nat {
-		s.Net.Join(b.Edge, addr, inside)
+		s.Net.Join(b.Edge, addr, b.network())
 		return b
 	}
 	b.Edge.Addr = netip.MustParseAddr("192.168.77.2")
