@@ -22,7 +22,7 @@ COUNT      ?= 20000
 FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip load lint vuln demo peers clean differential flood
+.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip bench-trunk load lint vuln demo peers clean differential flood
 
 all: build
 
@@ -78,6 +78,9 @@ bench-media: build peers ## media through us and through rtpengine, side by side
 
 bench-sip: build peers ## signalling through us and through Kamailio, side by side (some 6 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-sip.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestSIP$$' -v
+
+bench-trunk: build peers ## a trunk of 200 calls beside the same calls through a tunnel (some 3 minutes); BENCH_QUICK=1 for a smoke test
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-trunk.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^Test(Trunk|PaperIsCompared)$$' -v
 
 # Not by `go test`: so it is the test itself that Ctrl-C and SIGTERM end, and nothing is left.
 load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test

@@ -49,6 +49,7 @@ type bench struct {
 	phones *peers.Host
 	gen    *generator
 	report *report
+	wire   *peers.Host // whose outer interface is the wire; nil if nobody asks
 	began  time.Time
 
 	mu      sync.Mutex // guards ringing
@@ -60,14 +61,7 @@ func TestMedia(t *testing.T) {
 	b := &bench{t: t, plan: p, lab: peers.NewLab(t), report: newReport(p), began: time.Now()}
 	b.phones = b.lab.Phone("phones")
 	peers.StartScriptPBX(b.lab.PBX, b.answer)
-	var err error
-	if b.gen, err = newGenerator(b.lab, b.phones, time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	defer b.gen.close()
-	for _, h := range []*peers.Host{b.phones, b.lab.PBX} { // no socket is there to take the packets: no errors are to go back
-		h.Run(t, "iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "--dport", fmt.Sprintf("%d:65535", firstPort), "-j", "DROP")
-	}
+	b.generate([ways]*peers.Host{b.phones, b.lab.PBX}, [ways]*peers.Host{b.lab.Edge, b.lab.Edge})
 	for range p.rounds {
 		for _, s := range p.suites {
 			for _, n := range p.calls {
@@ -79,6 +73,19 @@ func TestMedia(t *testing.T) {
 		}
 	}
 	b.report.write(t)
+}
+
+// generate has the generator play hosts that are behind edges.
+func (b *bench) generate(hosts, edges [ways]*peers.Host) {
+	b.t.Helper()
+	var err error
+	if b.gen, err = newGenerator(hosts, edges, time.Millisecond); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(b.gen.close)
+	for _, h := range hosts { // no socket is there to take the packets: no errors are to go back
+		h.Run(b.t, "iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "--dport", fmt.Sprintf("%d:65535", firstPort), "-j", "DROP")
+	}
 }
 
 // row measures all systems at one load.
@@ -109,7 +116,7 @@ func (b *bench) baseline(s suite, n int) measured {
 	b.forward(calls, true)
 	defer b.forward(nil, false)
 	b.window(calls, fixedRate(n), 200*time.Millisecond, nil)
-	return b.steady(nobody, calls, fixedRate(n), 0)
+	return b.steady(nobody, calls, fixedRate(n))
 }
 
 func (b *bench) start(sys system, threads int) relay {
@@ -119,7 +126,7 @@ func (b *bench) start(sys system, threads int) relay {
 }
 
 func (b *bench) calls(n int, s suite) []*call {
-	calls, err := newCalls(n, s, b.phones.Addr)
+	calls, err := newCalls(n, s, b.phones.Addr, b.lab.PBX.Addr)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -140,6 +147,11 @@ type measured struct {
 	cpu     float64 // µs of the whole system for each packet
 	foreign float64 // share of the machine that others took
 	memory  float64 // bytes for each call
+
+	process float64 // µs of the relays' own processes for each packet
+	softirq float64 // µs of interrupts for each packet, as far as ticks tell
+	wire    traffic // that crossed the wire meanwhile, if there is one to look at
+	length  time.Duration
 }
 
 func (m measured) String() string {
@@ -161,12 +173,12 @@ func (b *bench) patient() bool { return time.Since(b.began) < patient }
 
 // steady measures a window at a rate that the relay must hold, and again if
 // others disturbed it.
-func (b *bench) steady(name string, calls []*call, rate, pid int) measured {
+func (b *bench) steady(name string, calls []*call, rate int, pids ...int) measured {
 	b.t.Helper()
 	var best measured
 	for try := range tries {
 		var m measured
-		w := b.window(calls, rate, b.plan.window, &m, pid)
+		w := b.window(calls, rate, b.plan.window, &m, pids...)
 		for way := range ways {
 			if m.sent[way] == m.lost[way] {
 				b.t.Fatalf("%s relayed none of %d packets", name, m.sent[way])
@@ -199,7 +211,9 @@ func (b *bench) window(calls []*call, rate int, length time.Duration, m *measure
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	crossed := b.crossed()
 	o := w.run()
+	crossed = b.crossed().since(crossed)
 	after, err := readMeter(ours...)
 	if err != nil {
 		b.t.Fatal(err)
@@ -211,7 +225,10 @@ func (b *bench) window(calls []*call, rate int, length time.Duration, m *measure
 		m.outcome = o
 		busy, foreign := after.busy(before)
 		m.foreign = foreign.Seconds() / (after.at.Sub(before.at).Seconds() * float64(runtime.NumCPU()))
-		m.cpu = busy.Seconds() * 1e6 / float64(o.sent[inward]+o.sent[outward])
+		sent := float64(o.sent[inward] + o.sent[outward])
+		m.cpu = micros(busy) / sent
+		m.process, m.softirq = micros(after.process-before.process)/sent, micros(after.softirq-before.softirq)/sent
+		m.wire, m.length = crossed, w.every*time.Duration(w.total)
 	}
 	return w
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/pion/srtp/v3"
-
-	"github.com/sallyport/sallyport/e2e/peers"
 )
 
 // suite is an SRTP crypto suite; lengths in bytes.
@@ -53,18 +51,23 @@ type call struct {
 	entry  [ways]netip.AddrPort // where the relay takes packets of that way
 	key    []byte               // the phone's master key and salt
 	ssrc   [ways]uint32
-	next   [ways]uint16 // sequence number
-	seal   *srtp.Context
+	next   [ways]uint16  // sequence number
+	seal   *srtp.Context // of what the phone sends
 	open   *srtp.Context // of what the relay sends to the phone
 }
 
-func newCalls(n int, s suite, phone netip.Addr) ([]*call, error) {
+// plain tells whether both ends of the call speak RTP.
+func (c *call) plain() bool { return c.seal == nil }
+
+// newCalls makes calls from phones, which share an address, to a PBX. Those of
+// no suite are plain at both ends.
+func newCalls(n int, s suite, phone, pbx netip.Addr) ([]*call, error) {
 	calls := make([]*call, n)
 	for i := range calls {
 		port := uint16(firstPort + 2*i)
 		c := &call{
 			suite: s, number: i, key: make([]byte, s.key+s.salt),
-			phone: netip.AddrPortFrom(phone, port), pbx: netip.AddrPortFrom(netip.MustParseAddr(peers.PBXAddr), port),
+			phone: netip.AddrPortFrom(phone, port), pbx: netip.AddrPortFrom(pbx, port),
 		}
 		_, _ = rand.Read(c.key)
 		var b [4 * ways]byte
@@ -73,11 +76,14 @@ func newCalls(n int, s suite, phone netip.Addr) ([]*call, error) {
 			c.ssrc[way] = binary.BigEndian.Uint32(b[4*way:])
 			c.next[way] = uint16(i * 7)
 		}
+		calls[i] = c
+		if s == (suite{}) {
+			continue
+		}
 		var err error
 		if c.seal, err = s.context(c.key); err != nil {
 			return nil, err
 		}
-		calls[i] = c
 	}
 	return calls, nil
 }

@@ -25,21 +25,22 @@ const (
 	sampleEvery = 37 // prime, so that every call has its turn
 )
 
-// generator plays all phones and the PBX, on one thread.
+// generator plays all phones and the PBX, or two PBXs, on one thread.
 type generator struct {
 	tick    time.Duration
 	taps    [ways]*tap             // that send: the phones', the PBX's
-	gateway [ways]net.HardwareAddr // the edge's interfaces towards them
+	gateway [ways]net.HardwareAddr // the edges' interfaces towards them
 	frames  [ways][]byte           // memory of windows, used again
 }
 
-// newGenerator opens the interfaces. The kernels of its hosts get no packets
-// of calls: they have no sockets for them.
-func newGenerator(l *peers.Lab, phones *peers.Host, tick time.Duration) (*generator, error) {
+// newGenerator opens the interfaces of the hosts that send each way, behind the
+// edge of each. The kernels of its hosts get no packets of calls: they have no
+// sockets for them.
+func newGenerator(hosts, edges [ways]*peers.Host, tick time.Duration) (*generator, error) {
 	g := &generator{tick: tick}
-	for way, h := range [ways]*peers.Host{phones, l.PBX} {
+	for way, h := range hosts {
 		dev := h.Dev // it has the same name at the edge
-		err := l.Edge.Do(func() error {
+		err := edges[way].Do(func() error {
 			i, err := net.InterfaceByName(dev)
 			if err == nil {
 				g.gateway[way] = i.HardwareAddr
@@ -137,7 +138,7 @@ func (w *window) prepareWay(way, rounds int) error {
 			p := frame[rtpAt:][:rtpLen+payloadLen]
 			putRTP(p, c, way, c.next[way])
 			c.next[way]++
-			if way == inward {
+			if way == inward && !c.plain() {
 				sealed, err := c.seal.EncryptRTP(p, p, &head)
 				if err != nil {
 					return fmt.Errorf("encrypt: %w", err)
@@ -273,10 +274,10 @@ func (w *window) verify(relayed bool) error {
 		for _, s := range f.samples {
 			c := w.calls[s.packet%len(w.calls)]
 			got, err := s.rtp, error(nil)
-			if relayed && way == outward {
+			if relayed && way == outward && !c.plain() {
 				got, err = open(c.open, s.rtp, &head)
 			}
-			if !relayed && way == inward {
+			if !relayed && way == inward && !c.plain() {
 				want = want[:copy(want[:cap(want)], f.frames[s.packet*frameRoom+rtpAt:][:f.size-rtpAt])]
 			} else {
 				want = want[:rtpLen+payloadLen]

@@ -26,6 +26,8 @@ type meter struct {
 	at      time.Time
 	idle    time.Duration // of all processors
 	foreign time.Duration // of processes that have no part in the bench
+	process time.Duration // of those that are measured
+	softirq time.Duration // of interrupts' second halves, as ticks tell: a cross-check only (see peers.Idle)
 }
 
 // readMeter reads them. Processes of ours are not foreign, nor is the kernel.
@@ -33,6 +35,16 @@ func readMeter(ours ...int) (meter, error) {
 	m := meter{at: time.Now()}
 	var err error
 	if m.idle, err = peers.Idle(); err != nil {
+		return m, err
+	}
+	for _, pid := range ours {
+		busy, err := peers.Busy(pid)
+		if err != nil {
+			return m, err
+		}
+		m.process += busy
+	}
+	if m.softirq, err = peers.SoftIRQ(); err != nil {
 		return m, err
 	}
 	m.foreign = foreign(append(ours, os.Getpid()))

@@ -91,11 +91,20 @@ func (b *bench) ring(calls []*call) {
 func (b *bench) answer(dialled, offer string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, err := strconv.Atoi(dialled)
-	if n -= firstNumber; err != nil || n < 0 || n >= len(b.ringing) {
-		return "", fmt.Errorf("answer: nobody has the number %q", dialled)
+	c, err := b.dialled(dialled)
+	if err != nil {
+		return "", err
 	}
-	return b.ringing[n].answer(), b.ringing[n].takeOffer(offer)
+	return c.answer(), c.takeOffer(offer)
+}
+
+// dialled is the call that a number is of. It is called with mu held.
+func (b *bench) dialled(number string) (*call, error) {
+	n, err := strconv.Atoi(number)
+	if n -= firstNumber; err != nil || n < 0 || n >= len(b.ringing) {
+		return nil, fmt.Errorf("answer: nobody has the number %q", number)
+	}
+	return b.ringing[n], nil
 }
 
 // rtpengine is rtpengine with the calls that its control protocol made.

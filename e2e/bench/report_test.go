@@ -128,11 +128,15 @@ func (r *report) core(t testing.TB, s suite, name string, rate int, limited bool
 // write prints the tables, and writes all figures where BENCH_JSON says.
 func (r *report) write(t testing.TB) {
 	fmt.Printf("\n%s\n\n%s", r.Machine, r.tables())
+	writeJSON(t, r)
+}
+
+func writeJSON(t testing.TB, figures any) {
 	path := os.Getenv("BENCH_JSON")
 	if path == "" {
 		return
 	}
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := json.MarshalIndent(figures, "", "  ")
 	if err == nil {
 		err = os.WriteFile(path, append(b, '\n'), 0o644)
 	}
