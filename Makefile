@@ -11,6 +11,7 @@ export CGO_ENABLED = 0
 
 CACHE      := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sallyport
 BIN        := bin/sallyport
+LOADBIN    := bin/sallyload
 LINT_VER   := v2.12.2
 LINT       := $(CACHE)/bin/golangci-lint-$(LINT_VER)
 VULN_VER   := v1.9.0
@@ -26,9 +27,10 @@ UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/b
 
 all: build
 
-build: ## the static binary, bin/sallyport
+build: ## the static binaries, bin/sallyport and bin/sallyload
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/sallyport
+	go build -trimpath -o $(LOADBIN) ./cmd/sallyload
 
 demo: build ## a call through the edge, then an edge to point a phone at
 	$(BIN) demo $(DEMO)

@@ -158,15 +158,23 @@ func (e *Edge) command(args ...string) *exec.Cmd { return e.commandAt(e.host, ar
 // commandAt is one for another host; files are the same for all.
 func (e *Edge) commandAt(h *Host, args ...string) *exec.Cmd {
 	e.lab.t.Helper()
-	bin := os.Getenv("SALLYPORT_BIN")
+	bin := built(e.lab.t, "SALLYPORT_BIN", "sallyport")
+	return h.Command(bin, append(args, "-config", e.config)...)
+}
+
+// built finds a program of ours: where the environment says, or where make build
+// leaves it.
+func built(t testing.TB, variable, name string) string {
+	t.Helper()
+	bin := os.Getenv(variable)
 	if bin == "" {
 		_, here, _, _ := runtime.Caller(0)
-		bin = filepath.Join(filepath.Dir(here), "..", "..", "bin", "sallyport")
+		bin = filepath.Join(filepath.Dir(here), "..", "..", "bin", name)
 	}
 	if _, err := os.Stat(bin); err != nil {
-		e.lab.t.Fatalf("find the edge: %v; run make build", err)
+		t.Fatalf("find %s: %v; run make build", name, err)
 	}
-	return h.Command(bin, append(args, "-config", e.config)...)
+	return bin
 }
 
 // CAFile is the certificate that phones must trust.

@@ -1,0 +1,179 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+	"github.com/sallyport/sallyport/cmd/internal/load/media"
+	"github.com/sallyport/sallyport/cmd/internal/load/phone"
+	"github.com/sallyport/sallyport/cmd/internal/load/wire"
+)
+
+// fleet is all phones of a run.
+type fleet struct {
+	plan    *Plan
+	hearing hearing
+	record  *measure.Recorder
+	engine  *media.Engine
+	members []*member
+	callers chan *member // that are free
+	callees chan *member // likewise; empty if the plan calls somebody else
+	waiting atomic.Int64 // arrivals that are under way
+	running sync.WaitGroup
+	calls   atomic.Int64
+	signed  atomic.Int64 // registered phones
+	online  atomic.Int64
+}
+
+// member is a phone, and what is known of it.
+type member struct {
+	*phone.Phone
+	number int
+	signed atomic.Bool
+	online atomic.Bool
+	mu     sync.Mutex // guards what follows
+	expect *pair      // the call that it is to answer
+}
+
+// pair is a call between two phones of this process, which both know.
+type pair struct {
+	caller, callee *member
+	ring           time.Duration
+	answered       chan *phone.Call // the callee's end
+}
+
+func newFleet(p *Plan, record *measure.Recorder) (*fleet, error) {
+	f := &fleet{plan: p, record: record, callers: make(chan *member, p.Phones), callees: make(chan *member, p.Phones)}
+	var err error
+	if f.hearing, err = p.hear(); err != nil {
+		return nil, err
+	}
+	if f.engine, err = media.New(media.Config{Kind: p.Media, Suites: p.Suites}); err != nil {
+		return nil, err
+	}
+	c := &phone.Config{
+		Target: p.Connect, Domain: p.Domain, Expires: p.Expires, Timeout: p.Timeout, Agent: "sallyload",
+		Answer: f.answer, Answered: f.answered, Lost: f.lost,
+	}
+	callees := 0
+	if p.Callee == "" && p.calls() {
+		callees = p.Phones / 2
+	}
+	for i := range p.Phones {
+		user, password := p.account(i)
+		m := &member{Phone: phone.New(c, i, p.user(i), user, password), number: i}
+		f.members = append(f.members, m)
+		if i < p.Phones-callees {
+			f.callers <- m
+		} else {
+			f.callees <- m
+		}
+	}
+	return f, nil
+}
+
+// calls tells whether phones are to call.
+func (p *Plan) calls() bool { return p.Mix[Call]+p.Mix[Hold]+p.Mix[Cancel] > 0 }
+
+// state counts.
+func (f *fleet) state() measure.State {
+	return measure.State{Connected: int(f.online.Load()), Registered: int(f.signed.Load()), Calls: int(f.calls.Load())}
+}
+
+// connect opens a phone's connection.
+func (f *fleet) connect(ctx context.Context, m *member, metric measure.Metric) error {
+	ctx, done := context.WithTimeout(ctx, f.plan.Timeout)
+	defer done()
+	took, err := m.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	if m.online.CompareAndSwap(false, true) {
+		f.online.Add(1)
+	}
+	f.record.Took(metric, m.number, took)
+	return nil
+}
+
+// register connects a phone, if need be, and registers it.
+func (f *fleet) register(ctx context.Context, m *member, due time.Time, prefix measure.Metric) error {
+	if !m.Connected() {
+		if err := f.connect(ctx, m, prefix+measure.Connect); err != nil {
+			return err
+		}
+	}
+	if err := m.Register(ctx); err != nil {
+		return err
+	}
+	if m.signed.CompareAndSwap(false, true) {
+		f.signed.Add(1)
+	}
+	f.record.Took(prefix+measure.Register, m.number, time.Since(due))
+	return nil
+}
+
+// drop ends a phone's connection.
+func (f *fleet) drop(m *member) {
+	m.Close()
+	f.offline(m)
+}
+
+func (f *fleet) offline(m *member) {
+	if m.online.CompareAndSwap(true, false) {
+		f.online.Add(-1)
+	}
+	if m.signed.CompareAndSwap(true, false) {
+		f.signed.Add(-1)
+	}
+}
+
+// lost counts a connection that the server ended.
+func (f *fleet) lost(p *phone.Phone, err error) {
+	m := f.members[p.Number]
+	f.offline(m)
+	f.record.Failed(Lost, m.number, wire.Cause(err))
+}
+
+// cause is why something failed, in words that are few enough to be counted by.
+func cause(err error) string {
+	var refused *phone.Refused
+	step, what := "", ""
+	switch {
+	case errors.As(err, &refused):
+		what = refused.Error()
+	case errors.Is(err, phone.ErrTimeout):
+		what = "no answer"
+	case errors.Is(err, phone.ErrDown):
+		what = "connection lost"
+	case errors.Is(err, phone.ErrPassword), errors.Is(err, phone.ErrAuth), errors.Is(err, phone.ErrBusy):
+		for _, e := range []error{phone.ErrPassword, phone.ErrAuth, phone.ErrBusy} {
+			if errors.Is(err, e) {
+				what = e.Error()
+			}
+		}
+	case errors.Is(err, errEarly):
+		what = errEarly.Error()
+	default:
+		if what = wire.Cause(err); what == "other" {
+			return err.Error()
+		}
+	}
+	text := err.Error()
+	for _, s := range []string{"connect", "register", "call", "change", "hang up", "ask for options"} {
+		if len(text) > len(s) && text[:len(s)+1] == s+":" {
+			step = s
+		}
+	}
+	if step == "" {
+		return what
+	}
+	return fmt.Sprintf("%s: %s", step, what)
+}
+
+// errEarly is a call that the other end hung up.
+var errEarly = errors.New("the other end hung up")

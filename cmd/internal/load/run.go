@@ -1,0 +1,231 @@
+package load
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+)
+
+// Observer is told of a run's progress, each second.
+type Observer interface {
+	// Second is told of the one that has ended, of a phase.
+	Second(phase string, p measure.Point)
+}
+
+// The bounds of a run's end.
+const (
+	goodbye = 5 * time.Second  // of one BYE
+	closing = 15 * time.Second // of all registrations
+)
+
+// Run does what a plan says. It returns a report also if ctx ends before; an error
+// is a run that could not begin.
+func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if err := descriptors(p.Phones, p.Media); err != nil {
+		return nil, err
+	}
+	record := measure.New(p.Phones)
+	f, err := newFleet(&p, record)
+	if err != nil {
+		return nil, err
+	}
+	defer f.engine.Close()
+	w := &watch{fleet: f, observer: o, stop: make(chan struct{})}
+	w.done.Go(w.run) // ends with stop; waited for below
+	before := resident()
+	var bytes int64
+	arrivals := time.Duration(0)
+	storm := (*measure.Storm)(nil)
+	if p.Command != "storm" || p.Cut {
+		w.phase("ramp")
+		f.ramp(ctx)
+		bytes = perPhone(before, int(f.signed.Load()))
+	}
+	begun := time.Now()
+	switch {
+	case ctx.Err() != nil:
+	case p.Command == "storm":
+		w.phase("storm")
+		storm = f.storm(ctx)
+		arrivals = time.Since(begun)
+	default:
+		w.phase("load")
+		f.arrivals(ctx)
+		arrivals = time.Since(begun)
+		w.phase("ending")
+		f.settle(ctx)
+	}
+	w.phase("goodbye")
+	f.goodbye()
+	close(w.stop)
+	w.done.Wait()
+	r := record.Report(p, arrivals, func(i int) string { return p.user(i) })
+	r.Storm = storm
+	r.Generator = w.generator(bytes)
+	return r, nil
+}
+
+// ramp registers all phones, at their rate, before anything is measured. In a run
+// of registrations that is what is measured.
+func (f *fleet) ramp(ctx context.Context) {
+	if f.plan.Command == "register" {
+		return
+	}
+	var all sync.WaitGroup
+	next := 0
+	a := arrivals{rate: f.plan.RampRate, even: true}
+	last := time.Duration(float64(f.plan.Phones) / f.plan.RampRate * float64(time.Second))
+	a.run(ctx, last, func(due time.Time) {
+		if next >= len(f.members) {
+			return
+		}
+		m := f.members[next]
+		next++
+		f.record.Due(Ramp)
+		all.Go(func() { // ends with the registration; waited for below
+			f.outcome(ctx, Ramp, m, f.register(ctx, m, due, "ramp_"))
+		})
+	})
+	all.Wait()
+}
+
+// outcome counts one.
+func (f *fleet) outcome(ctx context.Context, op measure.Operation, m *member, err error) {
+	switch {
+	case err == nil:
+		f.record.Done(op)
+	case ctx.Err() == nil:
+		f.record.Failed(op, m.number, cause(err))
+	}
+}
+
+// arrivals has operations come at the plan's rate.
+func (f *fleet) arrivals(ctx context.Context) {
+	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	mix := newMixture(f.plan.Mix, random)
+	a := arrivals{rate: f.plan.Rate, even: f.plan.Even, random: random}
+	a.run(ctx, f.plan.Duration, func(due time.Time) { f.arrive(ctx, mix.draw(), due) })
+}
+
+// settle waits for what is under way, but not for ever.
+func (f *fleet) settle(ctx context.Context) {
+	over := make(chan struct{})
+	go func() { // ends with the last operation
+		f.running.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-ctx.Done():
+		<-over // each is bounded then
+	}
+}
+
+// goodbye takes all registrations back and closes all connections.
+func (f *fleet) goodbye() {
+	f.running.Wait()
+	ctx, done := context.WithTimeout(context.Background(), closing)
+	defer done()
+	turns := make(chan struct{}, 200) // at a time
+	var all sync.WaitGroup
+	for _, m := range f.members {
+		turns <- struct{}{}
+		all.Go(func() { // ends with the connection; waited for below
+			defer func() { <-turns }()
+			if m.signed.Load() && m.Connected() {
+				_ = m.Unregister(ctx) // a registrar that does not answer forgets it in time
+			}
+			f.drop(m)
+		})
+	}
+	all.Wait()
+}
+
+// watch ticks: progress, keep-alives and what would run out.
+type watch struct {
+	fleet    *fleet
+	observer Observer
+	stop     chan struct{}
+	done     sync.WaitGroup
+	mu       sync.Mutex // guards what follows
+	name     string     // of the phase
+	routines int
+	rss      int64
+}
+
+func (w *watch) phase(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.name = name
+}
+
+func (w *watch) run() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-tick.C:
+		}
+		p := w.fleet.record.Tick(w.fleet.state())
+		w.mu.Lock()
+		name := w.name
+		w.routines, w.rss = max(w.routines, runtime.NumGoroutine()), max(w.rss, resident())
+		w.mu.Unlock()
+		if w.observer != nil {
+			w.observer.Second(name, p)
+		}
+		if name == "load" || name == "ending" || name == "storm" {
+			w.fleet.keep(time.Now(), p.Second)
+		}
+	}
+}
+
+// keep refreshes registrations that would run out, and pings connections in turn.
+func (f *fleet) keep(now time.Time, second int) {
+	every := int(f.plan.KeepAlive / time.Second)
+	for i, m := range f.members {
+		refresh := m.Refresh()
+		due := !refresh.IsZero() && now.After(refresh)
+		ping := every > 0 && (second+i)%every == 0 && m.online.Load()
+		if !due && !ping {
+			continue
+		}
+		f.running.Go(func() { // ends with the answer
+			if ping {
+				m.Ping()
+			}
+			if !due {
+				return
+			}
+			ctx, done := context.WithTimeout(context.Background(), f.plan.Timeout)
+			defer done()
+			f.record.Due(Refresh)
+			f.outcome(ctx, Refresh, m, m.Register(ctx))
+		})
+	}
+}
+
+func (w *watch) generator(perPhone int64) measure.Generator {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return measure.Generator{CPUSeconds: processor().Seconds(), PeakRSS: max(w.rss, resident()), BytesPerPhone: perPhone, Goroutines: w.routines}
+}
+
+// perPhone is the memory of each registered phone, at rest.
+func perPhone(before int64, phones int) int64 {
+	if phones == 0 {
+		return 0
+	}
+	debug.FreeOSMemory()
+	return max(0, resident()-before) / int64(phones)
+}

@@ -1,0 +1,18 @@
+package main
+
+import (
+	"fmt"
+	"io"
+)
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "usage: sallyload COMMAND --target HOST:PORT [FLAGS]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.help)
+	}
+	fmt.Fprint(w, `
+sallyload COMMAND --help lists a command's flags. Arrivals are an open loop, and
+latencies count from when each was due. It ends by itself, with status 1 if
+anything failed; Ctrl-C hangs up all calls, takes registrations back, and reports.
+`)
+}

@@ -1,0 +1,72 @@
+package peers
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Load is what a run of sallyload reports, of what tests look at.
+type Load struct {
+	Exit       int
+	Passed     bool `json:"passed"`
+	Operations map[string]struct {
+		Due, Done, Failed int
+		Causes            map[string]int
+	} `json:"operations"`
+	Latency map[string]struct {
+		Count    int
+		P50, P99 float64
+	} `json:"latency_ms"`
+	Media struct {
+		Ends     int
+		Received int `json:"packets_received"`
+		Lost     int `json:"packets_lost"`
+		Bad      int `json:"packets_unverified"`
+		Right    int `json:"content_right"`
+		Wrong    int `json:"content_wrong"`
+		Silent   int `json:"content_silent"`
+	} `json:"media"`
+	Storm struct {
+		Registered int
+		AllAfter   float64 `json:"all_after_seconds"`
+	} `json:"storm"`
+}
+
+// Sallyload is a run of it.
+type Sallyload struct {
+	*Process
+	lab    *Lab
+	report string
+}
+
+// StartSallyload runs a command of it on a host.
+func StartSallyload(h *Host, args ...string) *Sallyload {
+	l := h.lab
+	l.t.Helper()
+	s := &Sallyload{lab: l, report: filepath.Join(l.Dir, fmt.Sprintf("load-%d.json", len(l.processes())))}
+	s.Process = l.start("sallyload", h.Command(built(l.t, "SALLYLOAD_BIN", "sallyload"), append(args, "--json", s.report)...))
+	return s
+}
+
+// Result waits for the run to end by itself, and reads its report.
+func (s *Sallyload) Result(timeout time.Duration) Load {
+	s.lab.t.Helper()
+	var r Load
+	exit, err := s.Wait(timeout)
+	if err != nil {
+		s.lab.t.Fatal(err)
+	}
+	b, err := os.ReadFile(s.report)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		said, _ := os.ReadFile(s.Log)
+		s.lab.t.Fatalf("read sallyload's report: %v; it ended with %d and said\n%s", err, exit, said)
+	}
+	r.Exit = exit
+	return r
+}
