@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 // Numbers the PBX answers.
@@ -70,9 +72,9 @@ func (p *PBX) Close() {
 
 // Inside is what anyone on the plain side could see and hear.
 type Inside struct {
-	Messages int    // SIP messages in plain text
-	Invite   string // the first line of one
-	Sound    Sound  // on the last call, without any key
+	Messages int         // SIP messages in plain text
+	Invite   string      // the first line of one
+	Sound    sound.Pitch // on the last call, without any key
 	Packets  int
 }
 

@@ -12,11 +12,13 @@ import (
 
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
+
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 // Heard is what the phone heard in a call.
 type Heard struct {
-	Sound   Sound
+	Sound   sound.Pitch
 	Packets int // that decrypted and verified
 	Bad     int // that did not
 }

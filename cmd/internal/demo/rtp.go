@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/pion/rtp"
+
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 const (
@@ -22,16 +24,16 @@ const (
 
 // frames makes the packets of a tone.
 type frames struct {
-	tone   tone
+	tone   sound.Tone
 	packet rtp.Packet
 }
 
 func newFrames(hertz float64, ssrc uint32) *frames {
 	return &frames{
-		tone: tone{hertz: hertz},
+		tone: sound.Tone{Hertz: hertz},
 		packet: rtp.Packet{
 			Header:  rtp.Header{Version: 2, PayloadType: pcmu, SSRC: ssrc},
-			Payload: make([]byte, frameSamples),
+			Payload: make([]byte, sound.FrameSamples),
 		},
 	}
 }
@@ -39,13 +41,13 @@ func newFrames(hertz float64, ssrc uint32) *frames {
 // next returns the next packet, valid until the call after.
 func (f *frames) next() *rtp.Packet {
 	f.packet.SequenceNumber++
-	f.packet.Timestamp += frameSamples
-	f.tone.frame(f.packet.Payload)
+	f.packet.Timestamp += sound.FrameSamples
+	f.tone.Frame(f.packet.Payload)
 	return &f.packet
 }
 
 // pause lets the time of one packet pass: nothing of it is missed.
-func (f *frames) pause() { f.packet.Timestamp += frameSamples }
+func (f *frames) pause() { f.packet.Timestamp += sound.FrameSamples }
 
 // ear keeps the last second of PCMU it was given, in order of arrival. It is
 // safe for concurrent use.
@@ -61,15 +63,15 @@ func (e *ear) hear(payload []byte) {
 	defer e.mu.Unlock()
 	e.packets++
 	e.heard = append(e.heard, payload...)
-	if extra := len(e.heard) - sampleRate; extra > 0 {
+	if extra := len(e.heard) - sound.Rate; extra > 0 {
 		e.heard = slices.Delete(e.heard, 0, extra)
 	}
 }
 
-func (e *ear) sound() (Sound, int) {
+func (e *ear) sound() (sound.Pitch, int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return listen(decode(e.heard)), e.packets
+	return sound.Listen(sound.Decode(e.heard)), e.packets
 }
 
 // rtpPayload is the rest of a packet after a plain header.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 const (
@@ -185,7 +187,7 @@ func (w *Wire) Outside() Outside {
 		all = append(all, p...)
 		if payload, ok := rtpPayload(p); ok {
 			o.Packets++
-			o.Tone = max(o.Tone, tonality(payload[:min(len(payload), frameSamples)]))
+			o.Tone = max(o.Tone, sound.Tonality(payload[:min(len(payload), sound.FrameSamples)]))
 		}
 	}
 	for _, word := range []string{"SIP/2.0", "INVITE", "REGISTER", "Call-ID", "sip:", "m=audio", "a=crypto", "inline:"} {
