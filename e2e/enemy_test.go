@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/e2e/peers"
@@ -139,8 +140,16 @@ func (e *enemy) cuts() {
 
 // invitation is a call by UDP to a number, from anybody to anybody.
 func invitation(from, to netip.AddrPort, number string) peers.Packet {
+	return peers.Datagram(from, to, []byte(invite(from, to, "UDP", number)))
+}
+
+// invite is the text of a call to a number, by a transport.
+func invite(from, to netip.AddrPort, transport, number string) string {
 	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 %[1]s\r\ns=-\r\nc=IN IP4 %[1]s\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n", from.Addr())
-	return peers.Datagram(from, to, fmt.Appendf(nil, "INVITE sip:%[1]s@%[2]s SIP/2.0\r\nVia: SIP/2.0/UDP %[3]s;branch=z9hG4bK%[4]s\r\nMax-Forwards: 70\r\n"+
+	if transport == "TLS" {
+		sdp = strings.Replace(sdp, "AVP", "SAVP", 1) + peers.CryptoLine(1, suite, peers.RandomKey(suite)) + "\r\n"
+	}
+	return fmt.Sprintf("INVITE sip:%[1]s@%[2]s SIP/2.0\r\nVia: SIP/2.0/%[7]s %[3]s;branch=z9hG4bK%[4]s;rport\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:enemy@%[3]s>;tag=%[4]s\r\nTo: <sip:%[1]s@%[2]s>\r\nCall-ID: %[4]s\r\nCSeq: 1 INVITE\r\nContact: <sip:enemy@%[3]s>\r\n"+
-		"Content-Type: application/sdp\r\nContent-Length: %[5]d\r\n\r\n%[6]s", number, to, from, peers.Random(8), len(sdp), sdp))
+		"Content-Type: application/sdp\r\nContent-Length: %[5]d\r\n\r\n%[6]s", number, to, from, peers.Random(8), len(sdp), sdp, transport)
 }

@@ -32,16 +32,15 @@ func newPlainBranches(t *testing.T) *branches {
 	b := &branches{Sites: peers.NewSites(t, peers.SitesConfig{}), t: t}
 	b.Foo.Forward()
 	b.Bar.Forward()
-	b.start(func(other *peers.Site) netip.AddrPort { return netip.AddrPortFrom(other.PBX.Addr, 5060) }, peers.AsteriskConfig{})
+	b.start(func(_, other *peers.Site) netip.AddrPort { return netip.AddrPortFrom(other.PBX.Addr, 5060) })
 	return b
 }
 
-// start runs the PBXs, each of which knows the other by the address that at says
-// of it.
-func (b *branches) start(at func(other *peers.Site) netip.AddrPort, c peers.AsteriskConfig) {
+// start runs the PBXs, each of which knows the other by an address.
+func (b *branches) start(at func(own, other *peers.Site) netip.AddrPort) {
 	b.t.Helper()
 	one := func(s, other *peers.Site) *branch {
-		own := &branch{Site: s, pbx: s.StartAsterisk(other, at(other), c), phone: s.Phone(s.Digit+"001", 5070)}
+		own := &branch{Site: s, pbx: s.StartAsterisk(other, at(s, other), peers.AsteriskConfig{}), phone: s.Phone(s.Digit+"001", 5070)}
 		if m := own.phone.Register("secret-"+own.phone.User, 600, ""); m.Status() != 200 {
 			b.t.Fatalf("registration at %s was answered %s", s.Name, m.Start)
 		}

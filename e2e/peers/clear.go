@@ -84,8 +84,10 @@ func (r *reader) packet(p Packet) {
 	case UDP:
 		r.search(e, p.Payload())
 		r.datagram(e, p.Payload())
-	case ICMP:
-		r.search(e, p.Payload())
+	case ICMP: // which quotes what came to its sender: that is another's word
+		if quoted := p.Payload(); len(quoted) < ipHead || netip.AddrFrom4([4]byte(quoted[12:])) != e.to.Addr() || netip.AddrFrom4([4]byte(quoted[16:])) != e.from.Addr() {
+			r.search(e, quoted)
+		}
 	case 0:
 		r.fault("a fragment, or a packet that is not whole")
 	default:

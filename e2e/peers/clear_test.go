@@ -115,7 +115,8 @@ func TestClear(t *testing.T) {
 		"RTP of a known tone":         {[]Packet{rtp(Spoken(700))}, "is said"},
 		"RTCP":                        {many(func() Packet { return rtcp(strings.Repeat("phone@10.1.0.3", 6)) }), "chance"},
 		"a fragment":                  {[]Packet{fragment(rtp(string(random(100))))}, "fragment"},
-		"ICMP that quotes SIP":        {[]Packet{packet(ICMP, clearA.Addr(), clearB.Addr(), append(make([]byte, 36), invite...))}, "is said"},
+		"ICMP that quotes its sender": {[]Packet{unreachable(clearA, clearB, Datagram(clearA, clearB, invite))}, "is said"},
+		"ICMP that quotes another":    {[]Packet{unreachable(clearA, clearB, Datagram(clearB, clearA, invite))}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := inClear(c.packets, Spoken(700))
@@ -124,6 +125,10 @@ func TestClear(t *testing.T) {
 			}
 		})
 	}
+}
+
+func unreachable(from, to netip.AddrPort, quoted Packet) Packet {
+	return packet(ICMP, from.Addr(), to.Addr(), append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quoted.Data...))
 }
 
 func fragment(p Packet) Packet {

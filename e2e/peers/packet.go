@@ -163,9 +163,9 @@ func packet(proto byte, from, to netip.Addr, segment []byte) Packet {
 	for i := 12; i < 20; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
-	at := 6 // in UDP's header
-	if proto == TCP {
-		at = 16
+	at := map[byte]int{UDP: 6, TCP: 16, ICMP: 2}[proto]
+	if proto == ICMP { // has no addresses in its sum
+		sum = 0
 	}
 	binary.BigEndian.PutUint16(segment[at:], internetSum(sum, segment))
 	return Packet{At: time.Now(), Data: append(b, segment...)}
