@@ -179,11 +179,7 @@ func (e *edge) Secure() admin.Secure {
 		s.Listeners = append(s.Listeners, l.Addr())
 	}
 	for _, t := range e.trunks {
-		for _, f := range t.Flows() {
-			if !slices.Contains(s.Listeners, f.Local()) { // else the far end dialled
-				s.Trunks = append(s.Trunks, f.Remote())
-			}
-		}
+		s.Trunks = append(s.Trunks, t.Peers()...)
 	}
 	return s
 }

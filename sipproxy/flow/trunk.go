@@ -29,6 +29,7 @@ type Trunk struct {
 	dials    uint64
 	failures map[string]uint64
 	shunned  map[netip.AddrPort]time.Time // until when others are tried first
+	found    []netip.AddrPort             // where the peer is, as it was looked up last
 }
 
 // TrunkConfig says how a peer is reached and known.
@@ -111,6 +112,20 @@ func (t *Trunk) State() TrunkState {
 	return TrunkState{Up: len(t.flows) > 0, Connections: len(t.flows), Since: t.since, Reason: t.reason}
 }
 
+// Peers are where we connect to: the addresses that were looked up last, and those
+// of the connections that are there.
+func (t *Trunk) Peers() []netip.AddrPort {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := slices.Clone(t.found)
+	for c := range t.dialled {
+		if !slices.Contains(list, c.remote) {
+			list = append(list, c.remote)
+		}
+	}
+	return list
+}
+
 // Stats returns a snapshot.
 func (t *Trunk) Stats() TrunkStats {
 	events := t.snapshot().Events
@@ -151,13 +166,17 @@ func (t *Trunk) Shun(f *Flow, reason error) {
 	f.Close(reason)
 }
 
-// ranked are the targets in the order to dial them.
+// ranked are the targets in the order to dial them, and are known from then on.
 func (t *Trunk) ranked(targets []Target) []Target {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.shunned, func(_ netip.AddrPort, until time.Time) bool { return now.After(until) })
 	slices.SortStableFunc(targets, func(a, b Target) int { return t.shunned[a.Addr].Compare(t.shunned[b.Addr]) })
+	t.found = t.found[:0:0]
+	for _, target := range targets {
+		t.found = append(t.found, target.Addr)
+	}
 	return targets
 }
 

@@ -106,6 +106,9 @@ func TestTrunkBothWays(t *testing.T) {
 	if s := here.State(); !s.Up || s.Connections != 1 || s.Reason != "" {
 		t.Errorf("state %+v", s)
 	}
+	if to := here.Peers(); len(to) != 1 || to[0] != ln.Addr() {
+		t.Errorf("connects to %v", to)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(up) != 1 || up[0] != ours {

@@ -283,6 +283,10 @@ func (a *Account) abandon(h *half) {
 // for. Those of the edge are kept much longer: they are silent between calls.
 func (a *Account) sweepConns(now time.Time) {
 	for id, c := range a.conns {
+		if r := a.role(id.a, id.b); r != c.role && c.role == ofOthers { // a trunk's, which nobody had told of
+			delete(a.conns, id)
+			continue
+		}
 		a.skipHoles(id, c, now)
 		if silent := now.Sub(c.at); silent > time.Hour || c.role == ofOthers && silent > idle {
 			delete(a.conns, id)
