@@ -186,9 +186,10 @@ func (a Audience) Users(state *tls.ConnectionState) []string {
 	return a.s.Users(state)
 }
 
-// Withdrawn tells why a phone that is connected would not be taken any longer.
+// Withdrawn tells why a phone that is connected would not be taken any longer. Of trunks
+// TrunkWithdrawn does.
 func (a Audience) Withdrawn(state *tls.ConnectionState) error {
-	if a.demand.auth() == tls.NoClientCert {
+	if a.demand.auth() == tls.NoClientCert || a.Trunk(state) != "" {
 		return nil
 	}
 	return a.s.Withdrawn(state)
