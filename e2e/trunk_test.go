@@ -19,13 +19,15 @@ type trunks struct {
 	certFoo, certB peers.Pair
 }
 
-// newTrunks starts the edges, and waits for the trunk, and PBXs that know it.
-func newTrunks(t *testing.T) *trunks {
+// newTrunks starts the edges, and waits for the trunk, and PBXs that know it. More are
+// lines for both ends of the trunk.
+func newTrunks(t *testing.T, more ...string) *trunks {
 	t.Helper()
 	s := &trunks{branches: &branches{Sites: peers.NewSites(t, peers.SitesConfig{}), t: t}, ca: peers.NewIssuer(t)}
 	s.certFoo, s.certB = s.ca.Pair(s.Foo.Domain, false), s.ca.Pair(s.Bar.Domain, false)
-	s.atFoo = s.Foo.StartEdge(peers.EdgeConfig{Extra: s.trunk(s.certFoo, s.Foo, s.Bar)})
-	s.atBar = s.Bar.StartEdge(peers.EdgeConfig{Extra: s.trunk(s.certB, s.Bar, s.Foo)})
+	lines := strings.Join(more, "")
+	s.atFoo = s.Foo.StartEdge(peers.EdgeConfig{Extra: s.trunk(s.certFoo, s.Foo, s.Bar) + lines})
+	s.atBar = s.Bar.StartEdge(peers.EdgeConfig{Extra: s.trunk(s.certB, s.Bar, s.Foo) + lines})
 	s.up(s.atFoo, s.Bar, 1)
 	s.up(s.atBar, s.Foo, 1)
 	s.start(func(own, _ *peers.Site) netip.AddrPort { return own.Trunk })

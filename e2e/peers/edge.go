@@ -122,6 +122,18 @@ func (e *Edge) Start() {
 	})
 }
 
+// Configure appends to the configuration. It is read at the next Start.
+func (e *Edge) Configure(more string) {
+	e.lab.t.Helper()
+	before, err := os.ReadFile(e.config)
+	if err == nil {
+		err = os.WriteFile(e.config, append(before, more...), 0o600)
+	}
+	if err != nil {
+		e.lab.t.Fatal(err)
+	}
+}
+
 // StartFails does likewise, of an edge that must end by itself, and returns what it said.
 func (e *Edge) StartFails() string {
 	e.lab.t.Helper()

@@ -76,12 +76,37 @@ func (i *Issuer) Pair(name string, withRSA bool) Pair {
 			i.t.Fatal(err)
 		}
 	}
+	return i.pair(name, key, time.Now().AddDate(0, 3, 0))
+}
+
+// Expired makes one that was good until a minute ago.
+func (i *Issuer) Expired(name string) Pair {
+	i.t.Helper()
+	return i.pair(name, ecdsaKey(i.t), time.Now().Add(-time.Minute))
+}
+
+func (i *Issuer) pair(name string, key crypto.Signer, until time.Time) Pair {
+	i.t.Helper()
 	i.last++
 	apart := *i
 	apart.dir = i.t.TempDir()
 	serial := 1000 + i.last
-	cert, keyFile := apart.issue(serial, key, &x509.Certificate{DNSNames: []string{name}, NotAfter: time.Now().AddDate(0, 3, 0)})
+	cert, keyFile := apart.issue(serial, key, &x509.Certificate{DNSNames: []string{name}, NotAfter: until})
 	return Pair{serial, cert, keyFile}
+}
+
+// Become has the files of a pair be those of another: who reads them next has that.
+func (i *Issuer) Become(p, other Pair) {
+	i.t.Helper()
+	for to, from := range map[string]string{p.Cert: other.Cert, p.Key: other.Key} {
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, b, 0o600)
+		}
+		if err != nil {
+			i.t.Fatal(err)
+		}
+	}
 }
 
 // Pair is one certificate and its key.

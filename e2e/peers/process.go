@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -111,6 +112,16 @@ func (p *Process) Wait(timeout time.Duration) (int, error) {
 		return -1, p.err
 	}
 	return p.cmd.ProcessState.ExitCode(), nil
+}
+
+// Logged tells whether a text is in the log.
+func (p *Process) Logged(text string) bool {
+	p.t.Helper()
+	b, err := os.ReadFile(p.Log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Contains(string(b), text)
 }
 
 // WaitLog waits for a line in the log.
