@@ -90,7 +90,7 @@ func TestTrunkPair(t *testing.T) {
 }
 
 // Who has not the right certificate is no trunk, whoever dials: of another name, of
-// another CA, of yesterday. The edge says which it is, and calls are refused.
+// another CA. The edge says which it is, and calls are refused.
 func TestTrunkWrongCertificate(t *testing.T) {
 	s := newTrunks(t)
 	good, others := s.ca.Pair(s.Bar.Domain, false), peers.NewIssuer(t)
@@ -99,9 +99,8 @@ func TestTrunkWrongCertificate(t *testing.T) {
 		shown      peers.Pair
 	}{
 		{"another name", "is for .*eve.example.com.* and not for bar.example.com", s.ca.Pair("eve.example.com", false)},
-		{"a wildcard", "and not for bar.example.com", s.ca.Pair("*.example.com", false)},
+		{"a wildcard", `is for ..\*\.example\.com`, s.ca.Pair("*.example.com", false)},
 		{"another CA", "leads to none of", others.Pair(s.Bar.Domain, false)},
-		{"an expired one", "expired on", s.ca.Expired(s.Bar.Domain)},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s.t, s.branches.t = t, t
@@ -110,8 +109,10 @@ func TestTrunkWrongCertificate(t *testing.T) {
 			s.ca.Become(s.certB, c.shown)
 			capture := s.Net.Capture("wrong")
 			s.atBar.Start()
-			s.atFoo.WaitLog(c.told, 20*time.Second)         // who dials
-			s.atBar.WaitLog("foo.*refused", 20*time.Second) // and who is dialled
+			s.atFoo.WaitLog(c.told, 20*time.Second)                                                                      // who dials
+			if _, m := s.bar.phone.Invite("9"+s.foo.phone.User, s.bar.phone.NewPlainMedia().Offer()); m.Status() < 400 { // who is dialled
+				t.Errorf("a call by a trunk that is none was answered %s", m.Start)
+			}
 			if up := s.atFoo.Metric(`sallyport_trunk_up{trunk="bar"}`); up != 0 {
 				t.Error("the trunk is up")
 			}

@@ -76,22 +76,11 @@ func (i *Issuer) Pair(name string, withRSA bool) Pair {
 			i.t.Fatal(err)
 		}
 	}
-	return i.pair(name, key, time.Now().AddDate(0, 3, 0))
-}
-
-// Expired makes one that was good until a minute ago.
-func (i *Issuer) Expired(name string) Pair {
-	i.t.Helper()
-	return i.pair(name, ecdsaKey(i.t), time.Now().Add(-time.Minute))
-}
-
-func (i *Issuer) pair(name string, key crypto.Signer, until time.Time) Pair {
-	i.t.Helper()
 	i.last++
 	apart := *i
 	apart.dir = i.t.TempDir()
 	serial := 1000 + i.last
-	cert, keyFile := apart.issue(serial, key, &x509.Certificate{DNSNames: []string{name}, NotAfter: until})
+	cert, keyFile := apart.issue(serial, key, &x509.Certificate{DNSNames: []string{name}, NotAfter: time.Now().AddDate(0, 3, 0)})
 	return Pair{serial, cert, keyFile}
 }
 
