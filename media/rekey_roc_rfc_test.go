@@ -193,3 +193,44 @@ func TestKeyAges(t *testing.T) {
 		t.Error("a stream that is none has keys")
 	}
 }
+
+// Where the phone keeps its key, what it sends proves nothing: not by another source
+// of it either.
+func TestSameKeyProvesNothing(t *testing.T) {
+	h := newHot(t, AEADAES128GCM)
+	h.fromPhone(h.l.phone.sealed("before"))
+	h.l.tx = newKey(t, AEADAES128GCM)
+	h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), Await: true})
+	h.l.phone.ssrc++
+	h.fromPhone(h.l.phone.sealed("another source"))
+	if a, err := h.l.s.KeyAges(0); err != nil || !a.Waiting || a.Rx.Packets != 2 {
+		t.Fatalf("%+v (%v)", a, err)
+	}
+}
+
+// A call whose keys change before it was heard hears what its phone still sends under
+// the first ones, if that was declared: once, and nowhere is it led by that.
+func TestFirstPacketUnderTheOldKey(t *testing.T) {
+	for _, declared := range []bool{true, false} {
+		h := newHot(t, AEADAES128GCM)
+		old := h.renew(t, AEADAES128GCM, 0)
+		p := SecureParams{Hint: addr(9, 4000)}
+		if declared {
+			p.SSRCs = []uint32{old.ssrc}
+		}
+		h.rehint(t, p)
+		early := old.sealed("early")
+		h.from(addr(8, 4000), early)
+		h.from(addr(8, 4000), early)
+		if n := h.st.counts.dir[Inward].RTP; (n == 1) != declared || n > 1 {
+			t.Fatalf("declared %v: heard %d", declared, n)
+		}
+		if h.latched().IsValid() || h.st.target(kindRTP).to != makeAddr(addr(9, 4000)) {
+			t.Fatal("an old key leads astray")
+		}
+		h.from(addr(9, 4000), h.l.phone.sealed("new"))
+		if h.latched() != addr(9, 4000) {
+			t.Fatalf("declared %v: latched to %s", declared, h.latched())
+		}
+	}
+}
