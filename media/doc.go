@@ -24,6 +24,24 @@
 // leg's packets go to the address that its own signalling connection comes
 // from, which cannot be another's.
 //
+// # Many calls of one address
+//
+// Another edge sends the media of all its calls from one address and port. Each
+// call declares its SSRC, and that names it: one verification tells whether it is
+// right, and neither a search nor its budget are needed. Such a call may be Sole, so that
+// nothing else is ever tried on it, and Fixed, so that nothing is sent but to where
+// its description says, whoever sends its packets on from elsewhere. Two calls with one
+// SSRC are told apart by their tags.
+//
+// # Changes of key
+//
+// Who offers a new key uses it when it has the answer; who answers, when the first
+// packet under the offered one has verified (Await). The key before is accepted until
+// then and a little longer, with its own record of what was seen, and then never
+// again. Roll-over counters and SRTCP indexes go on (RFC 3711 sections 3.3.1 and 3.4),
+// and are found where a phone begins them again. No MKI tells the keys apart: there are
+// two to try for seconds, which costs less than its bytes in each packet.
+//
 // # Keys by DTLS
 //
 // A Transport is what streams share whose keys come by DTLS-SRTP, with ICE or
@@ -66,7 +84,7 @@
 // used by one call; its methods may be called from any goroutine. Buffers belong
 // to the worker; nothing outlives its batch.
 //
-// RFCs: 3550, 3711, 4568, 4571 (framing), 5576 (announced sources), 5761 (telling
+// RFCs: 3550, 3551 (marker), 3711, 4568, 4571 (framing), 5576 (announced sources), 5761 (telling
 // RTCP from RTP), 5763 and 5764 (DTLS-SRTP), 6188, 6347 (DTLS 1.2), 6544 (ICE-TCP),
 // 7675 (consent), 7714, 7983 (telling RTP from DTLS and STUN), 8445 (ICE), 8489
 // (STUN), 8843 (bundled streams).

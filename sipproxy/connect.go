@@ -41,7 +41,10 @@ func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp
 	for _, ssrc := range phone.SSRCs {
 		secure.SSRCs = append(secure.SSRCs, ssrc.ID)
 	}
+	// What a trunk describes is so: nothing leads its media elsewhere. One whose media
+	// have another address than its signalling is found by its packets, as phones are.
 	secure.Sole = n.trunk && len(secure.SSRCs) > 0
+	secure.Fixed = n.trunk && phone.RTPAddr().Addr() == n.phone
 	if err := n.session.SetSecure(s.addrs.Index, secure); err != nil {
 		return refuse(500, "Server Internal Error", "%v", err)
 	}
