@@ -301,7 +301,7 @@ func (c *conn) startPing(f *Flow, quiet func(time.Time) time.Duration, ping func
 	if every == 0 {
 		return
 	}
-	c.ping = time.AfterFunc(every, func() {
+	c.ping = time.AfterFunc(time.Hour, func() {
 		if f.Err() != nil {
 			return
 		}
@@ -313,6 +313,7 @@ func (c *conn) startPing(f *Flow, quiet func(time.Time) time.Duration, ping func
 		}
 		c.ping.Reset(next)
 	})
+	c.ping.Reset(every) // not before there is a c.ping to set again
 }
 
 // ending names how a flow ended, for the counters.

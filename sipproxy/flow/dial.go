@@ -177,11 +177,14 @@ func (t *Trunk) tell(reason string) {
 func dialFault(err error) (cause, text string) {
 	var refused interface{ Refused() string }
 	var slow interface{ Timeout() bool }
+	var notTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &refused):
 		return "certificate", err.Error()
 	case refusedWord(err) != "":
 		return "certificate", fmt.Sprintf("the peer's certificate does not hold: %v", err)
+	case errors.As(err, &notTLS):
+		return "not_tls", "the peer speaks no TLS there: name its TLS port"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused", "nothing listens there: is the peer running, and is that its TLS port?"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -225,7 +228,6 @@ func alert(err error) string {
 		{"remote error: tls: unsupported certificate", "the peer refused our certificate for its use or its kind of key: does it ask for client authentication (clientAuth), which public CAs no longer grant?"},
 		{"remote error: tls: protocol version not supported", "the peer speaks none of our TLS versions: see tls.profile"},
 		{"remote error: tls: handshake failure", "the peer found no common ground with us: see tls.profile"},
-		{"first record does not look like a TLS handshake", "the peer speaks no TLS there: name its TLS port"},
 		{"remote error: tls: access denied", "the peer knows our certificate and lets it do nothing"},
 	} {
 		if strings.Contains(text, known.words) {

@@ -172,7 +172,7 @@ func TestDialReasons(t *testing.T) {
 		tls                 *tls.Config
 	}{
 		{"nobody there", "refused", "nothing listens there", nobody(t), nil},
-		{"SIP in the clear", "tls", "the peer speaks no TLS there", shows(t, func(c net.Conn) {
+		{"SIP in the clear", "not_tls", "the peer speaks no TLS there", shows(t, func(c net.Conn) {
 			_, _ = c.Write([]byte("SIP/2.0 400 Bad Request\r\n\r\n"))
 			_, _ = io.Copy(io.Discard, c)
 		}), nil},
@@ -186,6 +186,7 @@ func TestDialReasons(t *testing.T) {
 		{"an old version", "turned_away", "", shows(t, serve(old)), modern},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			limits := DefaultLimits()
 			limits.HandshakeTimeout = 2 * time.Second
 			if tc.cause == "timeout" {
