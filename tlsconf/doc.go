@@ -24,6 +24,12 @@
 // one that resumes a session, that nothing of the chain is revoked and that it names
 // a user. A list that is stale, or missing where others are, refuses.
 //
+// A trunk's peer is known by a SIP domain (RFC 5922) under a CA, by its key, or by a
+// pairing, for which Pair makes the keys of both edges and a Token takes one to the
+// other. It is judged by the same rules whoever dialled, and at sessions that resume.
+// Where there are trunks their listener asks everybody for a certificate; what a phone
+// shows then that it was not asked to is looked at by nobody.
+//
 // What it refuses: TLS below 1.2, and cipher suites without forward secrecy or
 // without an AEAD, unless the profile legacy asks for them; half a pair; a key
 // that other users of the machine can read or change; a key that does not belong
@@ -41,6 +47,6 @@
 // tls.Config, and are in no log line and no error.
 //
 // RFC 8446 (TLS 1.3), RFC 9325 (recommendations for TLS), RFC 5280 (X.509),
-// RFC 5922 (domain certificates in SIP), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01),
+// RFC 5922 and 5924 (domain certificates in SIP, and what they are for), RFC 8555 (ACME), RFC 8737 (TLS-ALPN-01),
 // RFC 6960, 6066 and 7633 (OCSP stapling), RFC 8446 section 2.2 and RFC 5077 (tickets), RFC 7292 (PKCS#12).
 package tlsconf

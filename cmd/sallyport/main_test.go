@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
-			for _, name := range []string{"TLS", "ADMIN", "SIP", "MEDIA"} {
+			for _, name := range []string{"TLS", "ADMIN", "SIP", "MEDIA", "TLS2", "ADMIN2", "SIP2", "MEDIA2", "TRUNK2"} {
 				e.Setenv(name, freePort(t))
 			}
 			return nil

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,7 @@ type conn struct {
 	queue   queue
 	ping    *time.Timer
 	over    sync.Once
+	ended   atomic.Pointer[error] // by end: why
 
 	// Of who showed a certificate; guarded by the listener's mutex until it is set.
 	state *tls.ConnectionState
@@ -53,7 +55,10 @@ func (c *conn) afterLast(f func()) { c.queue.afterLast(f) }
 func (c *conn) close() { c.over.Do(func() { _ = c.raw.Close() }) }
 
 // end closes from outside of the reader, whose next read then fails.
-func (c *conn) end(error) { c.close() }
+func (c *conn) end(reason error) {
+	c.ended.CompareAndSwap(nil, &reason)
+	c.close()
+}
 
 // challengeProtocol is what a CA asks for to see that a name is ours: its question
 // ends with the handshake (RFC 8737 section 3).
@@ -128,6 +133,9 @@ func (c *conn) flow(out outlet) *Flow {
 func (c *conn) finish(f *Flow, err error) {
 	if c.ping != nil {
 		c.ping.Stop()
+	}
+	if reason := c.ended.Load(); reason != nil {
+		err = *reason
 	}
 	f.Close(err)
 	c.event(ending(f.Err()))

@@ -276,6 +276,9 @@ func TestTrunkWithdrawn(t *testing.T) {
 		if accepted {
 			ln.Recheck()
 			until(t, "its end", func() bool { _, n := heard.count(); return n > 0 })
+			if r := there.State().Reason; r != "its pin was removed" {
+				t.Errorf("it is down as %q", r)
+			}
 		} else {
 			trunk.Recheck()
 			until(t, "its end", func() bool { _, n := heardHere.count(); return n > 0 })

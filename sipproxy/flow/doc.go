@@ -1,9 +1,11 @@
 // Package flow owns the connections: the TLS listener that phones reach, the
-// WebSocket listener that browsers reach, and the UDP socket towards the PBX.
+// WebSocket listener that browsers reach, trunks that either end dials, and the
+// UDP sockets towards the PBX.
 //
 // A Flow is one connection (RFC 5626), written to by identity. Nothing is ever
 // dialled to deliver a message, and no connection is looked up by an address
-// that a message names: a flow that is gone is gone.
+// that a message names: a flow that is gone is gone. A Trunk keeps connections to
+// one peer, whether there is something to deliver or not.
 //
 // Each flow's bytes are framed here with bounds in size and time, taken apart
 // by a lexer that knows no leniency, checked, and put together again as a
@@ -28,6 +30,10 @@
 // connection; a writer lives only while there is something to write. The
 // reader calls the Handler, one message after the other. Run returns when all
 // are gone. Plain.Run reads the PBX's socket in the same way.
+//
+// Trunk.Run owns one goroutine for each connection that it is to keep: it dials,
+// and is the reader then. A trunk's connections that its peer dialled are the
+// Listener's own. Quiet ones stay, as a vigil's pings tell whether they live.
 //
 // Behind a balancer a connection first tells whose it is, and is admitted as that
 // one's (HAProxy's PROXY protocol, version 2).
