@@ -1,44 +1,94 @@
 package prove
 
 import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/pion/stun/v3"
+
+	"github.com/sallyport/sallyport/media"
 )
 
+// script turns bytes into what an interface carries: for each packet what it is,
+// its place in a stream or a datagram, its length, and what it holds.
+type script []byte
+
+func (s *script) next() (frame []byte, ok bool) {
+	b := *s
+	if len(b) < 3 {
+		return nil, false
+	}
+	what, place, n := b[0], uint32(b[1]), min(int(b[2])*4, len(b)-3)
+	p := b[3 : 3+n]
+	*s = b[3+n:]
+	from, to := phonePort, []netip.AddrPort{mediaPort, tlsPort, tcpMedia, at(farIP, 7000), rtcpPort, at(edgeIP, 5060)}[int(what>>3&7)%6]
+	if what&0x40 != 0 {
+		from = at(farIP, 4000)
+	}
+	if what&0x80 != 0 {
+		from, to = to, from
+	}
+	switch what & 7 {
+	case 0, 1:
+		return datagramFrame(from, to, p), true
+	case 2:
+		return ether(etherIPv4, ip4(protoTCP, from.Addr(), to.Addr(), nil, 1, 0, tcpOf(from, to, place, 0, tcpSYN, p))), true
+	case 3, 4:
+		return ether(etherIPv4, ip4(protoTCP, from.Addr(), to.Addr(), nil, 1, 0, tcpOf(from, to, 1+4*place, 4*place, tcpACK, p))), true
+	case 5:
+		return ether(etherIPv4, ip4(protoUDP, from.Addr(), to.Addr(), nil, 1, uint16(place>>1)|uint16(place&1)<<13, p)), true
+	case 6:
+		return ether(etherIPv6, ip6(byte(place), edgeIP6, farIP6, p)), true
+	}
+	return slices.Clone(p), true
+}
+
 // Whatever an interface carries: nothing panics, each packet is counted once, and
-// held within bounds. The bytes are frames, each behind its length.
+// nothing is held for ever.
 func FuzzAccount(f *testing.F) {
-	k := knows(hmacSuite, nil)
+	const password = "a password of 22 chars"
+	k := knows(hmacSuite, func(k *Knowledge) { k.Keys.ICE = []media.LivePassword{{Ufrag: "ours", Password: password}} })
 	c := sealer(f, hmacSuite, phoneKey(hmacSuite), nil)
-	seed := func(frames ...[]byte) {
+	add := func(what byte, packets ...[]byte) {
 		var b []byte
-		for _, p := range frames {
-			b = append(append(b, byte(len(p)>>8), byte(len(p))), p...)
+		place := 0
+		for _, p := range packets {
+			for len(p)%4 != 0 {
+				p = append(p, 0)
+			}
+			b = append(append(b, what, byte(place), byte(len(p)/4)), p...)
+			place += len(p) / 4
 		}
 		f.Add(b)
 	}
-	good, err := c.EncryptRTP(nil, rtpPacket(5, 1, "sound"), nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	seed(datagramFrame(phonePort, mediaPort, good), datagramFrame(phonePort, mediaPort, []byte(invite)))
-	seed(datagramFrame(phonePort, at(farIP, 7000), []byte(invite)), datagramFrame(at(farIP, 1), at(edgeIP, 5060), []byte(invite)))
-	seed(part3(invite, 0, false), part3(invite, 0, true), ether(etherIPv4, nil, etherVLAN, etherQinQ))
-	for _, to := range []uint16{5061, 10000, 80} {
-		seed(ether(etherIPv4, ip4(protoTCP, phoneIP, edgeIP, nil, 1, 0, tcpOf(phonePort, at(edgeIP, to), 1, 0, tcpSYN, nil))),
-			ether(etherIPv4, ip4(protoTCP, phoneIP, edgeIP, nil, 1, 0, tcpOf(phonePort, at(edgeIP, to), 2, 0, tcpACK, hello))),
-			ether(etherIPv4, ip4(protoTCP, phoneIP, edgeIP, nil, 1, 0, tcpOf(phonePort, at(edgeIP, to), 900, 0, tcpACK, request))))
+	framed := func(p []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...) }
+	check := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername("ours:theirs"), stun.NewShortTermIntegrity(password), stun.Fingerprint).Raw
+	good, reports := must[[]byte](f)(c.EncryptRTP(nil, rtpPacket(5, 1, "a sound"), nil)), must[[]byte](f)(c.EncryptRTCP(nil, report(5), nil))
+	for _, who := range []byte{0, 0x40, 0x80, 0xc0} {
+		for to := range byte(6) {
+			add(who|to<<3, good, reports, check, []byte(invite), rtpPacket(7, 1, "x"), rtpPacket(7, 2, "x"), rtpPacket(7, 3, "x"))
+			add(who|to<<3|3, hello, request, hello, []byte(invite))
+			add(who|to<<3|3, framed(good), framed(check), framed(reports), []byte(invite))
+			add(who|to<<3|5, []byte(invite)[:64], []byte(invite)[64:])
+		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l := newLedger(t, &k)
-		for i := 0; len(b) >= 2; i++ {
-			n := min(int(b[0])<<8|int(b[1]), len(b)-2)
-			frame := frameAt(time.Duration(i)*100*time.Millisecond, b[2:2+n])
+		s := script(b)
+		for i := 0; ; i++ {
+			p, ok := s.next()
+			if !ok {
+				break
+			}
+			frame := frameAt(time.Duration(i)*100*time.Millisecond, p)
 			frame.Each = 100 * (i % 3)
 			l.Take(frame)
 			checkSum(t, l.Account)
-			if b = b[2+n:]; i%10 == 9 {
-				l.learn(k, time.Duration(i)*100*time.Millisecond)
+			if i%8 == 7 {
+				l.learn(k, time.Duration(i)*200*time.Millisecond)
 				checkSum(t, l.Account)
 			}
 		}
