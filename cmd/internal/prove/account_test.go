@@ -380,7 +380,7 @@ func TestReport(t *testing.T) {
 	r.Interface, r.From, r.To = "eth0", began, began.Add(time.Minute)
 	var out strings.Builder
 	r.Print(&out)
-	for _, want := range []string{"eth0, 1m0s, 1 packets", "SIP in clear", "203.0.113.11:4000 -> 198.51.100.9:7000", "LEAK: 1 packets"} {
+	for _, want := range []string{"eth0, 1m0s, 1 packet\n", "SIP in clear", "203.0.113.11:4000 -> 198.51.100.9:7000", "LEAK: 1 packet of"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, &out)
 		}

@@ -3,8 +3,7 @@ package prove
 import (
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
+	"strconv"
 	"time"
 )
 
@@ -95,37 +94,40 @@ func (r Report) sum(g Group) (n uint64) {
 	return n
 }
 
+// headings are how Print calls the groups.
+var headings = map[string]string{
+	Proved.String(): "encrypted", Stranger.String(): "inbound, not ours", Leaked.String(): "leaks", Missed.String(): "not to be told",
+	Beside.String(): "neither SIP nor media",
+}
+
 // Print writes the report for a person.
 func (r Report) Print(w io.Writer) {
-	fmt.Fprintf(w, "%s, %s, %d packets\n\n", r.Interface, r.To.Sub(r.From).Round(time.Second/10), r.Packets)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tpackets\tbytes\tverified\tdirection\t")
+	fmt.Fprintf(w, "%s, %s, %s\n\n", r.Interface, r.To.Sub(r.From).Round(time.Second/10), count(r.Packets))
+	line := func(what, direction, packets, bytes, verified any) {
+		fmt.Fprintf(w, "%-34v  %-9v  %10v  %12v  %10v\n", what, direction, packets, bytes, verified)
+	}
+	line("", "direction", "packets", "bytes", "verified")
 	group := ""
-	var lines []string
 	for _, row := range r.Kinds {
 		if row.Group != group {
 			group = row.Group
-			fmt.Fprintf(t, "\t\t\t\t\t%s\n", map[string]string{
-				Proved.String(): "encrypted", Stranger.String(): "inbound, not ours", Leaked.String(): "leaks", Missed.String(): "not to be told",
-				Beside.String(): "neither SIP nor media",
-			}[group])
+			fmt.Fprintln(w, headings[group])
 		}
 		verified := "-"
 		if row.Group == Proved.String() {
-			verified = fmt.Sprint(row.Verified)
+			verified = strconv.FormatUint(row.Verified, 10)
 		}
-		fmt.Fprintf(t, "\t%d\t%d\t%s\t%s\t  %s\n", row.Packets, row.Bytes, verified, row.Direction, row.text)
+		line("  "+row.text, row.Direction, row.Packets, row.Bytes, verified)
 	}
-	_ = t.Flush() // what w does not take is nobody's loss
+	if len(r.Leaks) > 0 {
+		fmt.Fprint(w, "\nIn clear, or under no key of a call:\n")
+	}
 	for _, l := range r.Leaks {
-		lines = append(lines, fmt.Sprintf("%s  %s  %s -> %s  %s, %d bytes: %s; %d packets in all",
-			l.Time.Format("15:04:05.000"), l.Direction, l.Source, l.Destination, l.Transport, l.Length, l.First, l.Packets))
-	}
-	if len(lines) > 0 {
-		fmt.Fprintf(w, "\nIn clear, or under no key of a call:\n%s\n", strings.Join(lines, "\n"))
+		fmt.Fprintf(w, "%s  %s  %s -> %s  %s, %d bytes: %s; %s in all\n",
+			l.Time.Format("15:04:05.000"), l.Direction, l.Source, l.Destination, l.Transport, l.Length, l.First, count(l.Packets))
 	}
 	if r.Unlisted > 0 {
-		fmt.Fprintf(w, "and %d packets more between others\n", r.Unlisted)
+		fmt.Fprintf(w, "and %s more between others\n", count(r.Unlisted))
 	}
 	fmt.Fprintf(w, "\n%s\n", r.sentence())
 	if r.Verdict != Clean {
@@ -135,17 +137,25 @@ func (r Report) Print(w io.Writer) {
 	}
 }
 
+// count is a number of packets in words.
+func count(n uint64) string {
+	if n == 1 {
+		return "1 packet"
+	}
+	return fmt.Sprintf("%d packets", n)
+}
+
 // sentence is the verdict in words.
 func (r Report) sentence() string {
 	proved, strangers := r.sum(Proved), r.sum(Stranger)
 	said := ""
 	switch r.Verdict {
 	case Leaks:
-		return fmt.Sprintf("LEAK: %d packets of SIP or media crossed %s in clear, or under no call's key.", r.sum(Leaked), r.Interface)
+		return fmt.Sprintf("LEAK: %s of SIP or media crossed %s in clear, or under no call's key.", count(r.sum(Leaked)), r.Interface)
 	case Incomplete:
 		return fmt.Sprintf("NOT PROVED: nothing was seen in clear on %s, but not everything was seen.", r.Interface)
 	case Clean:
-		said = fmt.Sprintf("CLEAN: nothing of SIP or media crossed %s in clear. %d packets of the edge were verified to be encrypted", r.Interface, proved)
+		said = fmt.Sprintf("CLEAN: nothing of SIP or media crossed %s in clear. %s of the edge, all verified", r.Interface, count(proved))
 		if proved == 0 {
 			said = fmt.Sprintf("CLEAN: nothing of SIP or media crossed %s at all", r.Interface)
 		}
