@@ -35,7 +35,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 
 // bench is a proxy with a PBX that the test plays, and phones that it plays.
 type bench struct {
-	t     *testing.T
+	t     testing.TB
 	proxy *Proxy
 	tls   netip.AddrPort
 	wss   netip.AddrPort
@@ -62,7 +62,7 @@ func newBenchUnder(t *testing.T, rules func(*policy.Config)) *bench {
 	return newBenchFor(t, media.Defaults().Silence, nil, cfg)
 }
 
-func newBenchFor(t *testing.T, silence time.Duration, change func(*Config), rules policy.Config) *bench {
+func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rules policy.Config) *bench {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -139,7 +139,7 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 
 // freePort is below the ports that the kernel gives to whoever asks for any, as
 // the tests of other packages do meanwhile.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
 		port := 15000 + mathrand.IntN(5000)
@@ -153,7 +153,7 @@ func freePort(t *testing.T) uint16 {
 	return 0
 }
 
-func serverTLS(t *testing.T) *tls.Config {
+func serverTLS(t testing.TB) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -243,7 +243,7 @@ func readDatagram(c *net.UDPConn, deadline time.Time) (*message, error) {
 	return readText(bufio.NewReader(strings.NewReader(string(buf[:n]))))
 }
 
-func await(t *testing.T, who, kind string, next func(time.Time) (*message, error)) *message {
+func await(t testing.TB, who, kind string, next func(time.Time) (*message, error)) *message {
 	t.Helper()
 	var seen []string
 	for deadline := time.Now().Add(3 * time.Second); ; {
@@ -260,7 +260,7 @@ func await(t *testing.T, who, kind string, next func(time.Time) (*message, error
 
 // phone is one connection to the edge.
 type phone struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 	n    int

@@ -48,7 +48,7 @@ func (p *phone) as(user, method, uri, to, callID string, cseq int, body string, 
 }
 
 // credentials answers the challenges of a message as a phone does.
-func credentialsFor(t *testing.T, m *message, method, uri, user, password string) string {
+func credentialsFor(t testing.TB, m *message, method, uri, user, password string) string {
 	t.Helper()
 	for from, into := range map[string]string{"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"} {
 		if text := m.h.Get(from); text != "" {
@@ -70,7 +70,7 @@ func credentialsFor(t *testing.T, m *message, method, uri, user, password string
 const pbxChallenge = `WWW-Authenticate: Digest algorithm=MD5, realm="asterisk", nonce="7f3a"`
 
 // loggedIn checks what the PBX is told in the phone's place.
-func loggedIn(t *testing.T, m *message) {
+func loggedIn(t testing.TB, m *message) {
 	t.Helper()
 	c, err := client.ParseCredentials(m.h.Get("Authorization"))
 	if err != nil {
@@ -84,7 +84,7 @@ func loggedIn(t *testing.T, m *message) {
 }
 
 // hides fails if a message to a phone tells the extension, or the PBX's way to ask.
-func hides(t *testing.T, m *message) *message {
+func hides(t testing.TB, m *message) *message {
 	t.Helper()
 	for name, values := range m.h {
 		for _, v := range values {
