@@ -29,8 +29,8 @@
 // Another edge sends the media of all its calls from one address and port. Each
 // call declares its SSRC, and that names it: one verification tells whether it is
 // right, and neither a search nor its budget are needed. Such a call may be Sole, so that
-// nothing else is ever tried on it, and Fixed, so that nothing is sent but to where
-// its description says, whoever sends its packets on from elsewhere. Two calls with one
+// nothing else is ever tried on it, and Fixed, so that nothing is sent but to the host
+// that its description names, whoever sends its packets on from elsewhere. Two calls with one
 // SSRC are told apart by their tags.
 //
 // # Changes of key

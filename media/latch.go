@@ -314,7 +314,7 @@ func (w *worker) follow(l *lane, s *secureSocket) {
 		return
 	}
 	peer := &st.peers[l.key.kind]
-	if st.fixed && at != peer.hint {
+	if st.fixed && at.Addr() != peer.hint.Addr() {
 		return
 	}
 	peer.latched = at

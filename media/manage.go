@@ -66,7 +66,7 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	st.mux = p.RTCPMux
 	w.describe(st, p)
 	w.table.isolate(st, p.Sole && len(st.declared) > 0)
-	if st.fixed = p.Fixed && hints[kindRTP].IsValid(); st.fixed && hints[kindRTP] != st.peers[kindRTP].latched {
+	if st.fixed = p.Fixed && hints[kindRTP].IsValid(); st.fixed && hints[kindRTP].Addr() != st.peers[kindRTP].latched.Addr() {
 		st.peers[kindRTP].latched, st.peers[kindRTCP].latched = netip.AddrPort{}, netip.AddrPort{}
 	}
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {

@@ -53,8 +53,8 @@ type SecureParams struct {
 	// the search, and are where we send first.
 	Hint, RTCPHint netip.AddrPort
 	SSRCs          []uint32 // that the phone declared; the first 16 count
-	// Sole tells that the phone sends by SSRCs alone, and Fixed that it is where the
-	// hints say. So does another edge, whose calls all come from one address: its
+	// Sole tells that the phone sends by SSRCs alone, and Fixed that it is at the host
+	// of the hints, though a NAT may have given it another port. So does another edge, whose calls all come from one address: its
 	// packets are never tried on calls that they do not name, and what is sent
 	// follows nobody elsewhere. They count where keys come by SDES.
 	Sole, Fixed bool

@@ -37,7 +37,7 @@ type stream struct {
 	inactive  bool
 	fresh     bool     // may latch to an address not seen before
 	sole      bool     // only what was declared is its phone's
-	fixed     bool     // its phone is where the hints say
+	fixed     bool     // its phone is at the host of the hints
 	heard     [2]int64 // by Direction: when the last packet was accepted
 	figures   figures
 	splice    splice
