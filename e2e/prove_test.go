@@ -10,15 +10,15 @@ import (
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// isClean checks a proof against what an independent capture of the same interface
-// holds: nothing leaked, each packet of media was verified, and none is missing.
-func isClean(t *testing.T, proof peers.Proof, seen *peers.Capture) {
+// isClean checks a proof against what an independent capture of the same interface,
+// the edge's outer one with an address, holds: nothing leaked, each packet of media was verified, and none is missing.
+func isClean(t *testing.T, proof peers.Proof, seen *peers.Capture, at netip.Addr) {
 	t.Helper()
 	if proof.Exit != 0 || proof.Verdict != "clean" {
 		t.Fatalf("prove ended with status %d:\n%s", proof.Exit, proof.Text)
 	}
 	// Media is all UDP at the edge's ports for it.
-	media := fmt.Sprintf("udp.port >= 10000 && udp.port <= 10003 && ip.addr == %s", peers.EdgeOutside)
+	media := fmt.Sprintf("udp.port >= 10000 && udp.port <= 10003 && ip.addr == %s", at)
 	counted := map[string]string{
 		"tls":   "tcp.port == 5061 || tcp.port == " + peers.WSSPort,
 		"dtls":  media + " && udp.payload[0] >= 14 && udp.payload[0] <= 3f",
@@ -67,7 +67,7 @@ func TestProveCall(t *testing.T) {
 
 	proof := prover.Proof()
 	seen.Stop()
-	isClean(t, proof, seen)
+	isClean(t, proof, seen, netip.MustParseAddr(peers.EdgeOutside))
 	for _, kind := range []string{"tls", "dtls", "stun", "srtp", "srtcp"} {
 		if n, _ := proof.Of(kind); n == 0 {
 			t.Errorf("nothing of %s was seen", kind)

@@ -83,12 +83,13 @@ type sniffer struct {
 func StartCapture(h *Host, dev string) *Capture {
 	l := h.lab
 	l.t.Helper()
-	c := l.newCapture(h.Name+"-"+dev, linkEthernet)
-	s := &sniffer{out: c.out, stop: make(chan struct{}), done: make(chan struct{})}
-	c.halt = func() {}
-	if err := h.Do(func() error { return s.open(dev) }); err != nil {
+	s := &sniffer{stop: make(chan struct{}), done: make(chan struct{})}
+	link := uint32(linkEthernet)
+	if err := h.Do(func() error { return s.open(dev, &link) }); err != nil {
 		l.t.Fatalf("capture %s: %v", dev, err)
 	}
+	c := l.newCapture(h.Name+"-"+dev, link)
+	s.out = c.out
 	go s.read() // ends with halt, which waits
 	c.halt = func() {
 		close(s.stop)
@@ -98,7 +99,8 @@ func StartCapture(h *Host, dev string) *Capture {
 	return c
 }
 
-func (s *sniffer) open(dev string) error {
+// open binds to an interface, and tells if its packets have no frame around them.
+func (s *sniffer) open(dev string, link *uint32) error {
 	const all = 0x0300 // ETH_P_ALL in network order
 	iface, err := net.InterfaceByName(dev)
 	if err != nil {
@@ -108,7 +110,14 @@ func (s *sniffer) open(dev string) error {
 		return err
 	}
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index})
+	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index}); err != nil {
+		return err
+	}
+	at, err := unix.Getsockname(s.fd)
+	if ll, ok := at.(*unix.SockaddrLinklayer); ok && ll.Hatype == unix.ARPHRD_NONE { // a tun
+		*link = linkIP
+	}
+	return err
 }
 
 func (s *sniffer) read() {
