@@ -83,6 +83,9 @@ func (b *branches) connect(from, to *branch, hz, back float64) *link {
 	l := &link{from: from, to: to, out: from.phone.NewPlainMedia(), in: to.phone.NewPlainMedia()}
 	l.caller = from.phone.Call(to.phone.User, l.out.Offer())
 	inv := to.phone.Expect("INVITE", 10*time.Second)
+	if !strings.Contains(inv.Get("From"), from.phone.User) {
+		b.t.Fatalf("%s rings for %s", to.phone.User, inv.Get("From"))
+	}
 	to.phone.Answer(inv, 200, "OK", l.in.Accept(inv.Body))
 	m := l.caller.Await("INVITE", 200)
 	l.caller.Ack(m, "")

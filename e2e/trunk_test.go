@@ -101,20 +101,18 @@ func TestTrunkHundred(t *testing.T) {
 func TestTrunkReplay(t *testing.T) {
 	s := newTrunks(t)
 	capture := s.Net.Capture("replay")
-	for _, ends := range [][2]*branch{{s.foo, s.bar}, {s.bar, s.foo}} {
-		e := s.enemy(ends[0], ends[1])
-		if in, out := e.replays(); in != 0 || out != 0 {
-			t.Errorf("of what is sent again %d packets are heard by the callee, and %d by the caller", in, out)
-		}
-		if in, out := e.forges(); in != 0 || out != 0 {
-			t.Errorf("of what is forged %d packets are heard by the callee, and %d by the caller", in, out)
-		}
-		s.Net.Send(e.kept...) // TCP, too
-		e.hear()
-		s.hangUp(e.link)
-		s.idle()
-		s.Net.Send(e.kept...)
+	e := s.enemy(s.foo, s.bar)
+	if in, out := e.replays(); in != 0 || out != 0 {
+		t.Errorf("of what is sent again %d packets are heard by the callee, and %d by the caller", in, out)
 	}
+	if in, out := e.forges(); in != 0 || out != 0 {
+		t.Errorf("of what is forged %d packets are heard by the callee, and %d by the caller", in, out)
+	}
+	s.Net.Send(e.kept...) // TCP, too
+	e.hear()
+	s.hangUp(e.link)
+	s.idle()
+	s.Net.Send(e.kept...)
 	from, to := netip.AddrPortFrom(s.bar.PBX.Addr, 5060), netip.AddrPortFrom(s.foo.PBX.Addr, 5060)
 	for _, p := range []peers.Packet{
 		invitation(from, to, "1001"), invitation(s.foo.Trunk, to, "1001"), // who the PBX takes for bar
@@ -123,7 +121,11 @@ func TestTrunkReplay(t *testing.T) {
 	} {
 		s.Net.Send(p)
 	}
-	s.talk() // whose phones await one call each
+	for _, ends := range [][2]*branch{{s.foo, s.bar}, {s.bar, s.foo}} { // who rings for nobody else
+		l := s.connect(ends[0], ends[1], 900, 1500)
+		l.out.Hears(1500, 10*time.Second)
+		s.hangUp(l)
+	}
 	s.idle()
 	nothingInClear(t, capture, peers.Spoken(900), peers.Spoken(1500))
 }
@@ -147,7 +149,7 @@ func (s *trunks) refusedCall() {
 // A trunk that is down refuses calls at once, with the reason, and nothing goes
 // another way; when it is back, so are the calls. A call goes on through it all,
 // if its media do.
-func TestTrunkDown(t *testing.T) {
+func TestTrunkDownRefuses(t *testing.T) {
 	s := newTrunks(t)
 	capture := s.Net.Capture("down")
 	l := s.connect(s.foo, s.bar, 700, 1300)
@@ -163,7 +165,6 @@ func TestTrunkDown(t *testing.T) {
 	s.reach()
 	s.hangUp(l)
 	s.idle()
-	s.talk()
 
 	s.atBar.Kill()
 	s.up(s.atFoo, s.Bar, 0)
@@ -171,7 +172,41 @@ func TestTrunkDown(t *testing.T) {
 	s.atBar.Start()
 	s.up(s.atFoo, s.Bar, 1)
 	s.reach()
-	s.talk()
+	l = s.connect(s.bar, s.foo, 700, 1300)
+	hear(l.out, l.in)
+	s.hangUp(l)
+	s.idle()
+	nothingInClear(t, capture, peers.Spoken(700), peers.Spoken(1300))
+}
+
+// dials is how often an edge has tried to reach another branch.
+func (s *trunks) dials(e *peers.Edge, to *peers.Site) float64 {
+	s.t.Helper()
+	return e.Metric(fmt.Sprintf("sallyport_trunk_dials_total{trunk=%q}", to.Name))
+}
+
+// The enemy ends the connections of both edges, in the middle of a call: they are
+// made anew, and the call goes on, and is hung up by the new ones.
+func TestTrunkReconnect(t *testing.T) {
+	s := newTrunks(t)
+	capture := s.Net.Capture("reconnect")
+	l := s.connect(s.foo, s.bar, 700, 1300)
+	hear(l.out, l.in)
+	fromFoo, fromBar := s.dials(s.atFoo, s.Bar), s.dials(s.atBar, s.Foo)
+	resets := s.Net.Meddle(func(p peers.Packet) peers.Fate {
+		if peers.IsTCP(p) && len(p.Payload()) > 0 {
+			go s.Net.Send(p.Reset(), p.ResetBack()) // once the rule lets it
+		}
+		return 0
+	})
+	peers.Until(t, 30*time.Second, "both edges to dial anew", func() bool {
+		return s.dials(s.atFoo, s.Bar) > fromFoo && s.dials(s.atBar, s.Foo) > fromBar
+	})
+	resets.Stop()
+	s.up(s.atFoo, s.Bar, 1)
+	s.up(s.atBar, s.Foo, 1)
+	hear(l.out, l.in)
+	s.hangUp(l)
 	s.idle()
 	nothingInClear(t, capture, peers.Spoken(700), peers.Spoken(1300))
 }

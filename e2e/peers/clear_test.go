@@ -15,24 +15,15 @@ var (
 	clearB = netip.MustParseAddrPort("203.0.113.1:5061")
 )
 
-// segmentOf is TCP with a number and flags.
-func segmentOf(from, to netip.AddrPort, seq uint32, flags byte, payload []byte) Packet {
-	s := make([]byte, tcpHead, tcpHead+len(payload))
-	copy(s, []byte{byte(from.Port() >> 8), byte(from.Port()), byte(to.Port() >> 8), byte(to.Port())})
-	copy(s[4:], []byte{byte(seq >> 24), byte(seq >> 16), byte(seq >> 8), byte(seq)})
-	s[12], s[13] = tcpHead/4<<4, flags
-	return packet(TCP, from.Addr(), to.Addr(), append(s, payload...))
-}
-
 // connection is a stream in segments, from before its SYN on if whole.
 func connection(from, to netip.AddrPort, b []byte, whole bool) (all []Packet) {
 	seq := uint32(1<<32 - 100) // wraps
 	if whole {
-		all = append(all, segmentOf(from, to, seq-1, tcpSYN, nil))
+		all = append(all, segment(from, to, seq-1, tcpSYN, nil))
 	}
 	for ; len(b) > 0; b = b[min(len(b), 1000):] {
 		part := b[:min(len(b), 1000)]
-		all = append(all, segmentOf(from, to, seq, 0, part), segmentOf(from, to, seq, 0, part[:len(part)/2])) // and a part again
+		all = append(all, segment(from, to, seq, 0, part), segment(from, to, seq, 0, part[:len(part)/2])) // and a part again
 		seq += uint32(len(part))
 	}
 	return all
@@ -139,7 +130,7 @@ func fragment(p Packet) Packet {
 // What is forged has checksums that a host takes, and a reset the number that
 // follows.
 func TestForged(t *testing.T) {
-	first := segmentOf(clearA, clearB, 1000, 0, []byte("hello"))
+	first := segment(clearA, clearB, 1000, 0, []byte("hello"))
 	reset := first.Reset()
 	seq, flags := reset.sequence()
 	if seq != 1005 || flags != tcpRST || reset.Source() != clearA || reset.Destination() != clearB {

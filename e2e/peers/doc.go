@@ -15,6 +15,11 @@
 // ReadUnderstood reads from Asterisk's debug log what chan_sip made of it, and
 // Asterisk.Understood from its history of messages what chan_pjsip did.
 //
+// Sites are two branches with a PBX and an edge each. What lies between is Hostile: a
+// network that this process carries itself, by a TUN to each host, and in which an
+// enemy records, loses, delays, repeats and forges packets as a test tells him to.
+// Capture.Clear reads what passed there as one who has no keys.
+//
 // SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
 //
 // Sites are two branches, each a PBX behind an edge, and between them a hostile

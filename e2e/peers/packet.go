@@ -3,7 +3,6 @@ package peers
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -138,17 +137,27 @@ func (p Packet) FromPort(port uint16) Packet {
 // Reset is a TCP reset that follows on a segment, as its sender would send it:
 // with the number that the receiver awaits next (RFC 5961 section 3.2).
 func (p Packet) Reset() Packet {
-	old := p.segment()
 	seq, flags := p.sequence()
 	seq += uint32(len(p.Payload()))
 	if flags&(tcpSYN|tcpFIN) != 0 {
 		seq++
 	}
-	s := slices.Clone(old[:tcpHead])
+	return segment(p.Source(), p.Destination(), seq, tcpRST, nil)
+}
+
+// ResetBack is one to the segment's sender, in the name of the receiver.
+func (p Packet) ResetBack() Packet {
+	return segment(p.Destination(), p.Source(), binary.BigEndian.Uint32(p.segment()[8:]), tcpRST, nil)
+}
+
+// segment is TCP with a number and flags.
+func segment(from, to netip.AddrPort, seq uint32, flags byte, payload []byte) Packet {
+	s := make([]byte, tcpHead, tcpHead+len(payload))
+	binary.BigEndian.PutUint16(s, from.Port())
+	binary.BigEndian.PutUint16(s[2:], to.Port())
 	binary.BigEndian.PutUint32(s[4:], seq)
-	s[12], s[13] = tcpHead/4<<4, tcpRST
-	clear(s[14:20]) // window, checksum, urgent
-	return packet(TCP, p.Source().Addr(), p.Destination().Addr(), s)
+	s[12], s[13] = tcpHead/4<<4, flags
+	return packet(TCP, from.Addr(), to.Addr(), append(s, payload...))
 }
 
 // packet writes an IP header before a segment, and both checksums.

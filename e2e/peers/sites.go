@@ -98,6 +98,15 @@ func (s *Sites) site(name, digit, public string, nat bool) *Site {
 	return b
 }
 
+// Impostor adds a host that has a branch's address on the hostile network: from now
+// on what is for the branch's edge comes to it.
+func (s *Sites) Impostor(of *Site) *Host {
+	s.t.Helper()
+	h := s.host("impostor", of.Public, "outside")
+	s.Net.Join(h, netip.PrefixFrom(of.Public, 24))
+	return h
+}
+
 // Forward has the edge's kernel hand on packets, as a mere router: so the branch
 // is as open as without an edge.
 func (b *Site) Forward() { b.Edge.forward() }
