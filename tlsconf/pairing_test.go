@@ -95,6 +95,16 @@ func TestPairing(t *testing.T) {
 		}
 		b.Reload()
 	}
+	if err := Forget(foo, "bar"); err != nil {
+		t.Fatal(err)
+	}
+	a.Reload()
+	if taken, err := meet(t, b, "foo", a); err == nil {
+		t.Errorf("forgotten, and bar is %q there", taken)
+	}
+	if _, err := meet(t, a, "bar", b); refusedAs(err) != "unpaired" {
+		t.Errorf("forgotten, and bar is dialled: %v", err)
+	}
 }
 
 func mustPaired(t *testing.T, c Config) *Source {

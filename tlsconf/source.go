@@ -20,7 +20,8 @@ type Source struct {
 	serving atomic.Pointer[map[audience]*tls.Config] // of handshakes, made from the three above
 	renewer *renewer                                 // nil without ACME
 	staples *stapler
-	onTaken func() // the client CA or its list changed
+	doubles sync.Map // pairs of trunks that one certificate was told to be both of
+	onTaken func()   // the client CA or its list changed
 
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read

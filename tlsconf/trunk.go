@@ -117,6 +117,7 @@ type peer struct {
 	pins    []Pin
 	pairing *pairing         // nil: it has none
 	ours    *tls.Certificate // of the pairing; nil: the edge's own
+	forgot  bool             // its pairing was removed while the edge runs: it is nobody
 }
 
 // loadTrunks reads the files of all trunks, and reports the faults of all.
@@ -143,8 +144,8 @@ func (c Config) loadTrunk(t Trunk, now time.Time) (*peer, error) {
 	case t.ByPairing():
 		paired, err := c.readPairing(t.Name)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%s: missing, and there is no pairing; run `sallyport trunk pair %s` here and the line that it prints at the peer, or give the name in the peer's certificate, or a pin",
-				t.key("identity"), t.Name)
+			return nil, fmt.Errorf("%s: missing, and %w; run `sallyport trunk pair %s` here and the line that it prints at the peer, or give the name in the peer's certificate, or a pin",
+				t.key("identity"), errUnpaired, t.Name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.key("name"), err)
@@ -163,6 +164,8 @@ func (c Config) loadTrunk(t Trunk, now time.Time) (*peer, error) {
 	}
 	return p, nil
 }
+
+var errUnpaired = errors.New("there is no pairing")
 
 // loadIssuers reads who may issue a trunk's certificate, and what they revoked.
 func loadIssuers(t Trunk, now time.Time) (*authority, error) {
@@ -191,13 +194,15 @@ func loadIssuers(t Trunk, now time.Time) (*authority, error) {
 
 // same tells whether nothing of a trunk's files has changed.
 func (p *peer) same(q *peer) bool {
-	return (p.issuers == nil) == (q.issuers == nil) && (p.issuers == nil || p.issuers.same(q.issuers)) &&
+	return p.forgot == q.forgot && (p.issuers == nil) == (q.issuers == nil) && (p.issuers == nil || p.issuers.same(q.issuers)) &&
 		(p.pairing == nil) == (q.pairing == nil) && (p.pairing == nil || *p.pairing == *q.pairing)
 }
 
 // String is how it is known, in a line for an operator.
 func (p *peer) String() string {
 	switch {
+	case p.forgot:
+		return "nothing, as its pairing was removed"
 	case p.pairing != nil:
 		return "its pairing of " + day(p.pairing.Made)
 	case len(p.pins) > 0:
@@ -218,22 +223,24 @@ func KnownBy(cfg Config, t Trunk) (string, error) {
 }
 
 // takeTrunks reads the files of trunks. The caller holds the lock. A fault is told
-// once, and what was in force stays so.
+// once, and what was in force of that trunk stays so; only a pairing that is removed is
+// over at once.
 func (s *Source) takeTrunks(now time.Time) {
 	had := s.trunks()
-	if len(had) == 0 {
-		return
-	}
-	peers, err := loadTrunks(s.cfg, now)
-	if err != nil {
-		if s.astray != err.Error() {
-			s.astray = err.Error()
-			s.refused++
-			s.log.Error("files of a trunk refused; those in force stay", "reason", err)
+	peers := slices.Clone(had)
+	var faults []error
+	for i, t := range s.cfg.Trunks {
+		p, err := s.cfg.loadTrunk(t, now)
+		switch {
+		case err == nil:
+			peers[i] = p
+		case errors.Is(err, errUnpaired):
+			peers[i] = &peer{Trunk: t, forgot: true}
+		default:
+			faults = append(faults, err)
 		}
-		return
 	}
-	s.astray = ""
+	s.tellAstray(errors.Join(faults...))
 	if slices.EqualFunc(had, peers, (*peer).same) {
 		return
 	}
@@ -248,4 +255,17 @@ func (s *Source) takeTrunks(now time.Time) {
 	if s.onTaken != nil {
 		s.onTaken()
 	}
+}
+
+// tellAstray tells of files of trunks at fault, once. The caller holds the lock.
+func (s *Source) tellAstray(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != s.astray {
+		s.refused++
+		s.log.Error("files of a trunk refused; those in force stay", "reason", err)
+	}
+	s.astray = text
 }

@@ -267,3 +267,21 @@ func TestTrunkReload(t *testing.T) {
 		}
 	}
 }
+
+// Of two trunks that a certificate fits the first is taken, and that is told once.
+func TestDoubleTrunk(t *testing.T) {
+	own := newPhoneCA(t, "Ours", nil)
+	bar := ofBar(own, nil)
+	cfg := config(t)
+	cfg.Trunks = []Trunk{{Name: "pinned", Pins: []string{PinOf(bar.Leaf).String()}}, {Name: "named", Identity: []string{"bar.example.com"}, CA: own.file}}
+	s, said := watchedAt(t, cfg, time.Now())
+	listener := s.Audience(Off, true)
+	for range 3 {
+		if state, err := seenClient(t, listener.Config(), clientOf(t, s, bar)); err != nil || listener.Trunk(&state) != "pinned" {
+			t.Errorf("taken for %q: %v", listener.Trunk(&state), err)
+		}
+	}
+	if log := said(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "trunk=pinned other=named") {
+		t.Errorf("the log says %s", log)
+	}
+}

@@ -45,6 +45,8 @@ func (p *peer) unrevoked(shown []*x509.Certificate, at time.Time, ask func(chain
 func (p *peer) known(shown []*x509.Certificate, at time.Time) error {
 	leaf := shown[0]
 	switch {
+	case p.forgot:
+		return refusal("unpaired", "trunk %q: its pairing was removed here; pair anew with `sallyport trunk pair %s`", p.Name, p.Name)
 	case len(p.pins) > 0 && !slices.Contains(p.pins, PinOf(leaf)):
 		step := "if that is the peer's present key, add it to pin"
 		if p.pairing != nil {
@@ -169,12 +171,22 @@ func (a Audience) Shows() bool { return a.trunks || a.demand.auth() != tls.NoCli
 
 // Trunk is the name of the trunk whose certificate a client showed; empty: no trunk's.
 func (a Audience) Trunk(state *tls.ConnectionState) string {
-	if a.trunks && len(state.PeerCertificates) > 0 {
-		if p := whose(a.s.trunks(), state.PeerCertificates, time.Now()); p != nil {
-			return p.Name
+	if !a.trunks || len(state.PeerCertificates) == 0 {
+		return ""
+	}
+	now, peers := time.Now(), a.s.trunks()
+	p := whose(peers, state.PeerCertificates, now)
+	if p == nil {
+		return ""
+	}
+	rest := peers[slices.Index(peers, p)+1:]
+	if other := whose(rest, state.PeerCertificates, now); other != nil {
+		if _, told := a.s.doubles.LoadOrStore([2]string{p.Name, other.Name}, true); !told {
+			a.s.log.Warn("a certificate is that of two trunks, and taken for the first; give them other identities, or pins",
+				"trunk", p.Name, "other", other.Name, "certificate", holder(state.PeerCertificates[0]))
 		}
 	}
-	return ""
+	return p.Name
 }
 
 // Users are those that a phone's certificate may speak for; nil if it showed none, or
@@ -292,13 +304,25 @@ func (s *Source) DialConfig(name string) *tls.Config {
 			}
 			return p.vouch(state.PeerCertificates, time.Now())
 		},
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if p := s.peer(name); p != nil && p.ours != nil {
 				return p.ours, nil
 			}
-			return &s.current.Load().home[0].cert, nil
+			return s.ownFor(r), nil
 		},
 	}
+}
+
+// ownFor is the edge's own certificate for a peer: the first that suits it. One that
+// names CAs may be content with another by pin, so it gets the first if none does.
+func (s *Source) ownFor(r *tls.CertificateRequestInfo) *tls.Certificate {
+	home := s.current.Load().home
+	for _, p := range home {
+		if r.SupportsCertificate(&p.cert) == nil {
+			return &p.cert
+		}
+	}
+	return &home[0].cert
 }
 
 var errNoTrunk = errors.New("is not configured")

@@ -264,7 +264,7 @@ func trunkForget(c console, args []string) int {
 		}
 		return trunkFault(c, err)
 	}
-	fmt.Fprintf(c.out, "the pairing with %s is removed here; an edge that runs with it keeps it until it is restarted\n", name)
+	fmt.Fprintf(c.out, "the pairing with %s is removed here; an edge that runs cuts the trunk off within seconds\n", name)
 	return exitOK
 }
 
