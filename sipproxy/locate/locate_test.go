@@ -92,6 +92,30 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// By TLS a name has records and a port of its own.
+func TestLookupTLS(t *testing.T) {
+	z := zone{
+		srv: map[string][]*net.SRV{
+			"_sips._tcp.example.com": {{Target: "b.example.com.", Port: 5063, Priority: 2}, {Target: "a.example.com.", Port: 5062, Priority: 1}},
+			"_sip._udp.example.com":  {{Target: "c.example.com.", Port: 5060}},
+			"_sip._udp.host.example": {{Target: "c.example.com.", Port: 5060}},
+		},
+		addr: map[string][]string{"a.example.com.": {"10.0.0.1"}, "b.example.com.": {"10.0.0.2"}, "c.example.com.": {"10.0.0.3"}, "host.example": {"10.0.0.4"}},
+	}
+	for host, want := range map[string]string{
+		"example.com": "10.0.0.1:5062 10.0.0.2:5063", "host.example": "10.0.0.4:5061", "10.0.0.5": "10.0.0.5:5061",
+	} {
+		list, err := LookupTLS(context.Background(), z, host, 0)
+		var got []string
+		for _, s := range list {
+			got = append(got, s.Addr.String())
+		}
+		if text := strings.Join(got, " "); text != want || err != nil {
+			t.Errorf("%s: found %s, %v; want %s", host, text, err, want)
+		}
+	}
+}
+
 // A name of /etc/hosts needs no name server; for any other the name server's own
 // fault is what to tell.
 func TestResolverDown(t *testing.T) {

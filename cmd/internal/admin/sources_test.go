@@ -23,6 +23,10 @@ func TestSources(t *testing.T) {
 		}),
 		Flows("127.0.0.1:5061", func() flow.Stats { return flows }),
 		Flows("127.0.0.1:5060", func() flow.Stats { return flows }),
+		Trunk("bar", func() flow.TrunkStats {
+			return flow.TrunkStats{Connections: 2, Dials: 101, Failures: map[string]uint64{"refused": 102}, Events: map[string]uint64{"closed_no_pong": 103}}
+		}),
+		Trunk("baz", func() flow.TrunkStats { return flow.TrunkStats{} }),
 		SIP(func() sipproxy.Stats {
 			return sipproxy.Stats{
 				Calls: 9, Bindings: 10, Transactions: 11, CallsFromPhones: 12, CallsToPhones: 13, StrayResponses: 14, RefreshesSpared: 99, OptionsDropped: 98,
@@ -52,6 +56,8 @@ func TestSources(t *testing.T) {
 		`policy_verdicts_total{rule="policy.deny",verdict="allow"} 7`, `policy_verdicts_total{rule="policy.deny",verdict="refuse"} 8`,
 		`flows{socket="127.0.0.1:5061"} 1`, `flows{socket="127.0.0.1:5060"} 1`, `flows_accepted_total{socket="127.0.0.1:5061"} 2`,
 		`flow_handshakes{socket="127.0.0.1:5061"} 3`, `flow_events_total{event="handshake_failed",socket="127.0.0.1:5061"} 4`,
+		`trunk_up{trunk="bar"} 1`, `trunk_up{trunk="baz"} 0`, `trunk_connections{trunk="bar"} 2`, `trunk_dials_total{trunk="bar"} 101`,
+		`trunk_dial_failures_total{cause="refused",trunk="bar"} 102`, `trunk_events_total{event="closed_no_pong",trunk="bar"} 103`,
 		`calls 9`, `bindings 10`, `transactions 11`, `calls_total{caller="phone"} 12`, `calls_total{caller="pbx"} 13`,
 		`stray_responses_total 14`, `refreshes_spared_total 99`, `options_dropped_total 98`, `requests_total{method="INVITE",side="secure"} 15`, `requests_refused_total{status="403"} 16`,
 		`calls_ended_total{reason="phone hung up"} 17`, `media_sessions 18`, `media_streams 19`,
