@@ -66,8 +66,10 @@ func (w *worker) protect(st *stream, p SecureParams, rx opener, tx *sealer) erro
 	st.mux = p.RTCPMux
 	w.describe(st, p)
 	w.table.isolate(st, p.Sole && len(st.declared) > 0)
-	if st.fixed = p.Fixed && hints[kindRTP].IsValid(); st.fixed && hints[kindRTP].Addr() != st.peers[kindRTP].latched.Addr() {
-		st.peers[kindRTP].latched, st.peers[kindRTCP].latched = netip.AddrPort{}, netip.AddrPort{}
+	rtp := &st.peers[kindRTP]
+	st.fixed = p.Fixed && hints[kindRTP].IsValid()
+	if st.fixed && (hints[kindRTP] != rtp.hint || hints[kindRTP].Addr() != rtp.latched.Addr()) { // it is believed before it was heard there
+		rtp.latched, st.peers[kindRTCP].latched = netip.AddrPort{}, netip.AddrPort{}
 	}
 	if changed || hints[kindRTP] != st.peers[kindRTP].hint {
 		w.table.settle(st) // before the hint changes, which it is found by

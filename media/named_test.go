@@ -213,6 +213,14 @@ func TestOnTheTrunksPath(t *testing.T) {
 	}
 	h.from(thief, report)
 	stays("a report from elsewhere", 3)
+	edge = addr(9, 12000) // as its NAT has it
+	h.from(edge, h.l.phone.sealed("from another port"))
+	stays("another port of its host", 4)
+	h.edge(t, addr(9, 10000))
+	stays("described as before", 4)
+	edge = addr(9, 14000)
+	h.edge(t, edge)
+	stays("described at another port", 4)
 }
 
 // The SSRCs that we announce are one call's each, and free again after it.

@@ -114,6 +114,41 @@ func TestManyCallsOfOneAddress(t *testing.T) {
 	}
 }
 
+// Where there are several workers, each has a port, and a call's packets go to its
+// own worker's: the description names it.
+func TestCallsOfManyWorkers(t *testing.T) {
+	c := testConfig()
+	c.Workers = 3
+	one, two := runEngine(t, c), runEngine(t, c)
+	ports := make(map[netip.AddrPort]int)
+	var foo, bar []*trunkCall
+	for i := range 12 {
+		for _, e := range []*Engine{one, two} {
+			for n, w := range e.workers { // so that calls are dealt in turn, differently at each
+				w.load.busy.Store(enough)
+				if n == i%3 && e == one || n == i/4 && e == two {
+					w.load.busy.Store(0)
+				}
+			}
+		}
+		a, b := leave(t, one), leave(t, two)
+		ports[a.addrs.Secure[0]]++
+		ports[b.addrs.Secure[0]]++
+		b.agree(t, a, a.addrs.Secure[0], true)
+		a.agree(t, b, b.addrs.Secure[0], false)
+		foo, bar = append(foo, a), append(bar, b)
+	}
+	if len(ports) < 4 {
+		t.Fatalf("the calls have the ports %v", ports)
+	}
+	for i := range foo {
+		foo[i].write(t, rtpPacket(7, 1, fmt.Sprint("to bar ", i)))
+		wants(t, bar[i].pbx, fmt.Sprint("to bar ", i))
+		bar[i].write(t, rtpPacket(7, 1, fmt.Sprint("to foo ", i)))
+		wants(t, foo[i].pbx, fmt.Sprint("to foo ", i))
+	}
+}
+
 // receiverReport makes a plain RTCP packet of one block.
 func receiverReport(ssrc uint32) []byte {
 	b := make([]byte, 32)
