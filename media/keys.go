@@ -193,16 +193,30 @@ func (k *Keys) addProtection(w *worker, p *protection, streams []*stream) {
 		}
 		k.SRTP = append(k.SRTP, live)
 	}
-	for _, s := range []*sealer{p.tx.now, p.tx.next} { // who asks often knows those of before
-		if s == nil {
-			continue
+	var sources []LiveSource // whose counters go on from key to key
+	for ssrc, src := range p.tx.sources {
+		if src.started {
+			sources = append(sources, LiveSource{ssrc, uint64(src.index)})
 		}
-		live := LiveKey{Ports: ports, Suite: s.key.Suite.String(), KeySalt: s.key.KeySalt, MKI: s.key.MKI}
-		for ssrc, src := range p.tx.sources {
-			if src.started {
-				live.Sources = append(live.Sources, LiveSource{ssrc, uint64(src.index)})
-			}
+	}
+	keys := slices.Clone(p.tx.retired)
+	for _, s := range []*sealer{p.tx.now, p.tx.next} {
+		if s != nil {
+			keys = append(keys, s.key)
 		}
-		k.SRTP = append(k.SRTP, live)
+	}
+	for _, key := range keys {
+		k.SRTP = append(k.SRTP, LiveKey{Ports: ports, Suite: key.Suite.String(), KeySalt: key.KeySalt, MKI: key.MKI, Sources: sources})
+	}
+}
+
+// maxRetired bounds how many keys of ours are remembered that were replaced. Who asks
+// each second knows those that were in force for longer.
+const maxRetired = 4
+
+// retire remembers the key that is about to be replaced.
+func (s *sender) retire() {
+	if s.now != nil {
+		s.retired = append(slices.Clone(s.retired[max(0, len(s.retired)+1-maxRetired):]), s.now.key)
 	}
 }

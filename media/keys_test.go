@@ -48,11 +48,19 @@ func TestKeysOfLiveSessions(t *testing.T) {
 	}
 
 	// The key before is told as well.
-	old := l.rx
-	l.rx = newKey(t, AEADAES128GCM)
+	oldRx, oldTx := l.rx, l.tx
+	for range maxRetired {
+		l.rx, l.tx = newKey(t, AEADAES128GCM), newKey(t, AEADAES128GCM)
+		l.protect(t)
+		k = e.Keys()
+		if find(k, true, oldRx) == nil || find(k, true, l.rx) == nil || find(k, false, oldTx) == nil || find(k, false, l.tx) == nil {
+			t.Error("a key of before is missing, or the one of now")
+		}
+	}
+	l.tx = newKey(t, AEADAES128GCM)
 	l.protect(t)
-	if k := e.Keys(); find(k, true, old) == nil || find(k, true, l.rx) == nil {
-		t.Error("one of two keys is missing")
+	if find(e.Keys(), false, oldTx) != nil {
+		t.Error("our keys are remembered without bounds")
 	}
 }
 

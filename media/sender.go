@@ -38,6 +38,7 @@ type sender struct {
 	epoch   uint32  // counts changes of key
 	sources map[uint32]*source
 	last    *source
+	retired []Key // that were in force before, the last few: see Keys
 }
 
 // source is one SSRC of the PBX. What is known of it is good for all keys: after
@@ -97,6 +98,7 @@ func (s *sender) use(n *sealer, now int64) {
 			src.reports = i
 		}
 	}
+	s.retire()
 	n.since = now
 	s.now, s.next = n, nil
 	s.epoch++

@@ -150,7 +150,7 @@ func ipv6(b []byte, depth int) datagram {
 // extensions walks the headers behind IPv6's own (RFC 8200 section 4).
 func extensions(next uint8, src, dst netip.Addr, b []byte, depth int) datagram {
 	for range maxNested {
-		n := 0
+		var n int
 		switch next {
 		case protoHopByHop, protoRouting, protoOptions, protoMobility:
 			if len(b) < 8 {
