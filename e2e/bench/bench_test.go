@@ -195,7 +195,7 @@ func (b *bench) steady(name string, calls []*call, rate int, pids ...int) measur
 		}
 	}
 	if best.loss() > mayLose || best.behind {
-		b.t.Errorf("%s lost %.2f %% at %d packets a second (the generator was late: %v)", name, 100*best.loss(), rate, best.behind)
+		b.t.Errorf("%s lost %.2f %% at %d packets a second (the generator was late: %v; others took %.0f %% of the machine)", name, 100*best.loss(), rate, best.behind, 100*best.foreign)
 	}
 	return best
 }

@@ -54,6 +54,8 @@ type call struct {
 	next   [ways]uint16  // sequence number
 	seal   *srtp.Context // of what the phone sends
 	open   *srtp.Context // of what the relay sends to the phone
+
+	renamed bool // the relay has an SSRC of its own, which it announced
 }
 
 // plain tells whether both ends of the call speak RTP.

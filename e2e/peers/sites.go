@@ -55,7 +55,7 @@ func NewSites(t testing.TB, c SitesConfig) *Sites {
 // plug joins the edges by a cable. Each knows the way to the other's inside, but
 // prefers any other.
 func (s *Sites) plug() {
-	s.Lab.t.Helper()
+	s.t.Helper()
 	s.cable(s.Foo.Edge, s.Bar.Edge, "outside")
 	for b, other := range map[*Site]*Site{s.Foo: s.Bar, s.Bar: s.Foo} {
 		s.ip(b.Edge, "addr add "+b.Public.String()+"/24 dev outside", "link set outside up", "route add default dev outside",
@@ -130,6 +130,12 @@ func (b *Site) StartEdge(c EdgeConfig) *Edge {
 	pbx := strconv.Quote(netip.AddrPortFrom(b.PBX.Addr, 5060).String())
 	e.start(fmt.Sprintf(edgeConfig, b.Domain, strconv.Quote(b.Edge.Addr.String()), b.Inside, e.State, pbx, c.PBX), c)
 	return e
+}
+
+// Caller speaks in the PBX's place: what it calls is at the other branch.
+func (b *Site) Caller(user string, port uint16) *Phone {
+	b.lab.t.Helper()
+	return newPlainPhone(b.PBX, port, b.Trunk, user)
 }
 
 // Phone is a scripted phone beside the PBX, which it speaks plain SIP with.
