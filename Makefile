@@ -82,7 +82,7 @@ bench-sip: build peers ## signalling through us and through Kamailio, side by si
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-sip.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestSIP$$' -v
 
 bench-trunk: build peers ## a trunk of 200 calls beside the same calls through a tunnel (some 3 minutes); BENCH_QUICK=1 for a smoke test
-	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-trunk.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^Test(Trunk|PaperIsCompared)$$' -v
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-trunk.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^Test(Trunk|PaperIsCompared|ESPOnPaper)$$' -v
 
 # Not by `go test`: so it is the test itself that Ctrl-C and SIGTERM end, and nothing is left.
 load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test

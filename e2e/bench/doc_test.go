@@ -43,12 +43,12 @@
 // Phones, proxy and PBX share all processors. A run fails if one thing fails at the
 // edge; what fails at the other is told beside its figures.
 //
-// # Trunks
+// # Trunk
 //
 // `make bench-trunk` has two sites, a PBX behind an edge at each, and 200 calls
-// between them: protected call by call by the edges, or packet by packet by
-// wireguard-go, or not at all, which is the baseline. What a packet is on the wire is
-// worked out header by header, for ESP too, which the kernels at hand do not have; the
-// run fails if a packet that was seen there is a byte longer or shorter than the paper
-// says.
+// between them: protected call by call by the edges' trunk, or packet by packet by
+// wireguard-go, or not at all, which is the baseline. What a packet is on the wire
+// is worked out header by header. The run fails if one that was seen there is a
+// byte longer or shorter than the paper says. ESP, which the kernels at hand do not
+// have, is made by the test and opened by tshark.
 package bench
