@@ -143,3 +143,50 @@ func TestManualsLinksLead(t *testing.T) {
 		}
 	}
 }
+
+// typed is a command line of ours, at the beginning of a line or between backticks.
+var typed = regexp.MustCompile("(?m)(?:^|`)sallyport ([^`\n#|]+)")
+
+// wrongCommands are the command lines of a page that name a command or a flag
+// that there is not.
+func wrongCommands(page string) (wrong []string, right int) {
+	for _, line := range typed.FindAllStringSubmatch(page, -1) {
+		words := strings.Fields(line[1])
+		n := 1
+		usage := usageOf(words[:1])
+		if strings.Contains(usage, " COMMAND\n") && len(words) > 1 {
+			n, usage = 2, usageOf(words[:2])
+		}
+		good := !strings.Contains(usage, "there is no command")
+		for _, word := range words[n:] {
+			if flag := strings.TrimLeft(word, "-"); flag != word && flag != "" {
+				good = good && regexp.MustCompile(`(?m)^\s+-`+regexp.QuoteMeta(flag)+`\b`).MatchString(usage)
+			}
+		}
+		if good {
+			right++
+		} else {
+			wrong = append(wrong, line[1])
+		}
+	}
+	return wrong, right
+}
+
+// usageOf is what a command says of itself.
+func usageOf(words []string) string {
+	var out strings.Builder
+	family{"sallyport", commands}.run(console{strings.NewReader(""), &out, &out}, append(slices.Clone(words), "-h"))
+	return out.String()
+}
+
+func TestManualsCommandsExist(t *testing.T) {
+	for file, page := range manual(t) {
+		wrong, right := wrongCommands(page)
+		if len(wrong) > 0 || right == 0 {
+			t.Errorf("%s: there are no such commands or flags: %q; %d others there are", file, wrong, right)
+		}
+	}
+	if wrong, right := wrongCommands("`sallyport rum`, `sallyport trunk pear x`, `sallyport prove --four 60s`\nsallyport check -config x # y\n"); len(wrong) != 3 || right != 1 {
+		t.Errorf("of three commands that are none, these were found: %q", wrong)
+	}
+}
