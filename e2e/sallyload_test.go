@@ -1,21 +1,84 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/sallyport/sallyport/e2e/peers"
 )
 
-// Phones of sallyload call one another through the edge and a real Asterisk.
+// accounts are those of the PBX, as sallyload's arguments.
+func accounts(phones string) []string {
+	return []string{"--domain", "pbx.example.com", "--users", "%d", "--first", "1001", "--password", "secret-%s", "--phones", phones}
+}
+
+// Twenty phones of sallyload call one another through the edge and a real
+// Asterisk, by TLS with SDES and by WSS with DTLS, and each hears the tone of the
+// phone that it speaks with. One that is told to expect another tone must fail.
 func TestSallyloadEdge(t *testing.T) {
 	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{Extra: peers.WSS})
-	run := peers.StartSallyload(o.Phone("load"), "call", "--target", peers.EdgeOutside+":5061", "--domain", "pbx.example.com", "--ca", o.edge.CAFile(),
-		"--phones", "20", "--users", "%d", "--first", "1001", "--password", "secret-%s", "--rate", "5", "--duration", "4s", "--talk", "1s")
-	r := run.Result(time.Minute)
-	t.Logf("%+v", r)
-	if !r.Passed || r.Exit != 0 {
-		t.Errorf("failed")
+	host := o.Phone("load")
+	tls := []string{"--target", peers.EdgeOutside + ":5061", "--media", "sdes"}
+	wss := []string{"--target", "wss://" + peers.EdgeOutside + ":" + peers.WSSPort + "/", "--media", "dtls"}
+	for _, c := range []struct {
+		name  string
+		by    []string
+		mix   []string
+		hears bool
+	}{
+		{"TLS and SDES", tls, []string{"--mix", "call=4,hold=2,register=1,options=1,cancel=1"}, true},
+		{"WSS and DTLS", wss, nil, true},
+		{"another tone", tls, []string{"--hear", "1234", "--duration", "1s"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o.Within(t)
+			loads(t, host, o.edge.CAFile(), append(c.by, c.mix...), c.hears)
+			o.idle()
+		})
 	}
-	o.idle()
+}
+
+// loads runs calls of twenty phones, which are as they should be or not, and
+// returns what was measured.
+func loads(t *testing.T, host *peers.Host, ca string, args []string, want bool) peers.Load {
+	t.Helper()
+	all := append([]string{"mix", "--ca", ca, "--rate", "4", "--arrivals", "even", "--duration", "4s", "--talk", "1500ms", "--mix", "call=1"}, accounts("20")...)
+	r := peers.StartSallyload(host, append(all, args...)...).Result(time.Minute)
+	t.Logf("%+v", r)
+	if r.Passed != want || (r.Exit == 0) != want {
+		t.Errorf("it passed: %v, and ended with %d; want %v", r.Passed, r.Exit, want)
+	}
+	if want && (r.Media.Right == 0 || r.Media.Right != r.Media.Ends) {
+		t.Errorf("of %d ends of calls %d heard what they should", r.Media.Ends, r.Media.Right)
+	}
+	return r
+}
+
+// The same phones with an Asterisk 22 that speaks TLS and WSS itself, with no edge
+// between: sallyload is not made for one server.
+func TestSallyloadAsterisk(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		dtls bool
+		by   string
+		mix  string
+	}{
+		{"TLS and SDES", false, "%s:5061", "call=2,hold=1,options=1,cancel=1"},
+		{"WSS and DTLS", true, "wss://%s:8089/ws", "call=2,hold=1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := peers.NewLab(t)
+			pair, at := peers.NewIssuer(t), l.Phone("asterisk")
+			cert := pair.Pair("pbx.example.com", false)
+			secure := &peers.SecureAsterisk{Cert: cert.Cert, Key: cert.Key, DTLS: c.dtls}
+			pbx := peers.StartAsterisk(l, peers.AsteriskConfig{Version: 22, On: at, Secure: secure})
+			kind := "sdes"
+			if c.dtls {
+				kind = "dtls"
+			}
+			loads(t, l.Phone("load"), pair.CAFile(), []string{"--target", fmt.Sprintf(c.by, at.Addr), "--media", kind, "--mix", c.mix}, true)
+			peers.Until(t, 10*time.Second, "Asterisk to have no channel", func() bool { return pbx.Channels() == 0 })
+		})
+	}
 }

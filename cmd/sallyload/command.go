@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/internal/load"
 	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+	"github.com/sallyport/sallyport/cmd/internal/load/plot"
 )
 
 // command is one that puts load on a server.
@@ -41,6 +42,9 @@ func run(args []string, out, errs io.Writer) int {
 	case "help", "-h", "-help", "--help":
 		usage(out)
 		return exitOK
+	}
+	if args[0] == "answer" {
+		return runAnswer(args[1:], out, errs)
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
@@ -85,15 +89,17 @@ func (c command) run(args []string, out, errs io.Writer) int {
 
 // write leaves the files that were asked for.
 func (o *options) write(r *measure.Report) error {
-	if o.json == "" {
-		return nil
-	}
 	b, err := json.MarshalIndent(r, "", "  ")
-	if err == nil {
-		err = os.WriteFile(o.json, append(b, '\n'), 0o644)
-	}
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
+	}
+	for _, f := range []struct{ name, text string }{{o.json, string(b) + "\n"}, {o.plot, plot.Draw(r)}} {
+		if f.name == "" {
+			continue
+		}
+		if err := os.WriteFile(f.name, []byte(f.text), 0o644); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
 	}
 	return nil
 }

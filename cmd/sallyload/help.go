@@ -10,6 +10,7 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.help)
 	}
+	fmt.Fprintf(w, "  %-9s %s\n", "answer", "a PBX's place, by plain UDP: everybody registers, every call is an echo")
 	fmt.Fprint(w, `
 sallyload COMMAND --help lists a command's flags. Arrivals are an open loop, and
 latencies count from when each was due. It ends by itself, with status 1 if

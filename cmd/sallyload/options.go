@@ -36,6 +36,7 @@ type options struct {
 	origin     string
 	reconnect  bool
 	json       string
+	plot       string
 }
 
 func newOptions(c command) *options {
@@ -62,6 +63,7 @@ func newOptions(c command) *options {
 	f.StringVar(&o.origin, "origin", "", "the Origin of a WebSocket")
 	f.Float64Var(&p.RampRate, "ramp", p.RampRate, "registrations a second before there are arrivals")
 	f.StringVar(&o.json, "json", "", "write the report to a `FILE`")
+	f.StringVar(&o.plot, "plot", "", "draw the run into a `FILE`, an SVG")
 	if c.name == "storm" {
 		f.DurationVar(&p.Duration, "duration", p.Duration, "after which it ends, also if not all are registered")
 		f.DurationVar(&p.Window, "window", p.Window, "within which phones come")

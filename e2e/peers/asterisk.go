@@ -25,21 +25,22 @@ var asteriskFiles embed.FS
 
 // AsteriskConfig chooses what differs from test to test.
 type AsteriskConfig struct {
-	DirectMedia string // "no" unless set; "update" is by UPDATE instead of re-INVITE
-	General     string // lines for sip.conf's [general]
-	Endpoint    string // lines for each endpoint of pjsip.conf
-	AOR         string // and for each of its address-of-record objects
-	Mailboxes   bool   // users have voicemail, and are told of it unasked
-	Six         bool   // it speaks IPv6
-	Tapped      bool   // it is behind a Tap
-	PJSIP       bool   // by chan_pjsip; else by chan_sip
-	Probe       bool   // it asks nobody for a password, refuses all calls, and logs what it understands of each request
-	Open        bool   // it asks nobody for a password
-	Quiet       bool   // it logs no messages and no steps of the dialplan, for load
-	Version     int    // 16 unless it is 22, which has no chan_sip
-	On          *Host  // where it runs; nil: on the lab's PBX host
-	First       int    // number of the first user: 1001 unless set
-	Trunk       *Trunk // the way to another PBX; or nil
+	DirectMedia string          // "no" unless set; "update" is by UPDATE instead of re-INVITE
+	General     string          // lines for sip.conf's [general]
+	Endpoint    string          // lines for each endpoint of pjsip.conf
+	AOR         string          // and for each of its address-of-record objects
+	Mailboxes   bool            // users have voicemail, and are told of it unasked
+	Six         bool            // it speaks IPv6
+	Tapped      bool            // it is behind a Tap
+	PJSIP       bool            // by chan_pjsip; else by chan_sip
+	Probe       bool            // it asks nobody for a password, refuses all calls, and logs what it understands of each request
+	Open        bool            // it asks nobody for a password
+	Quiet       bool            // it logs no messages and no steps of the dialplan, for load
+	Version     int             // 16 unless it is 22, which has no chan_sip
+	Secure      *SecureAsterisk // phones reach it by themselves, by TLS at port 5061 and by WSS at 8089
+	On          *Host           // where it runs; nil: on the lab's PBX host
+	First       int             // number of the first user: 1001 unless set
+	Trunk       *Trunk          // the way to another PBX; or nil
 }
 
 // Trunk is another PBX that is known by an address, and asked for no password.
@@ -49,6 +50,12 @@ type Trunk struct {
 	At      netip.AddrPort
 	Own     string // digit with which this PBX's own numbers begin
 	Options string // more lines for the peer
+}
+
+// SecureAsterisk is what an Asterisk needs that no edge stands before.
+type SecureAsterisk struct {
+	Cert, Key string // files
+	DTLS      bool   // media by DTLS-SRTP and ICE; else by SDES
 }
 
 // Tech is the driver's name in the dialplan.

@@ -15,6 +15,7 @@ type Load struct {
 	Operations map[string]struct {
 		Due, Done, Failed int
 		Causes            map[string]int
+		First             string `json:"first_failure"`
 	} `json:"operations"`
 	Latency map[string]struct {
 		Count    int

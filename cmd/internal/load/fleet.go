@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -21,9 +20,8 @@ type fleet struct {
 	record  *measure.Recorder
 	engine  *media.Engine
 	members []*member
-	callers chan *member // that are free
-	callees chan *member // likewise; empty if the plan calls somebody else
-	waiting atomic.Int64 // arrivals that are under way
+	free    [2]chan *member // those that call, and those that are called
+	waiting atomic.Int64    // arrivals that are under way
 	running sync.WaitGroup
 	calls   atomic.Int64
 	signed  atomic.Int64 // registered phones
@@ -40,15 +38,8 @@ type member struct {
 	expect *pair      // the call that it is to answer
 }
 
-// pair is a call between two phones of this process, which both know.
-type pair struct {
-	caller, callee *member
-	ring           time.Duration
-	answered       chan *phone.Call // the callee's end
-}
-
 func newFleet(p *Plan, record *measure.Recorder) (*fleet, error) {
-	f := &fleet{plan: p, record: record, callers: make(chan *member, p.Phones), callees: make(chan *member, p.Phones)}
+	f := &fleet{plan: p, record: record, free: [2]chan *member{make(chan *member, p.Phones), make(chan *member, p.Phones)}}
 	var err error
 	if f.hearing, err = p.hear(); err != nil {
 		return nil, err
@@ -60,18 +51,14 @@ func newFleet(p *Plan, record *measure.Recorder) (*fleet, error) {
 		Target: p.Connect, Domain: p.Domain, Expires: p.Expires, Timeout: p.Timeout, Agent: "sallyload",
 		Answer: f.answer, Answered: f.answered, Lost: f.lost,
 	}
-	callees := 0
-	if p.Callee == "" && p.calls() {
-		callees = p.Phones / 2
-	}
 	for i := range p.Phones {
 		user, password := p.account(i)
 		m := &member{Phone: phone.New(c, i, p.user(i), user, password), number: i}
 		f.members = append(f.members, m)
-		if i < p.Phones-callees {
-			f.callers <- m
+		if i < p.Phones-f.callees() {
+			f.free[0] <- m
 		} else {
-			f.callees <- m
+			f.free[1] <- m
 		}
 	}
 	return f, nil
@@ -136,44 +123,15 @@ func (f *fleet) offline(m *member) {
 func (f *fleet) lost(p *phone.Phone, err error) {
 	m := f.members[p.Number]
 	f.offline(m)
-	f.record.Failed(Lost, m.number, wire.Cause(err))
+	f.record.Failed(Lost, m.number, wire.Cause(err), fmt.Sprint(m.User, ": ", err))
 }
 
-// cause is why something failed, in words that are few enough to be counted by.
-func cause(err error) string {
-	var refused *phone.Refused
-	step, what := "", ""
+// outcome counts one operation of a phone. What ends with the run is no failure.
+func (f *fleet) outcome(ctx context.Context, op measure.Operation, m *member, err error) {
 	switch {
-	case errors.As(err, &refused):
-		what = refused.Error()
-	case errors.Is(err, phone.ErrTimeout):
-		what = "no answer"
-	case errors.Is(err, phone.ErrDown):
-		what = "connection lost"
-	case errors.Is(err, phone.ErrPassword), errors.Is(err, phone.ErrAuth), errors.Is(err, phone.ErrBusy):
-		for _, e := range []error{phone.ErrPassword, phone.ErrAuth, phone.ErrBusy} {
-			if errors.Is(err, e) {
-				what = e.Error()
-			}
-		}
-	case errors.Is(err, errEarly):
-		what = errEarly.Error()
-	default:
-		if what = wire.Cause(err); what == "other" {
-			return err.Error()
-		}
+	case err == nil:
+		f.record.Done(op)
+	case ctx.Err() == nil:
+		f.record.Failed(op, m.number, cause(err), fmt.Sprint(m.User, ": ", err))
 	}
-	text := err.Error()
-	for _, s := range []string{"connect", "register", "call", "change", "hang up", "ask for options"} {
-		if len(text) > len(s) && text[:len(s)+1] == s+":" {
-			step = s
-		}
-	}
-	if step == "" {
-		return what
-	}
-	return fmt.Sprintf("%s: %s", step, what)
 }
-
-// errEarly is a call that the other end hung up.
-var errEarly = errors.New("the other end hung up")

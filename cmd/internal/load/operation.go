@@ -19,24 +19,19 @@ func (f *fleet) arrive(ctx context.Context, op measure.Operation, due time.Time)
 	f.record.Due(op)
 	if f.waiting.Add(1) > int64(f.plan.Phones+extra) {
 		f.waiting.Add(-1)
-		f.record.Failed(op, -1, "no phone free")
+		f.record.Failed(op, -1, "no phone free", "")
 		return
 	}
 	f.running.Go(func() {
 		defer f.waiting.Add(-1)
-		m, err := take(ctx, f.callers)
+		m, err := take(ctx, f.free[0])
 		if err != nil {
 			return // the run is given up
 		}
 		f.record.Took(measure.Lag, -1, time.Since(due))
 		err = f.do(ctx, op, m, due)
-		f.callers <- m
-		switch {
-		case err == nil:
-			f.record.Done(op)
-		case ctx.Err() == nil:
-			f.record.Failed(op, m.number, cause(err))
-		}
+		f.free[0] <- m
+		f.outcome(ctx, op, m, err)
 	})
 }
 
@@ -79,39 +74,20 @@ const givenUp = 200 * time.Millisecond
 
 // call makes a call, and ends it.
 func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due time.Time) error {
-	with := &pair{caller: m, ring: f.plan.Ring, answered: make(chan *phone.Call, 1)}
-	callee := f.plan.Callee
-	if callee == "" {
-		var err error
-		if with.callee, err = take(ctx, f.callees); err != nil {
-			return err
-		}
-		defer func() { f.callees <- with.callee }()
-		if op == Cancel {
-			with.ring = time.Minute
-		}
-		with.callee.await(with)
-		defer with.callee.await(nil)
-		if !with.callee.signed.Load() {
-			if err := f.register(ctx, with.callee, time.Now(), ""); err != nil {
-				return err
-			}
-		}
-		callee = with.callee.User
-	}
-	session, err := f.session(m, with)
+	with, err := f.pairUp(ctx, op, m)
 	if err != nil {
 		return err
 	}
-	uri := "sip:" + callee + "@" + f.plan.Domain
+	defer f.part(with)
+	uri := "sip:" + with.number + "@" + f.plan.Domain
 	f.calls.Add(1)
 	defer f.calls.Add(-1)
 	if op == Cancel {
-		return f.cancel(ctx, m, uri, session)
+		return f.cancel(ctx, m, uri, with.near)
 	}
 	ringing, done := context.WithTimeout(ctx, f.plan.Timeout+f.plan.Ring)
 	defer done()
-	call, err := m.Call(ringing, uri, session, nil)
+	call, err := m.Call(ringing, uri, with.near, nil)
 	if err != nil {
 		if ctx.Err() == nil && ringing.Err() != nil {
 			err = fmt.Errorf("call: %w", phone.ErrTimeout)
@@ -120,14 +96,11 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 	}
 	f.record.Took(measure.Ringing, m.number, call.Ringing.Sub(due))
 	f.record.Took(measure.Answered, m.number, call.Answered.Sub(due))
-	err = f.talk(ctx, op, m, call, session)
-	if bye := f.hangUp(m, call, call.Answered.Add(f.plan.Talk)); err == nil {
+	due, err = f.talk(ctx, op, call, with)
+	if bye := f.hangUp(m, call, due); err == nil {
 		err = bye
 	}
-	if with.callee != nil {
-		f.judgeCallee(ctx, with)
-	}
-	return errors.Join(err, f.judge(ctx, m, session))
+	return errors.Join(err, f.judge(ctx, with))
 }
 
 // cancel calls, and gives up while it rings.
@@ -148,7 +121,7 @@ func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone
 	var refused *phone.Refused
 	switch {
 	case err == nil:
-		return errors.Join(errors.New("call: it was answered before it was given up"), f.hangUp(m, call, time.Now()))
+		return errors.Join(errQuick, f.hangUp(m, call, time.Now()))
 	case ringing && errors.As(err, &refused) && refused.Status == 487:
 		f.record.Took(measure.Cancelled, m.number, time.Since(at))
 		return nil
@@ -156,41 +129,50 @@ func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone
 	return err
 }
 
-// talk lets a call last, and holds and resumes it in the middle of that, if op
-// says so.
-func (f *fleet) talk(ctx context.Context, op measure.Operation, m *member, call *phone.Call, session held) error {
+// talk lets a call last; where op says so, it is held after that for half the time,
+// and lasts as long again. It returns when the BYE is due.
+func (f *fleet) talk(ctx context.Context, op measure.Operation, call *phone.Call, with *pair) (due time.Time, err error) {
+	due = call.Answered
 	parts := []time.Duration{f.plan.Talk}
 	if op == Hold {
-		parts = []time.Duration{f.plan.Talk / 3, f.plan.Talk / 3, f.plan.Talk / 3}
+		parts = []time.Duration{f.plan.Talk, f.plan.Talk / 2, f.plan.Talk}
 	}
 	for i, part := range parts {
 		if i > 0 {
-			due := time.Now()
-			session.Hold(i == 1)
-			if err := call.Change(ctx); err != nil {
-				return err
+			if err := f.change(ctx, call, with, i == 1, due); err != nil {
+				return time.Now(), err
 			}
-			f.record.Took(measure.Change, m.number, time.Since(due))
 		}
+		due = due.Add(part)
 		select {
-		case <-time.After(part):
+		case <-time.After(time.Until(due)):
 		case <-ctx.Done():
-			return nil
+			return time.Now(), nil
 		case <-call.Ended:
-			return fmt.Errorf("call: %w", errors.Join(errEarly, call.Err()))
+			return due, fmt.Errorf("call: %w", errors.Join(errEarly, call.Err()))
 		}
 	}
+	return due, nil
+}
+
+// change holds a call, or resumes it. What is heard meanwhile is not judged: it may
+// be music.
+func (f *fleet) change(ctx context.Context, call *phone.Call, with *pair, hold bool, due time.Time) error {
+	if with.near.Hold(hold); hold {
+		with.rest(true)
+	}
+	if err := call.Change(ctx); err != nil {
+		return err
+	}
+	if !hold {
+		with.rest(false)
+	}
+	f.record.Took(measure.Change, with.caller.number, time.Since(due))
 	return nil
 }
 
-type held interface{ Hold(on bool) }
-
-// hangUp ends a call, also when the run was given up. Where the talk was cut
-// short, the BYE is due now.
+// hangUp ends a call, also when the run was given up.
 func (f *fleet) hangUp(m *member, call *phone.Call, due time.Time) error {
-	if now := time.Now(); due.After(now) {
-		due = now
-	}
 	ctx, done := context.WithTimeout(context.Background(), min(f.plan.Timeout, goodbye))
 	defer done()
 	select {

@@ -97,16 +97,6 @@ func (f *fleet) ramp(ctx context.Context) {
 	all.Wait()
 }
 
-// outcome counts one.
-func (f *fleet) outcome(ctx context.Context, op measure.Operation, m *member, err error) {
-	switch {
-	case err == nil:
-		f.record.Done(op)
-	case ctx.Err() == nil:
-		f.record.Failed(op, m.number, cause(err))
-	}
-}
-
 // arrivals has operations come at the plan's rate.
 func (f *fleet) arrivals(ctx context.Context) {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type Counts struct {
 	Failed    int            `json:"failed"`
 	PerSecond float64        `json:"done_per_second"` // while there were arrivals
 	Causes    map[string]int `json:"causes,omitempty"`
+	First     string         `json:"first_failure,omitempty"` // at full length
 }
 
 // Recorder takes all that is measured.
@@ -94,13 +96,15 @@ func (r *Recorder) Done(op Operation) {
 	r.now.Done++
 }
 
-// Failed counts one that did not, of a phone; -1 is none in particular.
-func (r *Recorder) Failed(op Operation, phone int, cause string) {
+// Failed counts one that did not, of a phone, by its cause and at full length; -1
+// is no phone in particular.
+func (r *Recorder) Failed(op Operation, phone int, cause, full string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.of(op)
 	c.Failed++
 	r.now.Failed++
+	c.First = cmp.Or(c.First, full)
 	if _, known := c.Causes[cause]; !known && len(c.Causes) >= maxCauses {
 		cause = "other"
 	}

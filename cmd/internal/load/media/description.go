@@ -10,11 +10,7 @@ import (
 	"strings"
 )
 
-// Payload types (RFC 3551 section 6; 101 is ours for RFC 4733).
-const (
-	pcmu   = 0
-	events = 101
-)
+const pcmu = 0 // its payload type (RFC 3551 section 6)
 
 // section is an m-line with what belongs to it.
 type section struct {
@@ -31,8 +27,11 @@ type description struct {
 	addr     netip.AddrPort
 	proto    string
 	wants    string // direction
+	digits   string // payload type of RFC 4733; empty: none
 	crypto   []crypto
-	mux      bool
+	lite     bool   // the other end's ICE (RFC 8839 section 5.3)
+	mid      string // RFC 5888
+	bundled  bool   // RFC 9143
 	setup    string
 	print    string // fingerprint, as "sha-256 AB:CD…"
 	ufrag    string
@@ -92,10 +91,16 @@ func parse(text string) (*description, error) {
 			if f := strings.Fields(line); len(f) == 3 {
 				ip, _ = netip.ParseAddr(f[2])
 			}
+		case name == "rtpmap" && strings.HasSuffix(strings.ToLower(value), " telephone-event/8000"):
+			d.digits, _, _ = strings.Cut(value, " ")
 		case mirrored[name] != "":
 			d.wants = name
-		case name == "rtcp-mux":
-			d.mux = true
+		case name == "ice-lite":
+			d.lite = true
+		case name == "mid":
+			d.mid = value
+		case name == "group" && strings.HasPrefix(value, "BUNDLE"):
+			d.bundled = true
 		case name == "setup":
 			d.setup = value
 		case name == "fingerprint":
@@ -171,21 +176,46 @@ func write(at netip.AddrPort, version int, proto, direction string, lines []stri
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "v=0\r\no=- %d %d IN %s\r\ns=-\r\nc=IN %s\r\nt=0 0\r\n", uint32(at.Port())+1, version, host, host)
-	sections := []section{{kind: "audio"}}
-	audio := 0
+	sections := []section{{}}
+	audio, mid, bundled := 0, "", false
 	if offer != nil {
-		sections, audio = offer.sections, offer.audio
+		sections, audio, mid, bundled = offer.sections, offer.audio, offer.mid, offer.bundled
+	} else if strings.Contains(proto, "TLS") {
+		mid, bundled = "0", true
+	}
+	if bundled && mid != "" {
+		b.WriteString("a=group:BUNDLE " + mid + "\r\n")
 	}
 	for i, s := range sections {
 		if i != audio {
 			fmt.Fprintf(&b, "m=%s 0 %s %s\r\n", s.kind, s.proto, strings.Join(s.formats, " "))
 			continue
 		}
-		fmt.Fprintf(&b, "m=audio %d %s 0 %d\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:%[3]d telephone-event/8000\r\na=fmtp:%[3]d 0-15\r\na=ptime:20\r\n", at.Port(), proto, events)
+		digits := "101"
+		if offer != nil {
+			digits = offer.digits
+		}
+		fmt.Fprintf(&b, "m=audio %d %s %s\r\na=rtpmap:0 PCMU/8000\r\n", at.Port(), proto, strings.TrimSpace("0 "+digits))
+		if digits != "" {
+			fmt.Fprintf(&b, "a=rtpmap:%[1]s telephone-event/8000\r\na=fmtp:%[1]s 0-15\r\n", digits)
+		}
+		b.WriteString("a=ptime:20\r\n")
+		if mid != "" {
+			b.WriteString("a=mid:" + mid + "\r\n")
+		}
 		for _, line := range lines {
 			b.WriteString("a=" + line + "\r\n")
 		}
 		b.WriteString("a=" + direction + "\r\n")
 	}
 	return b.String()
+}
+
+// Echo answers a plain offer, as an echo at an address does.
+func Echo(offer string, at netip.AddrPort) (string, error) {
+	d, err := parse(offer)
+	if err != nil {
+		return "", err
+	}
+	return write(at, 1, d.proto, mirrored[d.wants], nil, d), nil
 }

@@ -267,13 +267,20 @@ func (c *Call) Err() error {
 
 // end forgets the call.
 func (c *Call) end(why error) {
+	if !c.forget(why) {
+		return
+	}
+	c.Media.Close()
+	close(c.ended)
+}
+
+// forget tells whether it was there to be forgotten.
+func (c *Call) forget(why error) bool {
 	p := c.phone
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-c.ended:
-		return
-	default:
+	if p.calls[c.id] != c {
+		return false
 	}
 	if c.why = why; c.timer != nil {
 		c.timer.Stop()
@@ -282,8 +289,7 @@ func (c *Call) end(why error) {
 		c.answer.stop()
 	}
 	delete(p.calls, c.id)
-	close(c.ended)
-	c.Media.Close()
+	return true
 }
 
 // Busy tells whether the phone has a call, or is being called.

@@ -28,7 +28,7 @@ type Config struct {
 	// ringing, or refuse it with a status if there is none.
 	Answer func(p *Phone, from string) (m Media, ring time.Duration, status int)
 	// Answered is told of a call that was taken, when its ACK came.
-	Answered func(c *Call)
+	Answered func(p *Phone, c *Call)
 	// Lost is told when a connection has ended that nobody closed.
 	Lost func(p *Phone, err error)
 }

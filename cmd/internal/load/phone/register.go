@@ -88,7 +88,8 @@ func granted(r *sip.Response, contact string, asked time.Duration) time.Duration
 	return asked
 }
 
-// Options asks the server whether it is there.
+// Options asks the server whether it is there. That it is, it says by any answer
+// but those of a fault of its own: some have nobody at their own name.
 func (p *Phone) Options(ctx context.Context) error {
 	uri := "sip:" + p.config.Domain
 	p.mu.Lock()
@@ -104,7 +105,7 @@ func (p *Phone) Options(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for options: %w", err)
 	}
-	if r.StatusCode/100 != 2 {
+	if r.StatusCode >= 500 {
 		return fmt.Errorf("ask for options: %w", refused(r))
 	}
 	return nil

@@ -251,7 +251,7 @@ func (c *Call) acknowledged(r *sip.Request) {
 		}
 	}
 	if first && p.config.Answered != nil {
-		p.config.Answered(c)
+		p.config.Answered(p, c)
 	}
 }
 

@@ -181,7 +181,7 @@ func (t *Target) upgrade(ctx context.Context, conn *tls.Conn, raw net.Conn) (Con
 	if t.Origin != "" {
 		header.Set("Origin", t.Origin)
 	}
-	ws, res, err := websocket.Dial(ctx, "wss://"+t.Addr+t.Path, &websocket.DialOptions{
+	ws, res, err := websocket.Dial(ctx, "wss://"+t.Addr+t.Path, &websocket.DialOptions{ //nolint:bodyclose // it is the WebSocket: closed with it
 		HTTPClient: &http.Client{Transport: once}, HTTPHeader: header, Host: t.Name, Subprotocols: []string{"sip"},
 	})
 	if err != nil {

@@ -1,0 +1,235 @@
+package answer
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/sallyport/sallyport/cmd/internal/load/media"
+	"github.com/sallyport/sallyport/cmd/internal/load/message"
+)
+
+// Config says how to answer.
+type Config struct {
+	Listen   netip.AddrPort
+	Password string        // that is asked for, where %s is the user; empty: none is
+	SHA256   bool          // by SHA-256, not by MD5
+	Ring     time.Duration // from 180 to 200
+	Readers  int           // goroutines for each socket
+}
+
+// Counts are what came.
+type Counts struct{ Registers, Invites, Byes, Options, Packets, Refused int64 }
+
+// Server answers.
+type Server struct {
+	config Config
+	secret [32]byte
+	conn   *net.UDPConn
+	sound  []*net.UDPConn
+	counts struct{ registers, invites, byes, options, packets, refused atomic.Int64 }
+	mu     sync.Mutex         // guards calls
+	calls  map[string]*answer // that were not acknowledged, by Call-ID
+}
+
+const (
+	buffer   = 4 << 20 // of sockets, bytes
+	maxCalls = 100_000 // that await their ACK
+)
+
+// New opens the sockets.
+func New(c Config) (*Server, error) {
+	s := &Server{config: c, calls: make(map[string]*answer)}
+	_, _ = rand.Read(s.secret[:]) // never fails (crypto/rand)
+	var err error
+	if s.conn, err = listen(c.Listen); err != nil {
+		return nil, err
+	}
+	for range max(1, c.Readers) {
+		conn, err := listen(netip.AddrPortFrom(c.Listen.Addr(), 0))
+		if err != nil {
+			return nil, err
+		}
+		s.sound = append(s.sound, conn)
+	}
+	return s, nil
+}
+
+func listen(at netip.AddrPort) (*net.UDPConn, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at, err)
+	}
+	_ = conn.SetReadBuffer(buffer) // a smaller one loses more under load
+	_ = conn.SetWriteBuffer(buffer)
+	return conn, nil
+}
+
+// Addr is where it listens.
+func (s *Server) Addr() netip.AddrPort { return s.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+// Run answers until ctx ends.
+func (s *Server) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for range max(1, s.config.Readers) {
+		all.Go(s.read)
+	}
+	for _, conn := range s.sound {
+		all.Go(func() { s.echo(conn) })
+	}
+	<-ctx.Done()
+	s.conn.Close()
+	for _, conn := range s.sound {
+		conn.Close()
+	}
+	all.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.calls {
+		a.timer.Stop()
+	}
+}
+
+// Counts are what came so far.
+func (s *Server) Counts() Counts {
+	c := &s.counts
+	return Counts{c.registers.Load(), c.invites.Load(), c.byes.Load(), c.options.Load(), c.packets.Load(), c.refused.Load()}
+}
+
+// read answers what comes to the socket, until that is closed.
+func (s *Server) read() {
+	buf := make([]byte, message.MaxSize)
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if closed(err) {
+				return
+			}
+			continue // an ICMP message of before
+		}
+		m, err := message.Parse(buf[:n])
+		if err != nil {
+			continue // a keep-alive, or nothing that could be answered
+		}
+		if r, ok := m.(*sip.Request); ok {
+			s.request(r, from)
+		}
+	}
+}
+
+// echo sends sound back as that of another source: some take their own for a loop
+// (RFC 3550 section 8.2).
+func (s *Server) echo(conn *net.UDPConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if closed(err) {
+				return
+			}
+			continue // likewise
+		}
+		if n < 12 || buf[1] >= 192 && buf[1] <= 223 { // RTCP is answered by none
+			continue
+		}
+		s.counts.packets.Add(1)
+		buf[8] ^= 0x55
+		_, _ = conn.WriteToUDPAddrPort(buf[:n], from) // lost, as media may be
+	}
+}
+
+// request answers one.
+func (s *Server) request(r *sip.Request, from netip.AddrPort) {
+	tag := s.tag(message.Get(r, "Call-ID"))
+	switch r.Method {
+	case sip.ACK:
+		s.acknowledged(message.Get(r, "Call-ID"))
+		return
+	case sip.REGISTER, sip.INVITE:
+		if s.config.Password != "" && message.Tag(message.Get(r, "To")) == "" && !s.authenticated(r) {
+			s.counts.refused.Add(1)
+			s.send(s.challenge(message.Answer(r, 401, "Unauthorized", tag)), r, from)
+			return
+		}
+	}
+	ok := message.Answer(r, 200, "OK", tag)
+	switch r.Method {
+	case sip.REGISTER:
+		s.counts.registers.Add(1)
+		s.send(bind(r, ok), r, from)
+	case sip.INVITE:
+		s.called(r, ok, tag, from)
+	case sip.CANCEL:
+		s.send(ok, r, from)
+		s.cancelled(message.Get(r, "Call-ID"))
+	case sip.BYE:
+		s.counts.byes.Add(1)
+		s.send(ok, r, from)
+	case sip.OPTIONS:
+		s.counts.options.Add(1)
+		s.send(ok.Add("Allow", allow), r, from)
+	case sip.INFO, sip.MESSAGE, sip.NOTIFY, sip.UPDATE:
+		s.send(ok, r, from)
+	default:
+		s.send(message.Answer(r, 405, "Method Not Allowed", tag).Add("Allow", allow), r, from)
+	}
+}
+
+const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, MESSAGE, NOTIFY, REGISTER"
+
+// bind answers a registration with the contacts that it had.
+func bind(r *sip.Request, ok *message.Draft) *message.Draft {
+	all := message.Get(r, "Expires")
+	if all == "" {
+		all = "3600"
+	}
+	for _, c := range message.All(r, "Contact") {
+		own := message.Param(c, "expires")
+		if own == "" {
+			own = all
+			c += ";expires=" + all
+		}
+		if n, _ := strconv.Atoi(own); n > 0 && c != "*" {
+			ok.Add("Contact", c)
+		}
+	}
+	return ok.Add("Expires", all)
+}
+
+// tag is that of a call, the same each time.
+func (s *Server) tag(callID string) string {
+	sum := sha256.Sum256(append(s.secret[:], callID...))
+	return hex.EncodeToString(sum[:6])
+}
+
+// send answers where a request came from, and says in its Via where that was (RFC
+// 3581 section 4).
+func (s *Server) send(d *message.Draft, r *sip.Request, from netip.AddrPort) []byte {
+	via := message.All(r, "Via")[0]
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	seen := ";received=" + from.Addr().String()
+	if strings.Contains(via, ";rport") {
+		via = strings.Replace(via, ";rport", ";rport="+strconv.Itoa(int(from.Port())), 1)
+	}
+	b := d.Set("Via", via+seen).Bytes()
+	_, _ = s.conn.WriteToUDPAddrPort(b, from) // lost, it is asked again
+	return b
+}
+
+// describe answers an offer with the echo.
+func (s *Server) describe(callID, offer string) (string, error) {
+	sum := sha256.Sum256([]byte(callID))
+	conn := s.sound[int(sum[0])%len(s.sound)]
+	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	return media.Echo(offer, netip.AddrPortFrom(s.config.Listen.Addr(), port))
+}

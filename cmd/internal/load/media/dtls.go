@@ -1,0 +1,164 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/transport/v5/packetio"
+)
+
+// handshake is DTLS's for one pair of certificates, and its net.PacketConn. Its
+// goroutine begins when there is a path, and ends with the keys; pion's own go on
+// to answer what is repeated, until close.
+type handshake struct {
+	session *Session
+	theirs  string // fingerprint
+	in      *packetio.Buffer
+	cancel  context.CancelFunc
+	ended   chan struct{}
+	conn    *dtls.Conn // once ended
+}
+
+// handshakeTime is how long a handshake may take, its path included.
+const handshakeTime = 30 * time.Second
+
+var errFingerprint = errors.New("the certificate is not the one of the description")
+
+// secure takes a description of DTLS: it begins ICE, and a handshake unless there
+// is one with this certificate. s.mu is held.
+func (s *Session) secure(d *description, active bool) error {
+	if d.print == "" || d.setup == "" {
+		return errUnkeyed
+	}
+	ready := s.ice.ready
+	if d.ufrag == "" { // a desk phone's or trunk's DTLS, without ICE
+		ready = nil
+	} else {
+		s.ice.start(d, s.offerer || d.lite)
+	}
+	if s.dtls != nil && strings.EqualFold(s.dtls.theirs, d.print) {
+		return nil
+	}
+	if s.dtls != nil {
+		return errors.New("it changes its certificate in the call")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+	h := &handshake{session: s, theirs: d.print, in: packetio.NewBuffer(), cancel: cancel, ended: make(chan struct{})}
+	s.dtls = h
+	go func() { // ends with the handshake; close waits for it
+		defer close(h.ended)
+		if err := h.run(ctx, active, ready); err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.err = fmt.Errorf("DTLS: %w", err)
+		}
+	}()
+	return nil
+}
+
+func (h *handshake) run(ctx context.Context, active bool, ready <-chan struct{}) error {
+	if ready != nil { // nothing but checks before there is a path (RFC 8445 section 12)
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return errors.New("no path was found")
+		}
+	}
+	var err error
+	if h.conn, err = h.begin(active); err != nil {
+		return err
+	}
+	if err := h.conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	return h.keys(active)
+}
+
+func (h *handshake) begin(active bool) (*dtls.Conn, error) {
+	profiles := []dtls.SRTPProtectionProfile{dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80}
+	if active {
+		return dtls.ClientWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert),
+			dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...)) // the fingerprint is compared before any key is used
+	}
+	return dtls.ServerWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert),
+		dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert))
+}
+
+// keys puts what came out in force (RFC 5764 section 4.2).
+func (h *handshake) keys(active bool) error {
+	state, ok := h.conn.ConnectionState()
+	profile, agreed := h.conn.SelectedSRTPProtectionProfile()
+	if !ok || !agreed || len(state.PeerCertificates) == 0 {
+		return errors.New("no profile was agreed on")
+	}
+	if !strings.EqualFold(fingerprint(state.PeerCertificates[0]), h.theirs) {
+		return errFingerprint
+	}
+	name := "AES_CM_128_HMAC_SHA1_80"
+	if profile == dtls.SRTP_AEAD_AES_128_GCM {
+		name = "AEAD_AES_128_GCM"
+	}
+	k, salt := suites[name].key, suites[name].salt
+	b, err := state.ExportKeyingMaterial("EXTRACTOR-dtls_srtp", nil, 2*k+2*salt)
+	if err != nil {
+		return fmt.Errorf("derive keys: %w", err)
+	}
+	client := crypto{suite: name, key: append(append([]byte(nil), b[:k]...), b[2*k:2*k+salt]...)}
+	server := crypto{suite: name, key: append(append([]byte(nil), b[k:2*k]...), b[2*k+salt:]...)}
+	h.session.mu.Lock()
+	defer h.session.mu.Unlock()
+	if active {
+		return h.session.key(client, server)
+	}
+	return h.session.key(server, client)
+}
+
+// close ends the handshake and what it left.
+func (h *handshake) close() {
+	h.cancel()
+	<-h.ended
+	if h.conn != nil {
+		_ = h.conn.Close() // tells the other end, as far as it listens
+	}
+	h.in.Close()
+}
+
+// ReadFrom reads what came.
+func (h *handshake) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, _, err := h.in.Read(p, nil)
+	return n, h.RemoteAddr(), err
+}
+
+// WriteTo sends to where the session does.
+func (h *handshake) WriteTo(p []byte, _ net.Addr) (int, error) {
+	h.session.mu.Lock()
+	to := h.session.to
+	h.session.mu.Unlock()
+	return h.session.conn.WriteToUDPAddrPort(p, to)
+}
+
+// Close ends reads.
+func (h *handshake) Close() error { return h.in.Close() }
+
+// LocalAddr is of no use to DTLS.
+func (h *handshake) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(h.session.at) }
+
+// RemoteAddr is always the same: there is one other end, wherever it is.
+func (h *handshake) RemoteAddr() net.Addr {
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv4Unspecified(), 1))
+}
+
+// SetDeadline is SetReadDeadline: writing never waits.
+func (h *handshake) SetDeadline(t time.Time) error { return h.in.SetReadDeadline(t) }
+
+// SetReadDeadline ends reads that wait beyond t.
+func (h *handshake) SetReadDeadline(t time.Time) error { return h.in.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: writing never waits.
+func (h *handshake) SetWriteDeadline(time.Time) error { return nil }

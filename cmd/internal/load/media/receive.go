@@ -1,0 +1,116 @@
+package media
+
+import (
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/sallyport/sallyport/cmd/internal/sound"
+)
+
+// received counts what came (RFC 3550 appendices A.1, A.3 and A.8).
+type received struct {
+	packets, bad int
+	first        time.Time
+	ssrc         uint32
+	begun        bool   // there was a packet of ssrc
+	base, high   uint32 // sequence numbers, without their wraps
+	of           int    // packets of ssrc
+	missed       int    // of sources before
+	transit      int64  // of the last packet, in samples
+	jitter       float64
+}
+
+func (r *received) take(h *rtp.Header, now time.Time, since time.Time) {
+	if r.packets == 0 {
+		r.first = now
+	}
+	r.packets++
+	transit := int64(now.Sub(since)*sound.Rate/time.Second) - int64(h.Timestamp)
+	if !r.begun || h.SSRC != r.ssrc {
+		r.missed = r.lost()
+		r.ssrc, r.begun, r.of = h.SSRC, true, 1
+		r.base = uint32(h.SequenceNumber)
+		r.high, r.transit = r.base, transit
+		return
+	}
+	r.of++
+	if step := int16(h.SequenceNumber - uint16(r.high)); step > 0 {
+		r.high += uint32(step)
+	} else if r.high+uint32(int32(step)) < r.base && r.base-r.high < 1<<31 {
+		r.base = r.high + uint32(int32(step)) // it began before, and came late
+	}
+	if d := int32(transit - r.transit); !h.Marker { // a talkspurt may begin with another clock
+		r.jitter += (float64(max(d, -d)) - r.jitter) / 16
+	}
+	r.transit = transit
+}
+
+// pause has what comes next begin anew: what was held back is not lost.
+func (r *received) pause() { r.missed, r.begun = r.lost(), false }
+
+func (r *received) lost() int {
+	if !r.begun {
+		return r.missed
+	}
+	return r.missed + max(0, int(r.high-r.base)+1-r.of)
+}
+
+func (r *received) delay() time.Duration {
+	return time.Duration(r.jitter * float64(time.Second) / sound.Rate)
+}
+
+// read takes datagrams until the socket is closed.
+func (s *Session) read() {
+	var buf, plain [2048]byte
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(buf[:])
+		if err != nil {
+			if s.over() {
+				return
+			}
+			continue // an ICMP message of before
+		}
+		switch p := buf[:n]; { // RFC 7983
+		case n < 12:
+		case p[0] < 4:
+			s.mu.Lock()
+			if s.ice != nil {
+				s.ice.take(s, p, from)
+			}
+			s.mu.Unlock()
+		case p[0] >= 20 && p[0] < 64:
+			s.mu.Lock()
+			if s.dtls != nil {
+				_, _ = s.dtls.in.Write(p, nil) // a full buffer loses it
+			}
+			s.mu.Unlock()
+		case p[0]>>6 == 2 && (p[1] < 192 || p[1] > 223): // no RTCP (RFC 5761 section 4)
+			s.hear(p, plain[:0])
+		}
+	}
+}
+
+// hear takes an RTP packet, borrowed.
+func (s *Session) hear(p, plain []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.in == nil { // the other end may have its keys first
+		return
+	}
+	var h rtp.Header
+	plain, err := s.in.DecryptRTP(plain, p, &h)
+	if err != nil {
+		s.received.bad++
+		return
+	}
+	now := time.Now()
+	if s.resting {
+		return
+	}
+	s.received.take(&h, now, s.started)
+	size := h.MarshalSize()
+	if s.ear == nil || h.PayloadType != pcmu || now.Before(s.deaf) || size > len(plain) {
+		return
+	}
+	s.ear.Hear(plain[size:])
+}
