@@ -97,7 +97,7 @@ func trunkJoin(c console, args []string) int {
 	flags := newFlags("trunk join")
 	path := flags.String("config", defaultConfig, "configuration `FILE`")
 	name := flags.String("name", "", "what to call the other edge, `NAME` (default: what it calls itself)")
-	word := ""
+	var word string
 	if i := slices.Index(args, "-"); i >= 0 {
 		if status, ok := parse(c, flags, slices.Delete(slices.Clone(args), i, i+1)); !ok {
 			return status

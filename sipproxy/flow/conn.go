@@ -122,7 +122,7 @@ func (c *conn) flow(out outlet) *Flow {
 	if c.l != nil {
 		transport = c.l.Transport()
 	}
-	f := newFlow(Secure, transport, addrPort(c.raw.LocalAddr()), c.remote, out, c.service.trace)
+	f := newFlow(Secure, transport, addrPort(c.raw.LocalAddr()), c.remote, out, c.trace)
 	f.tls, f.users, f.trunk = &state, c.users, c.trunk
 	c.began = time.Now()
 	c.queue = queue{conn: c.tls, limits: c.limits, wg: &c.wg, last: time.Now(), onError: f.Close}
