@@ -15,7 +15,8 @@ const (
 	// from signalling that may be as long on its way.
 	patience = 2 * time.Second
 	// maxHeld bounds what is held until then, in bytes.
-	maxHeld = 64 << 20
+	maxHeld    = 64 << 20
+	maxReasons = 20
 	// maxFlows bounds each of the tables of who speaks to whom.
 	maxFlows = 1 << 16
 	// idle is after how long nothing is remembered of a flow.
@@ -101,7 +102,7 @@ func (a *Account) Learn(k Knowledge, asked time.Time) error {
 
 // Incomplete notes why nothing can be proved.
 func (a *Account) Incomplete(why string) {
-	if !slices.Contains(a.reasons, why) {
+	if !slices.Contains(a.reasons, why) && len(a.reasons) < maxReasons {
 		a.reasons = append(a.reasons, why)
 	}
 }

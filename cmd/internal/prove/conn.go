@@ -12,6 +12,7 @@ type conn struct {
 	at     time.Time
 	role   role
 	halves [2]half // from the lesser address, and back
+	over   bool    // an end has hung up
 	sip    bool    // of others: it speaks SIP in clear
 	what   string
 	quiet  stranger // what came in of it while nothing was answered
@@ -49,8 +50,8 @@ func (a *Account) segment(at time.Time, d datagram, n frames) {
 	c := a.conns[id]
 	if c == nil {
 		r := a.role(d.src, d.dst)
-		if r == ofOthers && (len(d.payload) == 0 || len(a.conns) >= maxFlows) {
-			a.alone(p, dir)
+		if r == ofOthers && len(d.payload) == 0 || len(a.conns) >= maxFlows {
+			a.alone(p, r, dir)
 			return
 		}
 		c = &conn{role: r}
@@ -61,6 +62,9 @@ func (a *Account) segment(at time.Time, d datagram, n frames) {
 	if swapped {
 		h, other = other, h
 	}
+	if d.tcp.flags&(tcpFIN|tcpRST) != 0 {
+		c.over = true
+	}
 	if d.tcp.flags&tcpACK != 0 {
 		other.acked, other.hasAck = d.tcp.ack, true
 	}
@@ -70,7 +74,7 @@ func (a *Account) segment(at time.Time, d datagram, n frames) {
 			a.abandon(h)
 			h.begin(seq, false)
 			if d.tcp.flags&tcpACK == 0 {
-				c.sip, c.quiet = false, stranger{}
+				c.sip, c.over, c.quiet = false, false, stranger{}
 			}
 		}
 	}
@@ -163,7 +167,7 @@ func (a *Account) find(c *conn, h, other *half, p packet, dir Direction) {
 		return
 	}
 	a.uncount(Unproven, dir, h.unknown)
-	p.frames.add(h.unknown)
+	p.add(h.unknown)
 	h.unknown, h.bad = frames{}, true
 	a.leakTCP(c, h, other, LeakTCP, p, dir)
 }
@@ -209,7 +213,7 @@ func (a *Account) frames(h *half, p packet, dir Direction) {
 		return
 	}
 	a.uncount(Unproven, dir, h.unknown)
-	all.frames.add(h.unknown)
+	all.add(h.unknown)
 	h.unknown = frames{}
 	if kind, payload, settled := a.verdict(all); settled {
 		all.payload = payload
@@ -245,7 +249,7 @@ func (a *Account) ofOthers(c *conn, h, other *half, seq uint32, p packet, dir Di
 			c.quiet.what = c.what
 		}
 		c.quiet.leak.payload = nil
-		c.quiet.frames.add(p.frames)
+		c.quiet.add(p.frames)
 	default:
 		if n := c.quiet.frames; n.packets > 0 { // it is answered
 			a.uncount(StrangeSIP, In, n)
@@ -261,13 +265,19 @@ func (a *Account) ofOthers(c *conn, h, other *half, seq uint32, p packet, dir Di
 	}
 }
 
-// alone takes a segment of a connection that nothing is remembered of.
-func (a *Account) alone(p packet, dir Direction) {
-	if what, ok := sipOf(p.payload); ok {
+// alone takes a segment of a connection that nothing is remembered of: others' while
+// they say nothing, or one too many.
+func (a *Account) alone(p packet, r role, dir Direction) {
+	what, ok := sipOf(p.payload)
+	switch {
+	case ok:
 		a.leak(LeakSIP, dir, p, "SIP "+what)
-		return
+	case r == ofOthers && p.length == 0:
+		a.count(Other, dir, p.frames)
+	default:
+		a.Incomplete("too many connections at a time")
+		a.count(Unproven, dir, p.frames)
 	}
-	a.count(Other, dir, p.frames)
 }
 
 // abandon judges what waits of a stream that begins anew, or is over.
@@ -288,7 +298,8 @@ func (a *Account) sweepConns(now time.Time) {
 			continue
 		}
 		a.skipHoles(id, c, now)
-		if silent := now.Sub(c.at); silent > time.Hour || c.role == ofOthers && silent > idle {
+		said := c.halves[0].said || c.halves[1].said || len(c.halves[0].buf)+len(c.halves[1].buf) > 0
+		if silent := now.Sub(c.at); silent > time.Hour || silent > idle && (c.role == ofOthers || c.over || !said) {
 			delete(a.conns, id)
 		}
 	}

@@ -72,6 +72,9 @@ func (r *ring) learn(k media.Keys, now time.Time) error {
 			return err
 		}
 	}
+	if len(r.passwords) > maxStreams {
+		clear(r.passwords)
+	}
 	for _, p := range k.ICE {
 		r.passwords[p.Ufrag] = p.Password
 	}

@@ -59,10 +59,10 @@ func newVerifier(name string, keySalt, mki []byte) (*verifier, error) {
 		}
 		block, err := aes.NewCipher(derive(master, salt, base, s.key))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", errKey, err)
+			return nil, fmt.Errorf("%w: %w", errKey, err)
 		}
 		if v.aead[i], err = cipher.NewGCM(block); err != nil {
-			return nil, fmt.Errorf("%w: %v", errKey, err)
+			return nil, fmt.Errorf("%w: %w", errKey, err)
 		}
 		copy(v.salts[i][:], derive(master, salt, base+2, 12))
 	}
