@@ -52,6 +52,7 @@ func TestTrunkPeers(t *testing.T) {
 	crl := filepath.Join(t.TempDir(), "ours.crl")
 	own.list(crl, nil, revoked.Leaf.SerialNumber)
 	pinned := ofBar(foreign, func(c *x509.Certificate) { c.DNSNames = nil })
+	late := ofBar(foreign, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
 	under := ofBar(middle, nil)
 	alone := under
 	under.Certificate = append([][]byte{}, under.Certificate[0], middle.cert.Raw)
@@ -89,6 +90,7 @@ func TestTrunkPeers(t *testing.T) {
 		{name: "not revoked", trunk: listed, cert: ofBar(own, nil)},
 		{name: "revoked", trunk: listed, cert: revoked, reason: "revoked", words: `trunk "bar": `},
 		{name: "pinned", trunk: byPin, cert: pinned},
+		{name: "pinned, and expired", trunk: Trunk{Name: "bar", Pins: []string{PinOf(late.Leaf).String()}}, cert: late, reason: "expired", words: "expired on "},
 		{name: "of the same CA, and not pinned", trunk: byPin, cert: ofBar(foreign, nil), reason: "pin", words: "the peer's key is another than the one we know: it showed sha256:", taken: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

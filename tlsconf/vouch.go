@@ -260,11 +260,11 @@ func (a *authority) judge(state *tls.ConnectionState, now time.Time) error {
 	return a.admits(&judged, now)
 }
 
-// meant tells why a certificate that has a trunk's name is not taken for it; nil: it
-// has no trunk's.
+// meant tells why a certificate that has a trunk's name, or its key, is not taken for
+// it; nil: it has no trunk's.
 func meant(peers []*peer, shown []*x509.Certificate, now time.Time) error {
 	for _, p := range peers {
-		if len(p.pins) == 0 && speaksFor(shown[0], p.Identity) {
+		if slices.Contains(p.pins, PinOf(shown[0])) || len(p.pins) == 0 && speaksFor(shown[0], p.Identity) {
 			return p.vouch(shown, now)
 		}
 	}

@@ -112,6 +112,7 @@ func (t *Trunk) serve(ctx context.Context, c *conn) time.Duration {
 	if t.cfg.OnUp != nil {
 		t.cfg.OnUp(f)
 	}
+	t.recheck(c) // withdrawn since the handshake, when Recheck did not find it
 	c.serve(f)
 	return time.Since(c.began)
 }

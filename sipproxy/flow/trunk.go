@@ -137,17 +137,22 @@ func (t *Trunk) Stats() TrunkStats {
 // Recheck closes the connections that we dialled and whose certificate is not good
 // any longer; Listener.Recheck does so with the others.
 func (t *Trunk) Recheck() {
-	if t.cfg.Withdrawn == nil {
-		return
-	}
 	t.mu.Lock()
 	all := slices.Collect(maps.Keys(t.dialled))
 	t.mu.Unlock()
 	for _, c := range all {
-		if err := t.cfg.Withdrawn(c.state); err != nil {
-			t.log.Warn("connection closed", "peer", c.remote.String(), "reason", err)
-			c.end(err)
-		}
+		t.recheck(c)
+	}
+}
+
+// recheck closes a connection whose certificate is not good any longer.
+func (t *Trunk) recheck(c *conn) {
+	if t.cfg.Withdrawn == nil {
+		return
+	}
+	if err := t.cfg.Withdrawn(c.state); err != nil {
+		t.log.Info("connection closed", "peer", c.remote.String(), "reason", err)
+		c.end(err)
 	}
 }
 
