@@ -155,6 +155,20 @@ func TestProveLeak(t *testing.T) {
 			t.Errorf("%d packets of it, %q\n%s", n, first, proof.Text)
 		}
 	})
+	t.Run("super-packet", func(t *testing.T) { // which the kernel parts behind us
+		prover := peers.StartProver(o.edge, at, port)
+		d, media := echo()
+		var rtp []byte
+		for i := range byte(10) {
+			rtp = append(append(rtp, 0x80, 0, 7, i, 0, 0, i, 0, 1, 2, 3, 4), make([]byte, 160)...)
+		}
+		peers.SendSuper(t, phone.Host, netip.AddrPortFrom(other.Addr, 9998), rtp, 172)
+		o.hangUp(d, media)
+		proof := leaking(t, prover)
+		if n, first := leaks(proof, "rtp", phone.Host, other); n != 10 || first != "RTP v2 PT 0 ssrc 0x01020304" {
+			t.Errorf("%d packets of it, %q\n%s", n, first, proof.Text)
+		}
+	})
 	t.Run("one bit of SRTP", func(t *testing.T) {
 		prover := peers.StartProver(o.edge, at, port)
 		d, media := echo()
@@ -184,6 +198,43 @@ func TestProveLeak(t *testing.T) {
 	})
 }
 
+// baresip's calls pass, by SDES and by DTLS, also where the watch begins in the middle
+// of one. But what it says in clear is found: as it opens its ports' NAT bindings (RTCP
+// APP) with SDES, and as it says goodbye when it has put its keys away (RTCP BYE).
+func TestProvePhones(t *testing.T) {
+	o := newOffice(t)
+	for i, keying := range []string{"srtp-mand", "dtls_srtp"} {
+		t.Run(keying, func(t *testing.T) {
+			user := fmt.Sprint(1001 + i)
+			host := o.Phone(user)
+			seen := peers.StartCapture(o.Edge, "outside")
+			whole := peers.StartProver(o.edge, o.Edge, "outside")
+			phone := peers.StartBaresip(host, peers.BaresipConfig{User: user, CAFile: o.edge.CAFile(), MediaEnc: keying, ToneHz: 700})
+			phone.Dial("602")
+			phone.Event("CALL_ESTABLISHED", 10*time.Second)
+			phone.Hears(1004, 10*time.Second)
+			middle := peers.StartProver(o.edge, o.Edge, "outside")
+			relayed := o.relayed()
+			peers.Until(t, 10*time.Second, "a second of the PBX's sound", func() bool { return o.relayed() > relayed+50 })
+			proof := middle.Proof()
+			if srtp, _ := proof.Of("srtp"); proof.Exit != 0 || srtp < 50 {
+				t.Errorf("the middle of the call: status %d\n%s", proof.Exit, proof.Text)
+			}
+			phone.Hangup()
+			phone.Event("CALL_CLOSED", 5*time.Second)
+			o.idle()
+			phone.Stop()
+			proof = whole.Proof()
+			seen.Stop()
+			// By their lengths: SRTCP is 14 bytes longer.
+			clear := seen.Count("ip.src == " + host.Addr.String() + " && (udp.payload[1] == cc && udp.length == 24 || udp.payload[1] == cb && udp.length == 56)")
+			if n, _ := leaks(proof, "rtcp", host, o.Edge); clear == 0 || n != clear || n != proof.Group("leak") || proof.Exit != 1 {
+				t.Errorf("%d reports in clear, %d listed: status %d\n%s", clear, n, proof.Exit, proof.Text)
+			}
+		})
+	}
+}
+
 // What strangers send in clear, and the edge refuses, is no leak of its own, but
 // is told; and it is one if anything at the edge's address answers.
 func TestProveStrangers(t *testing.T) {
@@ -211,6 +262,15 @@ func TestProveStrangers(t *testing.T) {
 	if proof := strict.Proof(); proof.Exit != 1 || proof.Group("leak") != 8 {
 		t.Errorf("strictly, prove ended with status %d\n%s", proof.Exit, proof.Text)
 	}
+	t.Run("loopback", func(t *testing.T) { // where each packet comes twice
+		prover := peers.StartProver(o.edge, o.Edge, "lo")
+		for range 3 {
+			peers.SendUDP(t, o.Edge, netip.MustParseAddrPort("127.0.0.1:9999"), []byte(options))
+		}
+		if proof := prover.Proof(); proof.Exit != 1 || proof.Group("leak") != 3 {
+			t.Errorf("prove ended with status %d\n%s", proof.Exit, proof.Text)
+		}
+	})
 	t.Run("answered", func(t *testing.T) {
 		prover := peers.StartProver(o.edge, o.Edge, "outside")
 		o.plainCall(stranger, o.Edge)

@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Prover is a run of `sallyport prove`.
@@ -120,5 +123,29 @@ func send(t testing.TB, h *Host, network string, to netip.AddrPort, p []byte) {
 	})
 	if err != nil {
 		t.Fatalf("send to %s: %v", to, err)
+	}
+}
+
+// SendSuper sends datagrams of a size in one packet, for the kernel to part (UDP_SEGMENT).
+func SendSuper(t testing.TB, h *Host, to netip.AddrPort, p []byte, each int) {
+	t.Helper()
+	err := h.Do(func() error {
+		c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		raw, err := c.SyscallConn()
+		if err != nil {
+			return err
+		}
+		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, each) }); e != nil || err != nil {
+			return errors.Join(e, err)
+		}
+		_, err = c.Write(p)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("send a super-packet to %s: %v", to, err)
 	}
 }
