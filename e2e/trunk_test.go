@@ -208,5 +208,24 @@ func TestTrunkReconnect(t *testing.T) {
 	hear(l.out, l.in)
 	s.hangUp(l)
 	s.idle()
+
+	// Of these, one end alone hears: what the other says next is lost, and said again.
+	for _, ends := range [][2]*branch{{s.foo, s.bar}, {s.bar, s.foo}} {
+		s.reach() // its PBX may have asked while there was no way
+		l = s.connect(ends[0], ends[1], 700, 1300)
+		fromFoo, fromBar = s.dials(s.atFoo, s.Bar), s.dials(s.atBar, s.Foo)
+		half := s.Net.Meddle(func(p peers.Packet) peers.Fate {
+			if peers.IsTCP(p) && len(p.Payload()) > 0 {
+				go s.Net.Send(p.Reset())
+			}
+			return 0
+		})
+		peers.Until(t, 30*time.Second, "an edge to dial anew", func() bool {
+			return s.dials(s.atFoo, s.Bar) > fromFoo || s.dials(s.atBar, s.Foo) > fromBar
+		})
+		half.Stop()
+		s.hangUp(l)
+		s.idle()
+	}
 	nothingInClear(t, capture, peers.Spoken(700), peers.Spoken(1300))
 }

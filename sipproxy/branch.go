@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -22,8 +23,9 @@ import (
 type trunk struct {
 	Trunk
 	far  *flow.Trunk
-	pool *pool     // the PBXs, by the trunk's own address or by that of the phones
-	with enrolment // with a provider
+	pool *pool        // the PBXs, by the trunk's own address or by that of the phones
+	with enrolment    // with a provider
+	owed atomic.Int64 // BYEs that its far end has not had
 }
 
 // AttachTrunk gives a trunk of the Config its far end and, if it has an address of its

@@ -326,7 +326,18 @@ func (p *Proxy) bye(d *dialog, to flow.Side, reason string) {
 	req.AppendHeader(sip.NewHeader("Reason", fmt.Sprintf("SIP;cause=503;text=%q", reason)))
 	appendBody(req, body{})
 	near := p.reach(d, to)
-	if _, err := p.tx.Request(near, req, func(*sip.Response, error) {}); err != nil {
+	owed := func() {
+		if to == flow.Secure {
+			p.owe(d.secure.trunk, req)
+		}
+	}
+	_, err := p.tx.Request(near, req, func(_ *sip.Response, err error) {
+		if err != nil {
+			owed()
+		}
+	})
+	if err != nil {
+		owed()
 		d.call.log.Debug("send BYE", "call_id", d.call.callID, "side", to.String(), "reason", err)
 	}
 }

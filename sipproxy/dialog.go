@@ -86,12 +86,18 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
 	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+		if err != nil && in.Method == sip.BYE && from == flow.Plain {
+			p.owe(far.trunk, req)
+		}
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
 	}})
 	if err == nil {
 		return nil
 	}
 	if in.Method == sip.BYE { // the far end is gone: that is what the sender wants
+		if from == flow.Plain {
+			p.owe(far.trunk, req)
+		}
 		p.endDialog(d, "far end unreachable")
 		_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
 		return nil

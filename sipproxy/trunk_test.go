@@ -203,6 +203,48 @@ func TestCallFromTrunk(t *testing.T) {
 	b.noCallLeft()
 }
 
+// A BYE that was lost with the trunk's connection is sent again by the next; and so is
+// one for which there was none.
+func TestTrunkOwesBye(t *testing.T) {
+	b, at := newTrunkBench(t, nil)
+	far := b.trunk()
+	call := func(id string) {
+		b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", id, 102, "", plainSDP))
+		far.send(reply(far.next("INVITE"), 200, "bar", trunkSDP, "Contact: <sip:2001@192.0.2.8:5061;transport=tls>"))
+		b.atPBX("200")
+		b.fromPBXTo(at, b.fromBranch(at, "ACK", "2001", id, 102, "bar", ""))
+		far.next("ACK")
+	}
+	call("w1")
+	call("w2")
+	b.fromPBXTo(at, b.fromBranch(at, "BYE", "2001", "w1", 103, "bar", ""))
+	far.next("BYE") // and no answer
+	far.conn.Close()
+	b.atPBX("200")
+	for b.proxy.trunks["bar"].far.Flow() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	b.fromPBXTo(at, b.fromBranch(at, "BYE", "2001", "w2", 103, "bar", ""))
+	b.atPBX("200")
+	again := b.trunk()
+	ended := make(map[string]bool)
+	for range 2 {
+		bye := again.next("BYE")
+		again.send(reply(bye, 200, "", ""))
+		id, _, _ := strings.Cut(bye.h.Get("Call-Id"), "@")
+		ended[id] = true
+	}
+	if !ended["w1"] || !ended["w2"] {
+		t.Errorf("the far end hears of %v", ended)
+	}
+	b.noCallLeft()
+	for deadline := time.Now().Add(3 * time.Second); b.proxy.trunks["bar"].owed.Load() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are still owed", b.proxy.trunks["bar"].owed.Load())
+		}
+	}
+}
+
 // What is for a trunk that is down is refused at once, and goes nowhere else.
 func TestTrunkDown(t *testing.T) {
 	b, at := newTrunkBench(t, nil)

@@ -1,0 +1,59 @@
+package sipproxy
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// A BYE that a trunk's connection took along when it broke is owed to the far end, which
+// would else hold the call until its media are missed. Whoever hung up needs not wait for
+// that: the BYE is sent again by the trunk's next connection.
+
+const (
+	owedFor   = 32 * time.Second // 64 times T1, as a BYE is repeated by UDP (RFC 3261 section 17.1.2.2)
+	owedRetry = 250 * time.Millisecond
+	maxOwed   = 4096 // of one trunk
+)
+
+// owe sends a BYE of before to a trunk's far end as soon as it has a connection.
+func (p *Proxy) owe(t *trunk, bye *sip.Request) {
+	if t == nil || t.owed.Add(1) > maxOwed {
+		if t != nil {
+			t.owed.Add(-1)
+		}
+		return
+	}
+	p.pay(t, bye, time.Now().Add(owedFor))
+}
+
+// pay tries to, until a time.
+func (p *Proxy) pay(t *trunk, bye *sip.Request, until time.Time) {
+	f := t.far.Flow()
+	if f == nil || !p.payBy(t, f, bye, until) {
+		if time.Now().After(until) {
+			t.owed.Add(-1)
+			p.log.Debug("BYE not sent again", "trunk", t.Name, "call_id", bye.CallID().Value())
+			return
+		}
+		time.AfterFunc(owedRetry, func() { p.pay(t, bye, until) }) // ends at until at the latest
+	}
+}
+
+// payBy sends it by one connection, and tells whether that could be.
+func (p *Proxy) payBy(t *trunk, f *flow.Flow, bye *sip.Request, until time.Time) bool {
+	req := bye.Clone()
+	removeAll(req, "Via")
+	req.PrependHeader(p.via(f))
+	_, err := p.tx.Request(f, req, func(res *sip.Response, err error) {
+		switch {
+		case err != nil && time.Now().Before(until):
+			time.AfterFunc(owedRetry, func() { p.pay(t, bye, until) })
+		case err != nil || res.StatusCode >= 200:
+			t.owed.Add(-1)
+		}
+	})
+	return err == nil
+}
