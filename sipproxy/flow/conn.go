@@ -65,8 +65,18 @@ func (c *conn) end(reason error) {
 const challengeProtocol = "acme-tls/1"
 
 // run shakes hands, and reads until the connection ends, or until it is given
-// to the HTTP server, which then forgets it.
+// to the HTTP server, which then forgets it. What is done before that is not on the
+// stack that an idle connection holds.
 func (c *conn) run() {
+	if f := c.begin(); f != nil {
+		defer c.l.forget(c)
+		c.serve(f)
+	}
+}
+
+// begin shakes hands, and makes the flow; nil if the connection is over or was given
+// away.
+func (c *conn) begin() *Flow {
 	if print, err := c.shake(); err != nil {
 		c.l.event("handshake_failed")
 		if word := refusedWord(err); word != "" {
@@ -76,28 +86,27 @@ func (c *conn) run() {
 		c.l.suspect(c.remote, err)
 		c.close()
 		c.l.forget(c)
-		return
+		return nil
 	}
 	if c.tls.ConnectionState().NegotiatedProtocol == challengeProtocol {
 		c.l.event("acme_challenge")
 		c.close()
 		c.l.forget(c)
-		return
+		return nil
 	}
 	if err := c.l.knows(c); err != nil {
 		c.l.forget(c)
-		return
+		return nil
 	}
 	if c.l.web != nil {
 		c.l.web.take(c)
-		return
+		return nil
 	}
-	defer c.l.forget(c)
 	f := c.flow(c)
 	if c.trunk != nil {
 		c.trunk.gained(f)
 	}
-	c.serve(f)
+	return f
 }
 
 // serve reads until the connection ends.

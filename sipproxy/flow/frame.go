@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -24,9 +25,8 @@ type frame struct {
 	body  []byte
 }
 
-// framer cuts a stream into messages (RFC 3261 section 18.3). Its buffer
-// grows with one message and shrinks after it, so that an idle connection
-// costs little.
+// framer cuts a stream into messages (RFC 3261 section 18.3). It has a buffer only
+// while there is a message, so that an idle connection costs little.
 type framer struct {
 	r        io.Reader
 	limits   Limits
@@ -34,11 +34,15 @@ type framer struct {
 	pongDue  func() bool      // takes the answer to a ping, if one is due; nil: none ever is
 	heard    func()           // told of each read; or nil
 	buf      []byte
+	first    [16]byte // where a message begins, before it has a buffer
 	scanned  int  // bytes of buf known to hold no end of a head
 	half     bool // one CRLF of a ping was seen
 }
 
 const smallBuffer = 2 << 10
+
+// buffers are for messages while they are read, of smallBuffer each.
+var buffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 
 // next returns the next frame. An error ends the stream.
 func (fr *framer) next() (frame, error) {
@@ -124,18 +128,37 @@ func (fr *framer) message(head int) (frame, error) {
 
 func (fr *framer) consume(n int) {
 	fr.scanned = 0
-	rest := len(fr.buf) - n
-	if cap(fr.buf) > 2*smallBuffer && rest <= smallBuffer {
-		fr.buf = append(make([]byte, 0, smallBuffer), fr.buf[n:]...)
-		return
+	rest := fr.buf[n:]
+	switch {
+	case len(rest) == 0 && cap(fr.buf) >= smallBuffer:
+		fr.release()
+		fr.buf = fr.first[:0]
+	case cap(fr.buf) > 2*smallBuffer && len(rest) <= smallBuffer:
+		fr.buf = append(buffers.Get().(*[smallBuffer]byte)[:0], rest...)
+	default:
+		copy(fr.buf, rest)
+		fr.buf = fr.buf[:len(rest)]
 	}
-	copy(fr.buf, fr.buf[n:])
-	fr.buf = fr.buf[:rest]
+}
+
+// release gives the buffer back, if it is one that others can use.
+func (fr *framer) release() {
+	if cap(fr.buf) == smallBuffer {
+		buffers.Put((*[smallBuffer]byte)(fr.buf[:smallBuffer]))
+	}
 }
 
 func (fr *framer) read() error {
-	if len(fr.buf) == cap(fr.buf) {
-		fr.buf = append(make([]byte, 0, max(smallBuffer, 2*cap(fr.buf))), fr.buf...)
+	switch {
+	case cap(fr.buf) == 0:
+		fr.buf = fr.first[:0]
+	case len(fr.buf) < cap(fr.buf):
+	case cap(fr.buf) < smallBuffer:
+		fr.buf = append(buffers.Get().(*[smallBuffer]byte)[:0], fr.buf...)
+	default:
+		larger := append(make([]byte, 0, 2*cap(fr.buf)), fr.buf...)
+		fr.release()
+		fr.buf = larger
 	}
 	fr.deadline(len(fr.buf) > 0)
 	n, err := fr.r.Read(fr.buf[len(fr.buf):cap(fr.buf)])
