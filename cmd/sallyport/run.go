@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -30,9 +29,6 @@ func runCommand(c console, args []string) int {
 	if len(doc.faults) > 0 {
 		report(c.err, doc.sorted())
 		return exitFault
-	}
-	if os.Getenv("GOGC") == "" { // media make no garbage, and signalling little: memory is worth more than the collector's time
-		debug.SetGCPercent(50)
 	}
 	log := cfg.Log.logger(c.err)
 	e, err := p.build(log)
@@ -107,6 +103,7 @@ func (e *edge) reload() {
 func (e *edge) run(stop, hurry context.Context) error {
 	group, ctx := errgroup.WithContext(context.Background())
 	serving, end := context.WithCancel(ctx)
+	group.Go(func() error { return newMemory().Run(serving) })
 	group.Go(func() error { return e.media.Run(serving) })
 	group.Go(func() error { return e.proxy.Run(serving) })
 	group.Go(func() error { return e.plain.Run(serving) })

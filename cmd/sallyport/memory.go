@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
+)
+
+const (
+	least    = 8 << 20                // bytes of garbage that there may be, or as many as are in use;
+	most     = 64 << 20               // and this many where they
+	between  = 400 * time.Millisecond // are made in so much time
+	quiet    = 1 << 20  // bytes allocated in a second: nobody does much
+	littered = 4 << 20  // bytes allocated since memory was given back: nothing worth the work else
+)
+
+// calm is how long nobody does much before memory is given back: once when transactions
+// are over that are held for RFC 3261's timer K, and once more for those of timer L.
+var calm = []time.Duration{6 * time.Second, 40 * time.Second}
+
+// memory lets signalling make garbage while there is much of it, and gives the memory
+// back when there is not. What is in use is small here, and to collect whenever it has
+// grown by some part cost a third of a loaded edge's time. But what a storm of
+// connections leaves behind keeps the places between them, and an idle connection is to
+// cost what it holds. The environment's GOGC is the operator's word: then nothing is
+// done.
+type memory struct {
+	live metrics.Sample // bytes that the last collection found in use
+	made metrics.Sample // bytes allocated since the start
+
+	mu   sync.Mutex // guards what follows, and the collector's setting
+	over bool
+}
+
+func newMemory() *memory {
+	return &memory{
+		live: metrics.Sample{Name: "/gc/heap/live:bytes"},
+		made: metrics.Sample{Name: "/gc/heap/allocs:bytes"},
+	}
+}
+
+// Run does so until ctx ends, and leaves the collector as it was.
+func (m *memory) Run(ctx context.Context) error {
+	if os.Getenv("GOGC") != "" {
+		return nil
+	}
+	before := debug.SetGCPercent(100)
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.over = true
+		debug.SetGCPercent(before)
+	}()
+	m.afterEach(m.allocated(), time.Now())
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last, given, since, next := m.allocated(), uint64(0), time.Now(), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			made := m.allocated()
+			if made-last > quiet {
+				since, next = now, 0
+			}
+			if last = made; next == len(calm) || now.Sub(since) < calm[next] {
+				continue
+			}
+			if next++; made-given > littered || next > 1 {
+				debug.FreeOSMemory()
+				given = m.allocated()
+			}
+		}
+	}
+}
+
+func (m *memory) allocated() uint64 {
+	sample := []metrics.Sample{m.made}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// afterEach sets when the next collection begins, after each, until Run does. made were
+// allocated at the last one.
+func (m *memory) afterEach(made uint64, last time.Time) {
+	mark := &struct{ self *memory }{m} // is garbage at once, and cleaned up after one collection
+	runtime.AddCleanup(mark, func(m *memory) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.over {
+			return
+		}
+		sample := []metrics.Sample{m.live, m.made}
+		metrics.Read(sample)
+		live, now := sample[0].Value.Uint64(), sample[1].Value.Uint64()
+		debug.SetGCPercent(percentFor(live, now-made, time.Since(last)))
+		m.afterEach(now, time.Now())
+	}, m)
+}
+
+// percentFor is the part of what is in use, by which it may grow (runtime/debug,
+// SetGCPercent), where so much was allocated in some time. Little in use counts as 4 MB,
+// as it does there.
+func percentFor(live, made uint64, took time.Duration) int {
+	wanted := float64(made) * between.Seconds() / max(took, time.Millisecond).Seconds()
+	return int(max(100, 100*min(max(wanted, least), most)/float64(max(live, 4<<20))))
+}
