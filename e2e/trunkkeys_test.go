@@ -103,7 +103,7 @@ func TestTrunkWrongCertificate(t *testing.T) {
 		{"another CA", "leads to none of", others.Pair(s.Bar.Domain, false)},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			s.t, s.branches.t = t, t
+			s.t = t
 			s.atBar.Stop()
 			s.up(s.atFoo, s.Bar, 0)
 			s.ca.Become(s.certB, c.shown)
@@ -120,7 +120,7 @@ func TestTrunkWrongCertificate(t *testing.T) {
 			nothingInClear(t, capture)
 		})
 	}
-	s.t, s.branches.t = t, t
+	s.t = t
 	s.atBar.Stop()
 	s.ca.Become(s.certB, good)
 	s.atBar.Start()

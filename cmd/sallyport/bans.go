@@ -116,8 +116,8 @@ func control(c console, family, config, method, resource string, body, answer an
 }
 
 // ask asks the edge that runs with a configuration, by its control socket.
-func (cfg Config) ask(ctx context.Context, method, resource string, body, answer any) error {
-	socket := filepath.Join(cfg.Edge.StateDir, controlSocket)
+func (c Config) ask(ctx context.Context, method, resource string, body, answer any) error {
+	socket := filepath.Join(c.Edge.StateDir, controlSocket)
 	err := askSocket(ctx, socket, method, resource, body, answer)
 	if errors.Is(err, os.ErrNotExist) {
 		err = errors.New("no edge runs with this configuration")

@@ -31,8 +31,8 @@ func manual(t *testing.T) map[string]string {
 	return pages
 }
 
-// least is what a piece of configuration is added to, if it says nothing else.
-const least = `
+// leastConfig is what a piece of configuration is added to, if it says nothing else.
+const leastConfig = `
 [edge]
 domain = "pbx.example.com"
 public_ip = "203.0.113.7"
@@ -43,7 +43,7 @@ address = "10.0.0.5:5060"
 // tomlFaults loads a piece of configuration as the program does.
 func tomlFaults(file, text string) []fault {
 	c := defaults()
-	decode("least", []byte(least), &c)
+	decode("least", []byte(leastConfig), &c)
 	d := decode(file, []byte(text), &c)
 	if d.unreadable {
 		return d.sorted()

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	least    = 8 << 20                // bytes of garbage that there may be, or as many as are in use;
-	most     = 64 << 20               // and this many where they
-	between  = 400 * time.Millisecond // are made in so much time
-	quiet    = 1 << 20  // bytes allocated in a second: nobody does much
-	littered = 4 << 20  // bytes allocated since memory was given back: nothing worth the work else
+	leastGarbage = 8 << 20                // bytes of garbage that there may be, or as many as are in use;
+	mostGarbage  = 64 << 20               // and this many where they
+	collectAfter = 400 * time.Millisecond // are made in so much time
+	quietRate    = 1 << 20                // bytes allocated in a second: nobody does much
+	worthwhile   = 4 << 20                // bytes allocated since memory was given back: nothing worth the work else
 )
 
 // calm is how long nobody does much before memory is given back: once when transactions
@@ -65,13 +65,13 @@ func (m *memory) Run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			made := m.allocated()
-			if made-last > quiet {
+			if made-last > quietRate {
 				since, next = now, 0
 			}
 			if last = made; next == len(calm) || now.Sub(since) < calm[next] {
 				continue
 			}
-			if next++; made-given > littered || next > 1 {
+			if next++; made-given > worthwhile || next > 1 {
 				debug.FreeOSMemory()
 				given = m.allocated()
 			}
@@ -107,6 +107,6 @@ func (m *memory) afterEach(made uint64, last time.Time) {
 // SetGCPercent), where so much was allocated in some time. Little in use counts as 4 MB,
 // as it does there.
 func percentFor(live, made uint64, took time.Duration) int {
-	wanted := float64(made) * between.Seconds() / max(took, time.Millisecond).Seconds()
-	return int(max(100, 100*min(max(wanted, least), most)/float64(max(live, 4<<20))))
+	wanted := float64(made) * collectAfter.Seconds() / max(took, time.Millisecond).Seconds()
+	return int(max(100, 100*min(max(wanted, leastGarbage), mostGarbage)/float64(max(live, 4<<20))))
 }

@@ -35,8 +35,8 @@ type framer struct {
 	heard    func()           // told of each read; or nil
 	buf      []byte
 	first    [16]byte // where a message begins, before it has a buffer
-	scanned  int  // bytes of buf known to hold no end of a head
-	half     bool // one CRLF of a ping was seen
+	scanned  int      // bytes of buf known to hold no end of a head
+	half     bool     // one CRLF of a ping was seen
 }
 
 const smallBuffer = 2 << 10

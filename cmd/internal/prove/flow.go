@@ -73,7 +73,7 @@ func (a *Account) rtp(p packet, dir Direction) {
 		return
 	}
 	a.count(Other, dir, p.frames)
-	f.frames.add(p.frames)
+	f.add(p.frames)
 	if ahead, ticks := seq-f.seq, stamp-f.stamp; ahead > 0 && ahead <= maxAhead && ticks <= maxTicks {
 		f.in++
 		f.seq, f.stamp = seq, stamp
@@ -112,7 +112,7 @@ func (a *Account) sip(p packet, dir Direction, what string) {
 		}
 		if s != nil {
 			s.at = p.at
-			s.frames.add(p.frames)
+			s.add(p.frames)
 		}
 		return
 	}

@@ -43,7 +43,7 @@ func (f *fragments) add(at time.Time, d datagram, n frames) (*whole, bool) {
 		w = &whole{began: at}
 		f.open[d.fragment.key] = w
 	}
-	w.frames.add(n)
+	w.add(n)
 	if len(w.parts) < maxParts {
 		w.parts = append(w.parts, part{d.fragment.offset, slices.Clone(d.payload)})
 	}
