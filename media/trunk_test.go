@@ -163,8 +163,9 @@ type weather struct {
 	toward [2]*net.UDPConn   // sends to edge i, and hears it
 	edges  [2]netip.AddrPort //
 	random [2]*rand.Rand     // each with its goroutine
-	mu     sync.Mutex        // guards passed
-	passed [2]map[uint16]int // by the sender: how often
+	mu     sync.Mutex        // guards what follows
+	came   [2]int            // by the sender: how many
+	passed [2]map[uint16]int // and how often each was let through
 	wg     sync.WaitGroup    // of both goroutines, which end with their sockets
 }
 
@@ -186,6 +187,68 @@ func newWeather(t *testing.T, foo, bar netip.AddrPort) *weather {
 	return n
 }
 
+// waiting is how many of what edge i sent has not reached the network.
+func (n *weather) waiting(i, sent int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return sent - n.came[i]
+}
+
+// count is how many of edge i's packets were let through.
+func (n *weather) count(i int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.passed[i])
+}
+
+// eventually waits until something is so, but not for ever: what the test then
+// compares tells what was wrong.
+func eventually(so func() bool) bool {
+	for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// listener counts what a PBX hears, by the sequence numbers.
+type listener struct {
+	mu    sync.Mutex // guards heard
+	heard map[uint16]int
+}
+
+func listen(t *testing.T, c *net.UDPConn) *listener {
+	l := &listener{heard: make(map[uint16]int)}
+	done := make(chan struct{})
+	go func() { // ends with the socket; waited for below
+		defer close(done)
+		b := make([]byte, 2048)
+		for {
+			if _, _, err := c.ReadFromUDPAddrPort(b); err != nil {
+				return
+			}
+			l.mu.Lock()
+			l.heard[sequence(b)]++
+			l.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() { c.Close(); <-done })
+	return l
+}
+
+func (l *listener) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.heard)
+}
+
+func (l *listener) times(seq uint16) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.heard[seq]
+}
+
 // blow carries what comes from edge i.
 func (n *weather) blow(i int) {
 	var kept [][]byte
@@ -196,6 +259,9 @@ func (n *weather) blow(i int) {
 			return
 		}
 		p := append([]byte(nil), b[:size]...)
+		n.mu.Lock()
+		n.came[i]++
+		n.mu.Unlock()
 		dice := n.random[i].IntN(100)
 		if dice < 5 {
 			continue // lost
@@ -225,17 +291,10 @@ func TestRekeyInBadWeather(t *testing.T) {
 	agree(foo, bar, 0, false)
 
 	const packets, every = 1200, 150
-	heard := [2]map[uint16]int{{}, {}}
-	collect := func(i int, c *trunkCall, d time.Duration) {
-		for {
-			b, _ := read(c.pbx, d)
-			if b == nil {
-				return
-			}
-			heard[i][sequence(b)]++
-		}
-	}
-	for n := range packets {
+	heard := [2]*listener{listen(t, bar.pbx), listen(t, foo.pbx)}
+	sent, good := 0, true
+	for ; good && sent < packets; sent++ {
+		n := sent
 		switch n % every {
 		case 50: // foo offers new keys, bar answers
 			foo.key, bar.key = newKey(t, AEADAES256GCM), newKey(t, AEADAES256GCM)
@@ -245,12 +304,13 @@ func TestRekeyInBadWeather(t *testing.T) {
 		}
 		foo.write(t, rtpPacket(7, uint16(1000+n), "foo"))
 		bar.write(t, rtpPacket(8, uint16(3000+n), "bar"))
-		time.Sleep(500 * time.Microsecond) // so that no socket overflows
-		collect(0, bar, time.Microsecond)
-		collect(1, foo, time.Microsecond)
+		good = eventually(func() bool { // no socket's buffer may overflow
+			return net.waiting(0, n+1) < 50 && net.waiting(1, n+1) < 50 && heard[0].count() > net.count(0)-50 && heard[1].count() > net.count(1)-50
+		})
 	}
-	collect(0, bar, 300*time.Millisecond)
-	collect(1, foo, 300*time.Millisecond)
+	eventually(func() bool {
+		return net.waiting(0, sent) == 0 && net.waiting(1, sent) == 0 && heard[0].count() >= net.count(0) && heard[1].count() >= net.count(1)
+	})
 	net.mu.Lock()
 	defer net.mu.Unlock()
 	for i, name := range []string{"bar", "foo"} {
@@ -258,8 +318,8 @@ func TestRekeyInBadWeather(t *testing.T) {
 			t.Errorf("the network let %d of %d packets through to %s", len(net.passed[i]), packets, name)
 		}
 		for seq := range net.passed[i] {
-			if heard[i][seq] != 1 {
-				t.Errorf("%s heard packet %d %d times", name, seq, heard[i][seq])
+			if times := heard[i].times(seq); times != 1 {
+				t.Errorf("%s heard packet %d %d times", name, seq, times)
 			}
 		}
 	}
