@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net/netip"
@@ -136,8 +137,18 @@ func (f *Flow) Send(m sip.Message) error {
 		return ErrClosed
 	}
 	f.trace.message(f, "out", m)
-	return f.write([]byte(m.String()))
+	b := texts.Get().(*bytes.Buffer)
+	defer texts.Put(b)
+	b.Reset()
+	m.StringWrite(b)
+	if d, ok := f.out.(*datagrams); ok { // keeps nothing
+		return d.write(b.Bytes())
+	}
+	return f.write(bytes.Clone(b.Bytes()))
 }
+
+// texts are for messages while they are written.
+var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func (f *Flow) write(b []byte) error {
 	err := f.out.write(b)

@@ -103,22 +103,35 @@ func (m *lexed) add(line []byte) *Malformed {
 	// White space before the colon is legal (HCOLON), and a way to hide a
 	// header from a reader that does not know it: it is accepted, and gone
 	// once the header is written anew.
-	name := trim(string(line[:colon]))
-	if !isToken(name) {
-		return malformed("", "header name is no token")
+	name, known := canonicals[string(line[:colon])]
+	if !known {
+		name = trim(string(line[:colon]))
+		if !isToken(name) {
+			return malformed("", "header name is no token")
+		}
+		name = canonical(name)
 	}
 	if len(m.fields) == maxHeaders {
 		return malformed("", "too many headers")
 	}
-	value := strings.ReplaceAll(trim(string(line[colon+1:])), "\t", " ")
+	value := strings.ReplaceAll(string(bytes.Trim(line[colon+1:], " \t")), "\t", " ")
 	if len(value) > maxValue {
-		return malformed(canonical(name), "value too long")
+		return malformed(name, "value too long")
 	}
-	m.fields = append(m.fields, field{canonical(name), value})
+	m.fields = append(m.fields, field{name, value})
 	return nil
 }
 
-func trim(s string) string { return strings.Trim(s, " \t") }
+// trim removes white space from both ends.
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
 
 // one returns the value of a header that must come at most once. The second
 // result tells how often it came.
@@ -191,6 +204,15 @@ var names = func() map[string]string {
 		"Subscription-State", "Supported", "To", "Unsupported", "User-Agent", "Via", "Warning", "WWW-Authenticate",
 	} {
 		m[strings.ToLower(n)] = n
+	}
+	return m
+}()
+
+// canonicals are the names that need no change.
+var canonicals = func() map[string]string {
+	m := make(map[string]string, len(names))
+	for _, name := range names {
+		m[name] = name
 	}
 	return m
 }()

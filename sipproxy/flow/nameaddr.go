@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -42,16 +43,15 @@ func ParseNameAddr(v string) (NameAddr, error) {
 
 // String writes the value, always with brackets.
 func (n NameAddr) String() string {
-	s := "<" + n.URI + ">" + n.Params
 	if n.Display != "" {
-		s = n.Display + " " + s
+		return n.Display + " <" + n.URI + ">" + n.Params
 	}
-	return s
+	return "<" + n.URI + ">" + n.Params
 }
 
 // Param returns a header parameter, unquoted.
 func (n NameAddr) Param(name string) (string, bool) {
-	for _, p := range splitUnquoted(n.Params, ';') {
+	for p := range unquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
 		if strings.EqualFold(trim(key), name) {
 			return strings.Trim(trim(value), `"`), true
@@ -63,15 +63,21 @@ func (n NameAddr) Param(name string) (string, bool) {
 // Without returns n with a header parameter removed, and no white space around
 // the others.
 func (n NameAddr) Without(name string) NameAddr {
+	if n.Params == "" {
+		return n
+	}
 	var kept strings.Builder
-	for _, p := range splitUnquoted(n.Params, ';') {
+	kept.Grow(len(n.Params))
+	for p := range unquoted(n.Params, ';') {
 		key, value, has := strings.Cut(p, "=")
 		if key = trim(key); key == "" || strings.EqualFold(key, name) {
 			continue
 		}
-		kept.WriteString(";" + key)
+		kept.WriteByte(';')
+		kept.WriteString(key)
 		if has {
-			kept.WriteString("=" + trim(value))
+			kept.WriteByte('=')
+			kept.WriteString(trim(value))
 		}
 	}
 	n.Params = kept.String()
@@ -80,7 +86,9 @@ func (n NameAddr) Without(name string) NameAddr {
 
 // WithTag writes a From or To value with the given tag, or without one.
 func (n NameAddr) WithTag(tag string) string {
-	n = n.Without("tag")
+	if n.Params != "" {
+		n = n.Without("tag")
+	}
 	if tag != "" {
 		n.Params += ";tag=" + tag
 	}
@@ -89,22 +97,39 @@ func (n NameAddr) WithTag(tag string) string {
 
 // Address reads the first header of that name as one address.
 func Address(m sip.Message, name string) (NameAddr, error) {
-	all := m.GetHeaders(name)
-	if len(all) == 0 {
+	first := First(m, name)
+	if first == nil {
 		return NameAddr{}, fmt.Errorf("read %s: missing", name)
 	}
-	return ParseNameAddr(all[0].Value())
+	return ParseNameAddr(first.Value())
+}
+
+// First is the first header of that name, in whatever case; nil if there is none.
+func First(m sip.Message, name string) sip.Header {
+	for _, h := range m.(interface{ Headers() []sip.Header }).Headers() {
+		if strings.EqualFold(h.Name(), name) {
+			return h
+		}
+	}
+	return nil
 }
 
 // Addresses reads all values of a header that may be a list.
 func Addresses(m sip.Message, name string) ([]NameAddr, error) {
 	var list []NameAddr
-	for _, h := range m.GetHeaders(name) {
+	for _, h := range m.(interface{ Headers() []sip.Header }).Headers() {
+		if !strings.EqualFold(h.Name(), name) {
+			continue
+		}
 		more, err := ParseList(h.Value())
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, more...)
+		if list == nil {
+			list = more
+		} else {
+			list = append(list, more...)
+		}
 	}
 	return list, nil
 }
@@ -112,7 +137,7 @@ func Addresses(m sip.Message, name string) ([]NameAddr, error) {
 // ParseList reads one value that may be a list.
 func ParseList(value string) ([]NameAddr, error) {
 	var list []NameAddr
-	for _, v := range splitUnquoted(value, ',') {
+	for v := range unquoted(value, ',') {
 		if trim(v) == "" {
 			continue
 		}
@@ -151,25 +176,37 @@ func indexUnquoted(s string, c byte) int {
 	return -1
 }
 
-// splitUnquoted splits outside of quoted strings and angle brackets.
-func splitUnquoted(s string, sep byte) []string {
-	var parts []string
-	quoted, angle, start := false, false, 0
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"' && !angle:
-			quoted = !quoted
-		case quoted:
-		case c == '<':
-			angle = true
-		case c == '>':
-			angle = false
-		case c == sep && !angle:
-			parts = append(parts, s[start:i])
-			start = i + 1
+// unquoted yields the parts of a text between separators outside of quoted strings and
+// angle brackets.
+func unquoted(s string, sep byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		quoted, angle, start := false, false, 0
+		for i := 0; i < len(s); i++ {
+			switch c := s[i]; {
+			case quoted && c == '\\':
+				i++
+			case c == '"' && !angle:
+				quoted = !quoted
+			case quoted:
+			case c == '<':
+				angle = true
+			case c == '>':
+				angle = false
+			case c == sep && !angle:
+				if !yield(s[start:i]) {
+					return
+				}
+				start = i + 1
+			}
 		}
+		yield(s[start:])
 	}
-	return append(parts, s[start:])
+}
+
+// countUnquoted is how many parts those are.
+func countUnquoted(s string, sep byte) (n int) {
+	for range unquoted(s, sep) {
+		n++
+	}
+	return n
 }

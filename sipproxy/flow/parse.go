@@ -139,12 +139,14 @@ func (m *lexed) fill(msg sip.Message, cseq *sip.CSeqHeader, vias []*sip.ViaHeade
 // should have come. Phones send it bare when their users dial one, and parsers
 // differ on what follows it.
 func (m *lexed) escapeDialled() {
-	if parts := strings.Split(m.start, " "); len(parts) == 3 {
-		parts[1] = escapeHash(parts[1])
-		m.start = strings.Join(parts, " ")
+	if strings.Contains(m.start, "#") {
+		if parts := strings.Split(m.start, " "); len(parts) == 3 {
+			parts[1] = escapeHash(parts[1])
+			m.start = strings.Join(parts, " ")
+		}
 	}
 	for i, f := range m.fields {
-		if f.name != "To" {
+		if f.name != "To" || !strings.Contains(f.value, "#") {
 			continue
 		}
 		if n, err := ParseNameAddr(f.value); err == nil && escapeHash(n.URI) != n.URI {

@@ -92,7 +92,7 @@ func (m *lexed) checkAddresses() *Malformed {
 			if f.name != name || (name == "Contact" && f.value == "*") {
 				continue
 			}
-			for _, v := range splitUnquoted(f.value, ',') {
+			for v := range unquoted(f.value, ',') {
 				if count++; count > maxList {
 					return malformed(name, "too many addresses")
 				}
@@ -114,14 +114,14 @@ func (m *lexed) checkAccept() *Malformed {
 		switch f.name {
 		case "Accept":
 		case "Allow", "Supported", "Require", "Unsupported":
-			if len(splitUnquoted(f.value, ',')) > maxList {
+			if countUnquoted(f.value, ',') > maxList {
 				return malformed(f.name, "too many")
 			}
 			continue
 		default:
 			continue
 		}
-		for _, v := range splitUnquoted(f.value, ',') {
+		for v := range unquoted(f.value, ',') {
 			if count++; count > maxAccept || len(trim(v)) > maxRange {
 				return malformed("Accept", "too many or too long")
 			}
@@ -176,8 +176,11 @@ func checkParty(v string) *Malformed {
 		return f
 	}
 	tags, rest := 0, n.Display+n.URI
-	for _, p := range splitUnquoted(n.Params, ';') {
+	for p := range unquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
+		if p == "" {
+			continue
+		}
 		if !strings.EqualFold(trim(key), "tag") {
 			rest += ";" + trim(p)
 			continue
@@ -201,6 +204,9 @@ func canonicalParty(v string) string {
 	if err != nil {
 		return v
 	}
+	if v[0] == '<' && len(v) == len(n.URI)+len("<>")+len(n.Params) && !strings.ContainsAny(n.Params, " \t") && !strings.Contains(n.Params, ";;") && !strings.HasSuffix(n.Params, ";") {
+		return v
+	}
 	return n.Without("").String()
 }
 
@@ -218,7 +224,7 @@ func checkParams(params string) *Malformed {
 	if params == "" {
 		return nil
 	}
-	for _, p := range splitUnquoted(params[1:], ';') {
+	for p := range unquoted(params[1:], ';') {
 		key, value, has := strings.Cut(p, "=")
 		if !isToken(trim(key)) {
 			return malformed("", "bad parameter name")
@@ -233,7 +239,7 @@ func checkParams(params string) *Malformed {
 // checkStrict accepts of these what pjproject does, which drops a message with
 // another in a header that it reads.
 func checkStrict(params string) *Malformed {
-	for _, p := range splitUnquoted(params, ';') {
+	for p := range unquoted(params, ';') {
 		if _, value, _ := strings.Cut(p, "="); !isQuoted(trim(value)) && strings.ContainsAny(value, "@?#") {
 			return malformed("", "bad parameter value")
 		}

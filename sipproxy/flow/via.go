@@ -16,7 +16,7 @@ func (m *lexed) vias() ([]*sip.ViaHeader, *Malformed) {
 		if f.name != "Via" {
 			continue
 		}
-		for _, v := range splitUnquoted(f.value, ',') {
+		for v := range unquoted(f.value, ',') {
 			via := readVia(v)
 			if via == nil {
 				return nil, malformed("Via", "outside of the grammar")
@@ -33,24 +33,15 @@ func (m *lexed) vias() ([]*sip.ViaHeader, *Malformed) {
 // *( SEMI via-params ) (RFC 3261 section 25.1; white space may stand around
 // its slashes, colon and semicolons).
 func readVia(v string) *sip.ViaHeader {
-	parts := splitUnquoted(v, ';')
-	protocol, sentBy := splitVia(parts[0])
-	if len(protocol) != 3 || !strings.EqualFold(protocol[0], "SIP") || protocol[1] != "2.0" || !isToken(protocol[2]) {
-		return nil
-	}
-	host, port, ok := splitHostPort(sentBy)
-	if !ok || !isHost(host) || (port != "" && !isPort(port)) {
-		return nil
-	}
-	via := &sip.ViaHeader{
-		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(protocol[2]),
-		Host: viaHost(host),
-	}
-	if port != "" {
-		via.Port, _ = strconv.Atoi(port)
-	}
-	for _, p := range parts[1:] {
-		key, value, has := strings.Cut(p, "=")
+	var via *sip.ViaHeader
+	for part := range unquoted(v, ';') {
+		if via == nil {
+			if via = readSentBy(part); via == nil {
+				return nil
+			}
+			continue
+		}
+		key, value, has := strings.Cut(part, "=")
 		key, value = trim(key), trim(value)
 		if !isToken(key) || (has && !isToken(value) && !isLoose(value)) || len(value) > maxParam {
 			return nil
@@ -62,6 +53,26 @@ func readVia(v string) *sip.ViaHeader {
 			return nil
 		}
 		via.Params.Add(key, value)
+	}
+	return via
+}
+
+// readSentBy reads what is before the parameters.
+func readSentBy(s string) *sip.ViaHeader {
+	protocol, sentBy := splitVia(s)
+	if len(protocol) != 3 || !strings.EqualFold(protocol[0], "SIP") || protocol[1] != "2.0" || !isToken(protocol[2]) {
+		return nil
+	}
+	host, port, ok := splitHostPort(sentBy)
+	if !ok || !isHost(host) || (port != "" && !isPort(port)) {
+		return nil
+	}
+	via := &sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(protocol[2]),
+		Host: viaHost(host), Params: make(sip.HeaderParams, 0, 4), // branch, rport, received, and one more
+	}
+	if port != "" {
+		via.Port, _ = strconv.Atoi(port)
 	}
 	return via
 }
