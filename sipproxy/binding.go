@@ -159,9 +159,13 @@ func (t *bindings) of(aor string) []*binding {
 
 // on returns the binding that a user made over one flow, or nil.
 func (t *bindings) on(aor string, f *flow.Flow) *binding {
-	for _, b := range t.of(aor) {
-		if b.flow == f {
-			return b
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for token := range t.byAOR[aor] {
+		for _, b := range t.byToken[token] {
+			if b.flow == f {
+				return b
+			}
 		}
 	}
 	return nil

@@ -142,7 +142,7 @@ func (p *Proxy) crossXMLCallIDs(text []byte) []byte {
 // outwardText maps the addresses of the plain side in a text, as outward does,
 // the Call-IDs of its dialogs, and what names it otherwise.
 func (p *Proxy) outwardText(text []byte) []byte {
-	if !p.inside.Load().maybeIn(text) {
+	if !p.inside.Load().maybeIn(string(text)) {
 		return text
 	}
 	text = p.crossXMLCallIDs(text)

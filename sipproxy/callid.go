@@ -102,6 +102,9 @@ var namedCall = regexp.MustCompile(`(?i)([?&](?:Replaces|Join|Target-Dialog)=)([
 // callInURI maps the Call-ID of a call that a URI says to replace. What has no
 // reason to change stays byte for byte.
 func (p *Proxy) callInURI(uri string) string {
+	if !strings.Contains(uri, "=") {
+		return uri
+	}
 	return namedCall.ReplaceAllStringFunc(uri, func(s string) string {
 		parts := namedCall.FindStringSubmatch(s)
 		id, err := url.PathUnescape(parts[2])

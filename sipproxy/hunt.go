@@ -45,6 +45,7 @@ type sender func(*sip.Request, hearer) (transaction.Canceler, error)
 type try struct {
 	at     *pbx
 	client *transaction.Client
+	timer  *time.Timer // of impatience; guarded by the hunt's mutex
 }
 
 // send sends a request on to the far end of a leg: by its flow or, if that is nil, to
@@ -107,12 +108,12 @@ func (h *hunt) start(t *try) error {
 	}
 	h.mu.Lock()
 	t.client = client
+	t.timer = time.AfterFunc(patience, func() { h.impatient(t) })
 	cancelled, why := h.cancelled, h.why
 	h.mu.Unlock()
 	if cancelled {
 		client.Cancel(why...)
 	}
-	time.AfterFunc(patience, func() { h.impatient(t) })
 	return nil
 }
 
@@ -131,6 +132,11 @@ func (h *hunt) isCurrent(t *try) bool {
 
 // answered takes what a PBX said.
 func (h *hunt) answered(t *try, res *sip.Response, err error) {
+	h.mu.Lock()
+	if t.timer != nil {
+		t.timer.Stop() // nothing is left to be impatient about
+	}
+	h.mu.Unlock()
 	switch {
 	case !h.isCurrent(t):
 		if h.to.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
@@ -159,7 +165,9 @@ func (h *hunt) impatient(t *try) {
 		t.client.Abandon()
 		h.to.on(t.at.flow, nil, errNoPBX)
 	default:
-		time.AfterFunc(patience, func() { h.impatient(t) })
+		h.mu.Lock()
+		t.timer.Reset(patience)
+		h.mu.Unlock()
 	}
 }
 

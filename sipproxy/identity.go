@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -161,14 +162,17 @@ func (p *Proxy) withoutOurs(req, in *sip.Request, shift uint32) {
 // ownWords are the headers that may name the one they are for.
 var ownWords = []string{"P-Asserted-Identity", "P-Called-Party-ID", "P-Associated-URI", "Diversion", "History-Info", "Refer-To", "Referred-By", "Remote-Party-ID"}
 
-// inOwnWords has a message to the phone of an account call it by its name, not by
-// its extension, and returns its body so.
-func (p *Proxy) inOwnWords(m sip.Message, name string, text []byte) []byte {
-	a := p.identity.accounts.Book().Named(name)
+// inOwnWords has a message to the phone of an account, whom a URI names, call it by
+// its name, not by its extension, and returns its body so.
+func (p *Proxy) inOwnWords(m sip.Message, whom string, text []byte) []byte {
+	book := p.identity.accounts.Book()
+	if book == nil {
+		return text
+	}
+	a := book.Named(accountOf(whom))
 	if a == nil || a.Name == a.Extension {
 		return text
 	}
-	own := regexp.MustCompile(`(?i)(\bsips?:)` + regexp.QuoteMeta(a.Extension) + `(@)`)
 	for _, header := range ownWords {
 		list := m.GetHeaders(header)
 		if len(list) == 0 {
@@ -176,8 +180,47 @@ func (p *Proxy) inOwnWords(m sip.Message, name string, text []byte) []byte {
 		}
 		removeAll(m, header)
 		for _, h := range list {
-			m.AppendHeader(sip.NewHeader(h.Name(), own.ReplaceAllString(h.Value(), "${1}"+a.Name+"${2}")))
+			m.AppendHeader(sip.NewHeader(h.Name(), renamed(h.Value(), a.Extension, a.Name)))
 		}
 	}
-	return own.ReplaceAll(text, []byte("${1}"+a.Name+"${2}"))
+	if bytes.IndexByte(text, '@') < 0 {
+		return text
+	}
+	return []byte(renamed(string(text), a.Extension, a.Name))
+}
+
+// renamed puts one user in another's place, in all sip and sips URIs of a text.
+func renamed(text, from, to string) string {
+	var b strings.Builder
+	kept := 0
+	for i := 0; i < len(text); i++ {
+		user := i - len(from)
+		if text[i] != '@' || user < kept || !strings.EqualFold(text[user:i], from) || !endsWithScheme(text[:user]) {
+			continue
+		}
+		b.WriteString(text[kept:user])
+		b.WriteString(to)
+		kept = i
+	}
+	if kept == 0 {
+		return text
+	}
+	b.WriteString(text[kept:])
+	return b.String()
+}
+
+// endsWithScheme tells whether a text ends with sip: or sips:, and these with no word
+// before them.
+func endsWithScheme(text string) bool {
+	for _, scheme := range []string{"sip:", "sips:"} {
+		at := len(text) - len(scheme)
+		if at >= 0 && strings.EqualFold(text[at:], scheme) {
+			return at == 0 || !isWordChar(text[at-1])
+		}
+	}
+	return false
+}
+
+func isWordChar(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
 }

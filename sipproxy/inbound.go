@@ -38,19 +38,47 @@ func (p *Proxy) strip(f *flow.Flow, m sip.Message) {
 	if f.Side() == flow.Plain || p.trunkOf(f) != nil || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
 		return
 	}
-	type lister interface{ Headers() []sip.Header }
-	for _, h := range slices.Clone(m.(lister).Headers()) {
-		if like(p.cfg.Inbound.Headers, h.Name()) {
-			removeAll(m, h.Name())
+	for {
+		headers := m.(interface{ Headers() []sip.Header }).Headers()
+		i := slices.IndexFunc(headers, func(h sip.Header) bool { return p.ends.like(h.Name()) })
+		if i < 0 {
+			return
 		}
+		removeAll(m, headers[i].Name())
 	}
 }
 
-// like tells whether a name is like one of some patterns, whatever its case.
-func like(patterns []string, name string) bool {
-	name = strings.ToLower(name)
-	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		ok, err := path.Match(strings.ToLower(pattern), name)
+// patterns are what names may be like, whatever their case.
+type patterns []pattern
+
+// pattern is one of them. Most are a name, or how one begins.
+type pattern struct {
+	text  string // in lower case
+	begin string // for a text that is this and a *
+	plain bool   // nothing in it stands for anything else
+}
+
+func newPatterns(list []string) (all patterns) {
+	for _, text := range list {
+		p := pattern{text: strings.ToLower(text), plain: !strings.ContainsAny(text, `*?[\`)}
+		if begin, ok := strings.CutSuffix(p.text, "*"); ok && begin != "" && !strings.ContainsAny(begin, `*?[\`) {
+			p.begin = begin
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// like tells whether a name is like one of them.
+func (all patterns) like(name string) bool {
+	return slices.ContainsFunc(all, func(p pattern) bool {
+		switch {
+		case p.plain:
+			return strings.EqualFold(p.text, name)
+		case p.begin != "" && (len(name) < len(p.begin) || !strings.EqualFold(p.begin, name[:len(p.begin)])):
+			return false
+		}
+		ok, err := path.Match(p.text, strings.ToLower(name))
 		return ok && err == nil
 	})
 }
@@ -67,7 +95,7 @@ func (p *Proxy) accepts(in *sip.Request) *refusal {
 			with("Allow", strings.Join(p.cfg.Inbound.Methods, ", "))
 	}
 	// A REGISTER's body is of no use to anybody, and is left out.
-	if kind := bodyOf(in).mediaType(); kind != "" && in.Method != sip.REGISTER && !like(p.cfg.Inbound.Bodies, kind) && bodyRefused(bodyOf(in)) == nil {
+	if kind := bodyOf(in).mediaType(); kind != "" && in.Method != sip.REGISTER && !p.bodies.like(kind) && bodyRefused(bodyOf(in)) == nil {
 		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s does not go on to the PBX", kind).
 			with("Accept", strings.Join(p.cfg.Inbound.Bodies, ", "))
 	}

@@ -1,7 +1,6 @@
 package sipproxy
 
 import (
-	"bytes"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -16,6 +15,8 @@ type insideHosts struct {
 	addrs []netip.Addr
 	names []string       // in lower case
 	text  *regexp.Regexp // finds them in a text, each with its port
+	words []string       // that one of them has in lower case
+	lower bool           // and may have in upper case too
 }
 
 // maxInside bounds how many addresses PBXs can have had.
@@ -48,6 +49,10 @@ func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *inside
 	}
 	slices.SortFunc(h.addrs, netip.Addr.Compare)
 	h.addrs = slices.Compact(h.addrs)
+	for _, ip := range h.addrs {
+		h.words, h.lower = append(h.words, ip.String()), h.lower || !ip.Is4()
+	}
+	h.words, h.lower = append(h.words, h.names...), h.lower || len(h.names) > 0
 	var quoted []string
 	for _, ip := range h.addrs {
 		quoted = append(quoted, regexp.QuoteMeta(ip.String()))
@@ -70,13 +75,14 @@ func (h *insideHosts) has(host string) bool {
 }
 
 // maybeIn tells quickly of most texts that none of them is in it.
-func (h *insideHosts) maybeIn(text []byte) bool {
-	if bytes.IndexByte(text, '[') >= 0 { // IPv6 has more than one spelling
+func (h *insideHosts) maybeIn(text string) bool {
+	if strings.IndexByte(text, '[') >= 0 { // IPv6 has more than one spelling
 		return true
 	}
-	lower := bytes.ToLower(text)
-	return slices.ContainsFunc(h.addrs, func(ip netip.Addr) bool { return bytes.Contains(lower, []byte(ip.String())) }) ||
-		slices.ContainsFunc(h.names, func(name string) bool { return bytes.Contains(lower, []byte(name)) })
+	if h.lower {
+		text = strings.ToLower(text)
+	}
+	return slices.ContainsFunc(h.words, func(word string) bool { return strings.Contains(text, word) })
 }
 
 // replace puts another name in their place.

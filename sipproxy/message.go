@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -71,7 +72,7 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 		p.withoutOurs(req, in, out.shift)
 	} else if p.trunkOf(out.to) == nil {
 		called, _ := flow.ParseNameAddr(out.dest) // we wrote it
-		b.bytes = p.inOwnWords(req, accountOf(called.URI), b.bytes)
+		b.bytes = p.inOwnWords(req, called.URI, b.bytes)
 	}
 	appendBody(req, b)
 	return req
@@ -98,7 +99,7 @@ func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, cont
 	p.copyHeaders(res, from, to, false)
 	b = p.carried(b, to)
 	if to == flow.Secure {
-		b.bytes = p.inOwnWords(res, accountOf(p.claimed(in)), b.bytes)
+		b.bytes = p.inOwnWords(res, p.claimed(in), b.bytes)
 	}
 	appendBody(res, b)
 	return res
@@ -177,7 +178,9 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side, trusted bool) 
 			if namesParties[name] {
 				value = p.outwardList(value)
 			}
-			value = string(p.outwardText([]byte(p.callInURI(value))))
+			if value = p.callInURI(value); p.inside.Load().maybeIn(value) {
+				value = string(p.outwardText([]byte(value)))
+			}
 		case namesParties[name], namesPlaces[name]:
 			value = p.inwardParties(p.callInURI(value))
 		}
@@ -284,5 +287,5 @@ func maxForwards(in *sip.Request) int {
 func randomToken(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
-	return fmt.Sprintf("%x", b)
+	return hex.EncodeToString(b)
 }

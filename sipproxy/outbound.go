@@ -84,6 +84,9 @@ func hasTag(m sip.Message, name, tag string) bool {
 
 // setTags writes such a header anew, with some tags less and some more.
 func setTags(req *sip.Request, name string, without, with []string) {
+	if len(with) == 0 && flow.First(req, name) == nil {
+		return
+	}
 	tags := slices.DeleteFunc(tagsOf(req, name), func(each string) bool {
 		return slices.ContainsFunc(slices.Concat(without, with), func(tag string) bool { return strings.EqualFold(each, tag) })
 	})

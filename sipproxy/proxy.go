@@ -46,6 +46,8 @@ type Proxy struct {
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
 	identity identity
+	ends     patterns // headers of phones that end here
+	bodies   patterns // that go on
 }
 
 // New returns a proxy that forwards nothing until Attach gives it a PBX.
@@ -61,6 +63,8 @@ func New(cfg Config, engine *media.Engine, judge Judge, log *slog.Logger) (*Prox
 		draining: make(chan struct{}),
 		mask:     newMask(cfg.ShowUsers),
 		identity: newIdentity(cfg),
+		ends:     newPatterns(cfg.Inbound.Headers),
+		bodies:   newPatterns(cfg.Inbound.Bodies),
 	}
 	p.tx.Rank(p.precedence)
 	p.pool = newPool(cfg.PlainAddr, health{cfg.CheckInterval, p.checkPBX}, log)

@@ -113,9 +113,8 @@ func (p *Proxy) readRegister(f *flow.Flow, in *sip.Request) (*registration, erro
 // each reconnect; it is known by the Call-ID, which it keeps (RFC 3261 section
 // 10.2.4). Otherwise each reconnect would leave a stale contact at the PBX.
 func (p *Proxy) tokenOf(reg *registration, c flow.NameAddr, alone bool) string {
-	token := mintToken(p.cfg.Secret, reg.aor, deviceOf(c))
 	if hasInstance(c) {
-		return token
+		return mintToken(p.cfg.Secret, reg.aor, deviceOf(c))
 	}
 	for _, b := range p.bindings.of(reg.aor) {
 		switch {
@@ -124,7 +123,7 @@ func (p *Proxy) tokenOf(reg *registration, c flow.NameAddr, alone bool) string {
 			return b.token
 		}
 	}
-	return token
+	return mintToken(p.cfg.Secret, reg.aor, deviceOf(c))
 }
 
 // add notes a contact. Two of one device are one to the PBX: a phone that

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -199,9 +200,14 @@ func reasonOf(res *sip.Response) string {
 }
 
 func parseURI(s string) (sip.Uri, error) {
-	var u sip.Uri
-	if err := sip.ParseUri(s, &u); err != nil {
-		return u, fmt.Errorf("read URI %q: %w", s, err)
+	u := uris.Get().(*sip.Uri) // the parser keeps none, but the compiler can't know
+	defer uris.Put(u)
+	*u = sip.Uri{}
+	if err := sip.ParseUri(s, u); err != nil {
+		return *u, fmt.Errorf("read URI %q: %w", s, err)
 	}
-	return u, nil
+	return *u, nil
 }
+
+// uris are for URIs while they are read.
+var uris = sync.Pool{New: func() any { return new(sip.Uri) }}

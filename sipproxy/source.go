@@ -36,6 +36,9 @@ func removeAll(m sip.Message, name string) {
 		RemoveHeader(string) bool
 	}
 	hs := m.(headers)
+	if flow.First(m, name) == nil {
+		return
+	}
 	for _, h := range slices.Clone(hs.Headers()) {
 		if strings.EqualFold(h.Name(), name) {
 			hs.RemoveHeader(h.Name())

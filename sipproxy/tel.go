@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -25,7 +26,8 @@ func (p *Proxy) inwardURI(u sip.Uri) sip.Uri {
 // number is a user of our domain (RFC 3261 section 19.1.6), but without parameters
 // in the user part: to chan_sip they belong to the extension, which none then is.
 func (p *Proxy) legibleURI(u sip.Uri) sip.Uri {
-	in := *u.Clone()
+	in := u
+	in.UriParams, in.Headers = slices.Clone(u.UriParams), slices.Clone(u.Headers)
 	switch in.Scheme {
 	case "sips":
 		in.Scheme = "sip"

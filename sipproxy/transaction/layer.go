@@ -105,7 +105,8 @@ type member interface{ flowClosed() }
 type serverKey struct {
 	flow   uint64
 	branch string
-	sentBy string
+	host   string // the sent-by
+	port   int
 	method sip.RequestMethod
 	cseq   uint32 // 0 with INVITE, whose ACK and CANCEL have its branch alone
 }
@@ -276,7 +277,7 @@ func keyOf(conn Conn, req *sip.Request) (serverKey, error) {
 	}
 	branch, _ := via.Params.Get("branch")
 	k := serverKey{flow: conn.ID(), branch: branch, method: req.Method}
-	k.sentBy = fmt.Sprintf("%s:%d", via.Host, via.Port)
+	k.host, k.port = via.Host, via.Port
 	if !isRFC3261(branch) { // section 17.2.3: older peers' branches are not unique
 		callID, cseq := req.CallID(), req.CSeq()
 		if callID == nil || cseq == nil {
@@ -303,10 +304,25 @@ func isRFC3261(branch string) bool {
 func mergeKeyOf(conn Conn, req *sip.Request) (k mergeKey, ok bool) {
 	from, to, callID, cseq := req.GetHeader("From"), req.GetHeader("To"), req.CallID(), req.CSeq()
 	if req.Method == sip.CANCEL || from == nil || to == nil || callID == nil || cseq == nil ||
-		strings.Contains(strings.ToLower(to.Value()), ";tag=") {
+		hasTag(to.Value()) {
 		return k, false
 	}
 	return mergeKey{conn.ID(), req.Method, cseq.SeqNo, req.Recipient.String(), callID.Value(), from.Value()}, true
+}
+
+// hasTag finds ;tag= in whatever case.
+func hasTag(party string) bool {
+	const tag = ";tag="
+	for {
+		at := strings.IndexByte(party, ';')
+		if at < 0 || len(party)-at < len(tag) {
+			return false
+		}
+		if strings.EqualFold(party[at:at+len(tag)], tag) {
+			return true
+		}
+		party = party[at+1:]
+	}
 }
 
 // join is called with mu held.

@@ -103,6 +103,12 @@ func (s *Server) Respond(res *sip.Response) error {
 		if res.StatusCode >= 200 {
 			s.finalLocked(res.StatusCode < 300)
 		}
+		if s.state == serverCompleted && !s.invite && s.conn.Reliable() { // timer J is 0
+			s.mu.Unlock()
+			err := s.conn.Send(res)
+			s.terminate()
+			return err
+		}
 	case serverAccepted:
 		if res.StatusCode < 200 || res.StatusCode >= 300 {
 			s.mu.Unlock()
@@ -132,7 +138,6 @@ func (s *Server) finalLocked(success bool) {
 		s.repeatLocked()
 	case s.conn.Reliable():
 		s.state = serverCompleted
-		s.end = time.AfterFunc(0, s.terminate)
 	default:
 		s.state = serverCompleted
 		s.end = time.AfterFunc(64*t.T1, s.terminate)
