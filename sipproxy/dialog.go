@@ -164,6 +164,7 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	if from == flow.Secure && d.keyed != nil && d.keyed.cseq == in.CSeq().SeqNo {
 		d.keyed.server.Acknowledged()
 		d.keyed = nil
+		c.media.keysConfirmed()
 		return
 	}
 	far := d.leg(other(from))

@@ -161,17 +161,31 @@ func (n *negotiation) keyAges() (list []media.KeyAge) {
 }
 
 // mayRekey tells whether all is agreed, by keys in the descriptions, and nothing under
-// way.
+// way; and the far end is another edge, as it says which sources it sends. Asterisk's
+// res_srtp begins its packet indexes anew when the other end's key is another, under
+// the key of its own that it had: it would use nonces twice.
 func (n *negotiation) mayRekey(now time.Time) bool {
 	if n.session == nil || n.keys.under || now.Before(n.keys.next) || n.pending != nil && !n.pending.answered || n.said[flow.Plain] == nil {
 		return false
 	}
 	for _, s := range n.lines[flow.Secure] {
-		if s.relayed && s.link != nil {
+		if s.relayed && (s.link != nil || len(s.secure.SSRCs) == 0) {
 			return false
 		}
 	}
 	return true
+}
+
+// keysConfirmed has new keys of ours used: the far end has them.
+func (n *negotiation) keysConfirmed() {
+	if n.session == nil {
+		return
+	}
+	for _, s := range n.lines[flow.Secure] {
+		if s.relayed {
+			_ = n.session.Confirm(s.addrs.Index) // else the call has just ended
+		}
+	}
 }
 
 // offerKeys is an offer of what was agreed last, under new keys. The old ones stay in
