@@ -41,6 +41,7 @@ type AsteriskConfig struct {
 	On          *Host           // where it runs; nil: on the lab's PBX host
 	First       int             // number of the first user: 1001 unless set
 	Trunk       *Trunk          // the way to another PBX; or nil
+	TLS         *PBXTLS         // chan_pjsip speaks TLS, too; or nil
 }
 
 // Trunk is another PBX that is known by an address, and asked for no password.
@@ -56,6 +57,14 @@ type Trunk struct {
 type SecureAsterisk struct {
 	Cert, Key string // files
 	DTLS      bool   // media by DTLS-SRTP and ICE; else by SDES
+}
+
+// PBXTLS is the TLS of a PBX that has no edge.
+type PBXTLS struct {
+	At        netip.AddrPort // where it listens, and what its media's address is
+	Cert, Key string         // files
+	CA        string         // of those whom it believes
+	Mutual    bool           // it asks who connects for a certificate, and looks at whom it connects to
 }
 
 // Tech is the driver's name in the dialplan.

@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -47,3 +49,15 @@ func (h *Host) Run(t testing.TB, name string, args ...string) string {
 	}
 	return string(out)
 }
+
+// etc writes a file that those who are started on the host have in /etc, as ip-netns(8)
+// has it.
+func (h *Host) etc(name, text string) {
+	h.lab.t.Helper()
+	dir := etcOf(h.Name)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil {
+		h.lab.t.Fatal(err)
+	}
+}
+
+func etcOf(namespace string) string { return filepath.Join("/etc/netns", namespace) }

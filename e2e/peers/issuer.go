@@ -104,6 +104,20 @@ type Pair struct {
 	Cert, Key string // files
 }
 
+// Peer makes a certificate for a name, as Pair does with an ECDSA key, that is good for
+// one who connects, too: OpenSSL demands that of it (RFC 5280 section 4.2.1.12).
+func (i *Issuer) Peer(name string) Pair {
+	i.t.Helper()
+	i.last++
+	apart := *i
+	apart.dir = i.t.TempDir()
+	serial := 1000 + i.last
+	cert, key := apart.issue(serial, ecdsaKey(i.t), &x509.Certificate{
+		DNSNames: []string{name}, NotAfter: time.Now().AddDate(0, 3, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return Pair{serial, cert, key}
+}
+
 // Server makes a certificate for a server other than the edge, of a day.
 func (i *Issuer) Server(at netip.Addr) (cert, key string) {
 	i.t.Helper()
@@ -114,7 +128,7 @@ func (i *Issuer) issue(serial int64, key crypto.Signer, tmpl *x509.Certificate) 
 	i.t.Helper()
 	tmpl.SerialNumber = big.NewInt(serial)
 	tmpl.NotBefore = time.Now().Add(-time.Hour)
-	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	tmpl.ExtKeyUsage = append(tmpl.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	der := i.sign(tmpl, key.Public(), i.cert)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

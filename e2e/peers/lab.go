@@ -228,7 +228,10 @@ func namespaces() []string {
 	return names
 }
 
-func remove(namespace string) { _ = exec.Command("ip", "netns", "del", namespace).Run() }
+func remove(namespace string) {
+	_ = exec.Command("ip", "netns", "del", namespace).Run()
+	_ = os.RemoveAll(etcOf(namespace))
+}
 
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()

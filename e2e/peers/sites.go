@@ -111,6 +111,12 @@ func (s *Sites) Impostor(of *Site) *Host {
 // is as open as without an edge.
 func (b *Site) Forward() { b.Edge.forward() }
 
+// WithoutEdge has the branch's PBX run where the edge would: it speaks with the hostile
+// network itself, and with its phones inside.
+func (b *Site) WithoutEdge() {
+	b.PBX = &Host{lab: b.lab, Name: b.Edge.Name, Addr: b.Inside, Dev: b.Edge.Dev}
+}
+
 // StartAsterisk runs the branch's PBX, which knows the other by an address. Its
 // users are 1001 to 1020, or 2001 to 2020; see asterisk/extensions.conf for its
 // other numbers.
@@ -142,4 +148,11 @@ func (b *Site) Caller(user string, port uint16) *Phone {
 func (b *Site) Phone(user string, port uint16) *Phone {
 	b.lab.t.Helper()
 	return newPlainPhone(b.Phones, port, netip.AddrPortFrom(b.PBX.Addr, 5060), user)
+}
+
+// Script is a phone in the PBX's place, which speaks with the edge alone, as the trunk's
+// PBX: see NewPBXPhone.
+func (b *Site) Script(user string) *Phone {
+	b.lab.t.Helper()
+	return newPlainPhone(b.PBX, 5060, b.Trunk, user)
 }
