@@ -138,26 +138,34 @@ func (l *login) again(at *flow.Flow, res *sip.Response) bool {
 	return true
 }
 
-// authorize answers a challenge, in the request that is next: of several the first that
-// it can (RFC 8760 section 2.4).
+// authorize answers challenges, in the request that is next: of each realm's, of which
+// several may be on the way (RFC 3261 section 22.3), the first that it can (RFC 8760
+// section 2.4).
 func authorize(req *sip.Request, res *sip.Response, as proof) bool {
-	for challenge, answer := range map[string]string{"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"} {
-		for _, h := range res.GetHeaders(challenge) {
+	answered := false
+	for _, kind := range []struct{ challenge, answer string }{{"WWW-Authenticate", "Authorization"}, {"Proxy-Authenticate", "Proxy-Authorization"}} {
+		realms := make(map[string]bool)
+		for _, h := range res.GetHeaders(kind.challenge) {
 			c, err := client.ParseChallenge(h.Value())
-			if err != nil || as.realm != "" && c.Realm != as.realm || as.a1 != "" && c.Algorithm != "" && c.Algorithm != "MD5" {
+			if err != nil || realms[c.Realm] || as.realm != "" && c.Realm != as.realm || as.a1 != "" && c.Algorithm != "" && c.Algorithm != "MD5" {
 				continue
 			}
 			cred, err := client.Digest(c, client.Options{Method: string(req.Method), URI: req.Recipient.String(), Username: as.user, Password: as.password, A1: as.a1, Count: 1})
 			if err != nil {
 				continue
 			}
-			removeAll(req, answer)
-			req.CSeq().SeqNo++
-			req.AppendHeader(sip.NewHeader(answer, cred.String()))
-			return true
+			if len(realms) == 0 { // of the challenges before
+				removeAll(req, kind.answer)
+			}
+			realms[c.Realm] = true
+			req.AppendHeader(sip.NewHeader(kind.answer, cred.String()))
 		}
+		answered = answered || len(realms) > 0
 	}
-	return false
+	if answered {
+		req.CSeq().SeqNo++
+	}
+	return answered
 }
 
 // unanswerable is what a phone is told that could do nothing about it.
