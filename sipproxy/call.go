@@ -325,17 +325,15 @@ func (p *Proxy) bye(d *dialog, to flow.Side, reason string) {
 	req := p.ownRequest(sip.BYE, d, to, far.cseq+d.leg(to).shift)
 	req.AppendHeader(sip.NewHeader("Reason", fmt.Sprintf("SIP;cause=503;text=%q", reason)))
 	appendBody(req, body{})
-	near := p.reach(d, to)
-	owed := func() {
-		if to == flow.Secure {
-			p.owe(d.secure.trunk, req)
-		}
+	send, owed := p.sendTo(p.reach(d, to)), func() {}
+	if t := d.leg(to).trunk; t != nil && to == flow.Secure { // whose provider may ask who wants it
+		send, owed = p.asOurselves(t, send), func() { p.owe(t, req) }
 	}
-	_, err := p.tx.Request(near, req, func(_ *sip.Response, err error) {
+	_, err := send(req, hearer{on: func(_ *flow.Flow, _ *sip.Response, err error) {
 		if err != nil {
 			owed()
 		}
-	})
+	}})
 	if err != nil {
 		owed()
 		d.call.log.Debug("send BYE", "call_id", d.call.callID, "side", to.String(), "reason", err)

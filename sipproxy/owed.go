@@ -47,13 +47,13 @@ func (p *Proxy) payBy(t *trunk, f *flow.Flow, bye *sip.Request, until time.Time)
 	req := bye.Clone()
 	removeAll(req, "Via")
 	req.PrependHeader(p.via(f))
-	_, err := p.tx.Request(f, req, func(res *sip.Response, err error) {
+	_, err := p.asOurselves(t, p.sendTo(f))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		switch {
 		case err != nil && time.Now().Before(until):
 			time.AfterFunc(owedRetry, func() { p.pay(t, bye, until) })
 		case err != nil || res.StatusCode >= 200:
 			t.owed.Add(-1)
 		}
-	})
+	}})
 	return err == nil
 }

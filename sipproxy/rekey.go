@@ -80,19 +80,22 @@ func (p *Proxy) offerKeys(d *dialog, now time.Time) {
 	}
 	far, near := d.leg(flow.Secure), d.leg(flow.Plain)
 	at := p.reach(d, flow.Secure)
+	seq := near.cseq + far.shift + 1
 	far.shift++ // the PBX does not count it
-	seq := near.cseq + far.shift
+	if far.trunk.Account.User != "" {
+		far.shift += maxTries // nor what answers a challenge
+	}
 	req := p.ownRequest(sip.INVITE, d, flow.Secure, seq)
 	req.AppendHeader(sip.NewHeader("Contact", far.contact))
 	appendBody(req, b)
-	_, err := p.tx.Request(at, req, func(res *sip.Response, err error) { p.keysAnswered(d, seq, res, err) })
+	_, err := p.asOurselves(far.trunk, p.sendTo(at))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) { p.keysAnswered(d, res, err) }})
 	if err != nil {
 		c.media.keepKeys()
 	}
 }
 
 // keysAnswered takes what the far end said to it.
-func (p *Proxy) keysAnswered(d *dialog, seq uint32, res *sip.Response, err error) {
+func (p *Proxy) keysAnswered(d *dialog, res *sip.Response, err error) {
 	c := d.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,9 +104,10 @@ func (p *Proxy) keysAnswered(d *dialog, seq uint32, res *sip.Response, err error
 	}
 	var r *refusal
 	if err == nil && res.StatusCode < 300 {
-		ack := p.ownRequest(sip.ACK, d, flow.Secure, seq)
-		appendBody(ack, body{})
-		_ = p.reach(d, flow.Secure).Send(ack)
+		p.acknowledge(d, flow.Secure, res)
+		if !c.media.keys.under { // it repeats itself (RFC 3261 section 13.3.1.4)
+			return
+		}
 		if !c.ended {
 			r = c.media.answerKeys(bodyOf(res))
 		}
