@@ -152,7 +152,7 @@ func (p *Proxy) legsToTrunk(t *trunk, f *flow.Flow, in *sip.Request) (token stri
 	caller.contact = contactForPBX(t.pool, token)
 	callee = &leg{
 		flow: far, trunk: t, peer: p.beyond(t, caller.self), self: p.fromHere(t, caller.peer),
-		target: t.target(in.Recipient),
+		target: t.target(in.Recipient), routes: t.serviceRoutes(),
 	}
 	callee.contact = p.contactForPhone(far, "sip", p.cfg.Domain, userOf(caller.target.String()))
 	return token, caller, callee, nil
@@ -194,7 +194,7 @@ func (p *Proxy) toTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *sip.
 		contact = p.contactForPhone(far, "sip", p.cfg.Domain, userOf(from.URI))
 	}
 	return p.standalone(f, tx, in, &leg{flow: far, trunk: t, self: from}, outgoing{
-		to: far, uri: t.target(in.Recipient), contact: contact, body: bodyOf(in),
+		to: far, uri: t.target(in.Recipient), routes: t.serviceRoutes(), contact: contact, body: bodyOf(in),
 		from: p.fromHere(t, from).String(), dest: p.beyond(t, to).String(),
 	}, contactForPBX(t.pool, randomCallToken()))
 }

@@ -24,7 +24,7 @@ import (
 // deviceParam holds the token in a contact that is the phone's own.
 const deviceParam = "sallyport"
 
-// maxServiceRoutes bounds what is kept for one phone.
+// maxServiceRoutes bounds what is kept for one phone, and for one provider.
 const maxServiceRoutes = 8
 
 // contactOf is what the PBX gets for a phone's contact: of the phone's own, user,

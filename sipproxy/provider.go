@@ -2,14 +2,18 @@ package sipproxy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // A provider may know us by user and password. Its challenges are answered here, of the
@@ -18,7 +22,9 @@ import (
 
 const (
 	// enrolRetry is how long after a registration that was refused the next is tried.
-	enrolRetry = 30 * time.Second
+	// Each time it is twice that, up to enrolRarely: providers ban who never stops.
+	enrolRetry  = 30 * time.Second
+	enrolRarely = 10 * time.Minute
 	// enrolEarly is how long before the end of a registration it is made again, or a
 	// tenth of its time, whichever is less.
 	enrolEarly = time.Minute
@@ -32,10 +38,13 @@ type enrolment struct {
 	seq    uint32
 	under  bool
 	flow   *flow.Flow // that it was made by
+	hangs  *flow.Flow // with whose end it is time for the next; nil: with none's
 	until  time.Time  // when the provider forgets it; zero: it knows of none
 	next   time.Time
-	least  int    // seconds that the provider wants at least
-	told   string // of a refusal, last
+	routes []string // that the provider wants requests to go by (RFC 3608)
+	least  int      // seconds that the provider wants at least
+	failed int      // how often in a row it was refused
+	told   string   // of a refusal, last
 }
 
 // asOurselves is a sender that answers a provider's challenges.
@@ -64,9 +73,8 @@ func (p *Proxy) enrol(now time.Time) {
 func (p *Proxy) enrolWith(t *trunk, now time.Time) {
 	e, f := &t.with, t.far.Flow()
 	e.mu.Lock()
-	moved := e.flow == nil || closed(e.flow)
-	due := f != nil && !e.under && !p.isDraining() && (!now.Before(e.next) || moved && !e.until.IsZero())
-	if !due {
+	due := !now.Before(e.next) || e.hangs != nil && closed(e.hangs)
+	if f == nil || e.under || p.isDraining() || !due {
 		e.mu.Unlock()
 		return
 	}
@@ -74,11 +82,15 @@ func (p *Proxy) enrolWith(t *trunk, now time.Time) {
 	seconds := max(int(t.Account.Interval/time.Second), e.least)
 	req := p.registration(t, f, seconds)
 	e.mu.Unlock()
-	_, err := p.proving(p.proofOf(t), p.sendTo(f))(req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
-		p.enrolled(t, at, seconds, res, err)
+	vain, as := "", p.proofOf(t)
+	as.vain = func(*flow.Flow) {
+		vain = "the provider does not take user and password: look at user and password_file of the trunk"
+	}
+	_, err := p.proving(as, p.sendTo(f))(req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
+		p.enrolled(t, at, req, res, err, vain)
 	}})
 	if err != nil {
-		p.enrolled(t, f, seconds, nil, err)
+		p.enrolled(t, f, req, nil, err, "")
 	}
 }
 
@@ -104,8 +116,8 @@ func (p *Proxy) registration(t *trunk, f *flow.Flow, seconds int) *sip.Request {
 	return req
 }
 
-// enrolled takes the provider's answer.
-func (p *Proxy) enrolled(t *trunk, at *flow.Flow, asked int, res *sip.Response, err error) {
+// enrolled takes the provider's answer; vain says why its challenge was for nothing.
+func (p *Proxy) enrolled(t *trunk, at *flow.Flow, req *sip.Request, res *sip.Response, err error, vain string) {
 	if err == nil && res.StatusCode < 200 {
 		return
 	}
@@ -113,14 +125,16 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, asked int, res *sip.Response, 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.under = false
+	asked, _ := strconv.Atoi(headerOf(req, "Expires"))
 	switch {
 	case err == nil && res.StatusCode < 300:
-		granted := time.Duration(grantedUs(res, asked)) * time.Second
+		granted := time.Duration(grantedUs(req, res, asked)) * time.Second
 		if e.until.IsZero() || e.told != "" || e.flow != at {
 			p.log.Info("registered with the provider", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String(), "expires", granted)
 		}
-		e.flow, e.told, e.until = at, "", now.Add(granted)
+		e.flow, e.hangs, e.told, e.failed, e.until = at, at, "", 0, now.Add(granted)
 		e.next = now.Add(granted - min(granted/10, enrolEarly))
+		e.routes = serviceRoute(res)
 		return
 	case err == nil && res.StatusCode == sip.StatusIntervalToBrief:
 		if least, _ := strconv.Atoi(headerOf(res, "Min-Expires")); least > asked && least <= maxGranted {
@@ -128,13 +142,13 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, asked int, res *sip.Response, 
 			return
 		}
 	}
-	e.next = now.Add(enrolRetry)
-	why := "no answer"
-	if err == nil {
-		why = reasonOf(res)
-		if seconds, _ := strconv.Atoi(headerOf(res, "Retry-After")); seconds > 0 {
-			e.next = now.Add(time.Duration(min(seconds, maxGranted)) * time.Second)
-		}
+	why := vain
+	if err != nil { // the next connection's first word
+		e.next, e.hangs, why = now.Add(enrolRetry), at, err.Error()
+	} else {
+		e.failed++
+		e.next, e.hangs = now.Add(max(min(enrolRetry<<min(e.failed-1, 16), enrolRarely), retryAfterOf(res))), nil
+		why = cmp.Or(vain, reasonOf(res))
 	}
 	if now.After(e.until) {
 		e.until = time.Time{}
@@ -143,24 +157,53 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, asked int, res *sip.Response, 
 		e.told = why
 		p.log.Warn("not registered with the provider; trying on", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String(), "reason", why)
 	}
-	if err != nil || res.StatusCode == sip.StatusServiceUnavailable { // another of its servers may do better
+	if errors.Is(err, transaction.ErrTimeout) || err == nil && res.StatusCode == sip.StatusServiceUnavailable { // another of its servers may do better
+		e.hangs = at
 		t.far.Shun(at, fmt.Errorf("REGISTER: %s", why))
 	}
 }
 
-// grantedUs reads for how many seconds a registration of ours was taken.
-func grantedUs(res *sip.Response, asked int) int {
-	granted := asked
+// grantedUs reads for how many seconds a registration of ours was taken. The answer may
+// have the contacts of others who are the same user (RFC 3261 section 10.2.4).
+func grantedUs(req *sip.Request, res *sip.Response, asked int) int {
 	list, _ := flow.Addresses(res, "Contact")
+	own, _ := flow.Address(req, "Contact") // we wrote it
+	if len(list) != 1 {
+		list = slices.DeleteFunc(list, func(n flow.NameAddr) bool { return !sameContact(n.URI, own.URI) })
+	}
 	text := expiresOf(res)
-	if len(list) == 1 {
-		own, _ := list[0].Param("expires")
-		text = cmp.Or(own, text)
+	if len(list) > 0 {
+		param, _ := list[0].Param("expires")
+		text = cmp.Or(param, text)
 	}
 	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
-		granted = min(seconds, maxGranted)
+		return min(seconds, maxGranted)
 	}
-	return granted
+	return asked
+}
+
+// sameContact tells whether two URIs are one user at one address.
+func sameContact(a, b string) bool {
+	u, errA := parseURI(a)
+	v, errB := parseURI(b)
+	return errA == nil && errB == nil && u.User == v.User && strings.EqualFold(u.Host, v.Host) && u.Port == v.Port
+}
+
+// serviceRoutes is the way that requests outside of dialogs take, as the provider said
+// when we registered last (RFC 3608 section 6). They go by the same connection in any
+// case.
+func (t *trunk) serviceRoutes() []string {
+	t.with.mu.Lock()
+	defer t.with.mu.Unlock()
+	return t.with.routes
+}
+
+// retryAfterOf is for how long an answer wants no other request (RFC 3261 section 20.33).
+func retryAfterOf(res *sip.Response) time.Duration {
+	text, _, _ := strings.Cut(headerOf(res, "Retry-After"), ";")
+	text, _, _ = strings.Cut(text, "(")
+	seconds, _ := strconv.Atoi(strings.TrimSpace(text))
+	return time.Duration(min(max(seconds, 0), maxGranted)) * time.Second
 }
 
 func headerOf(m sip.Message, name string) string {
