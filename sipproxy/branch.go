@@ -193,9 +193,13 @@ func (p *Proxy) toTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *sip.
 	if len(in.GetHeaders("Contact")) > 0 {
 		contact = p.contactForPhone(far, "sip", p.cfg.Domain, userOf(from.URI))
 	}
+	from = p.fromHere(t, from)
+	if t.Account.User != "" && in.Method == sip.OPTIONS && in.Recipient.User == "" { // the PBX's check names nobody whom a provider knows
+		from.Display, from.URI = "", t.aor()
+	}
 	return p.standalone(f, tx, in, &leg{flow: far, trunk: t, self: from}, outgoing{
 		to: far, uri: t.target(in.Recipient), routes: t.serviceRoutes(), contact: contact, body: bodyOf(in),
-		from: p.fromHere(t, from).String(), dest: p.beyond(t, to).String(),
+		from: from.String(), dest: p.beyond(t, to).String(),
 	}, contactForPBX(t.pool, randomCallToken()))
 }
 

@@ -41,10 +41,11 @@ type enrolment struct {
 	hangs  *flow.Flow // with whose end it is time for the next; nil: with none's
 	until  time.Time  // when the provider forgets it; zero: it knows of none
 	next   time.Time
-	routes []string // that the provider wants requests to go by (RFC 3608)
-	least  int      // seconds that the provider wants at least
-	failed int      // how often in a row it was refused
-	told   string   // of a refusal, last
+	routes []string  // that the provider wants requests to go by (RFC 3608)
+	least  int       // seconds that the provider wants at least
+	failed int       // how often in a row it was refused
+	told   string    // of a refusal, last
+	denied time.Time // when it was told last that user and password are not taken
 }
 
 // asOurselves is a sender that answers a provider's challenges.
@@ -57,6 +58,13 @@ func (p *Proxy) asOurselves(t *trunk, send sender) sender {
 
 func (p *Proxy) proofOf(t *trunk) proof {
 	return proof{user: t.Account.User, password: t.Account.Password, vain: func(at *flow.Flow) {
+		e, now := &t.with, time.Now()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if now.Sub(e.denied) < enrolRarely {
+			return
+		}
+		e.denied = now
 		p.log.Error("the provider does not take user and password: look at user and password_file of the trunk", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String())
 	}}
 }
@@ -101,7 +109,7 @@ func (p *Proxy) registration(t *trunk, f *flow.Flow, seconds int) *sip.Request {
 		e.callID, e.tag = randomToken(12), randomToken(6)
 	}
 	e.seq += maxTries + 1 // what answers a challenge counts on
-	us := flow.NameAddr{URI: fmt.Sprintf("sip:%s@%s", t.Account.User, t.Domain)}
+	us := flow.NameAddr{URI: t.aor()}
 	req := sip.NewRequest(sip.REGISTER, sip.Uri{Scheme: "sip", Host: t.Domain})
 	req.AppendHeader(p.via(f))
 	req.AppendHeader(sip.NewHeader("Max-Forwards", "70"))
@@ -115,6 +123,9 @@ func (p *Proxy) registration(t *trunk, f *flow.Flow, seconds int) *sip.Request {
 	appendBody(req, body{})
 	return req
 }
+
+// aor is who we are to the provider.
+func (t *trunk) aor() string { return fmt.Sprintf("sip:%s@%s", t.Account.User, t.Domain) }
 
 // enrolled takes the provider's answer; vain says why its challenge was for nothing.
 func (p *Proxy) enrolled(t *trunk, at *flow.Flow, req *sip.Request, res *sip.Response, err error, vain string) {

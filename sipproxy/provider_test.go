@@ -74,6 +74,17 @@ func TestProvider(t *testing.T) {
 		t.Errorf("of 120 s the next registration is after %s", next)
 	}
 
+	b.fromPBXTo(at, text("", "OPTIONS sip:"+at.String()+" SIP/2.0", "Via: SIP/2.0/UDP "+b.pbx.LocalAddr().String()+";branch=z9hG4bKp0",
+		"Max-Forwards: 70", `From: "asterisk" <sip:asterisk@127.0.0.1>;tag=o`, "To: <sip:"+at.String()+">", "Call-ID: p0", "CSeq: 102 OPTIONS"))
+	check := provider.next("OPTIONS")
+	if from := check.h.Get("From"); from != "<sip:4711@bar.example.com>;tag=o" {
+		t.Errorf("the PBX's check is from %s, whom the provider does not know", from)
+	}
+	provider.send(reply(check, 200, "p", ""))
+	if m := b.atPBX("200"); !strings.Contains(m.h.Get("From"), "asterisk@127.0.0.1") {
+		t.Errorf("the PBX is answered %v", m.h)
+	}
+
 	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "p1", 102, "", plainSDP))
 	inv := provider.next("INVITE")
 	if routes := strings.Join(inv.h.Values("Route"), ", "); routes != "<sip:edge.bar.example.com;lr>, <sip:home.bar.example.com;lr>" {
