@@ -152,39 +152,3 @@ func TestTrunkAsterisk22(t *testing.T) {
 	s.idle()
 	s.nothingInClear(capture)
 }
-
-// Keys are replaced in a call of such a PBX, without a gap, also after the sequence
-// numbers have rolled over. The PBX begins again at zero with a new key, where the
-// standard has it go on (RFC 3711 section 3.3.1).
-func TestTrunkAsterisk22Rekey(t *testing.T) {
-	s := newSoloPBX(t, peers.Unchecked, "rekey_packets = 1000\n")
-	capture := s.Net.Capture("rekey")
-	phone := s.Foo.Script("1001")
-	peers.Until(t, 10*time.Second, "the trunk to be up", func() bool { return s.edge.Metric(`sallyport_trunk_up{trunk="bar"}`) == 1 })
-	m := phone.NewPlainMedia()
-	m.From(0)
-	d := phone.Dial("2600", m.Offer())
-	ok := d.Await("INVITE", 200)
-	d.Ack(ok, "")
-	m.Start(ok.Body, 700)
-	for n := 2900; n < 1<<16+2900; n += 2900 { // as a PBX may leap
-		time.Sleep(60 * time.Millisecond)
-		m.From(uint16(n))
-	}
-	m.Forget()
-	m.Hears(700, 10*time.Second)
-	echoed := func() int { n, _, _ := m.Counts(); return n }
-	m.Forget()
-	before := m.Sent() - echoed()
-	s.edge.WaitLog(`"msg":"keys replaced"`, 40*time.Second)
-	time.Sleep(2 * time.Second)
-	if lost := m.Sent() - echoed() - before; lost > 5 { // those that wait in the PBX
-		t.Errorf("%d packets were lost as keys were replaced", lost)
-	}
-	s.only("the caller", m, 700)
-	if m := d.Request("BYE", ""); m.Status() != 200 {
-		t.Errorf("BYE was answered %s", m.Start)
-	}
-	m.Stop()
-	s.nothingInClear(capture)
-}

@@ -51,6 +51,7 @@ type Trunk struct {
 	At      netip.AddrPort
 	Own     string // digit with which this PBX's own numbers begin
 	Options string // more lines for the peer
+	Account string // the user that it registers as, whoever it is; of chan_pjsip
 }
 
 // SecureAsterisk is what an Asterisk needs that no edge stands before.

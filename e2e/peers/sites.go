@@ -102,8 +102,15 @@ func (s *Sites) site(name, digit, public string, nat bool) *Site {
 // on what is for the branch's edge comes to it.
 func (s *Sites) Impostor(of *Site) *Host {
 	s.t.Helper()
-	h := s.host("impostor", of.Public, "outside")
-	s.Net.Join(h, netip.PrefixFrom(of.Public, 24))
+	return s.Stranger("impostor", netip.PrefixFrom(of.Public, 24).String())
+}
+
+// Stranger adds a host to the hostile network.
+func (s *Sites) Stranger(name, addr string) *Host {
+	s.t.Helper()
+	at := netip.MustParsePrefix(addr)
+	h := s.host(name, at.Addr(), "outside")
+	s.Net.Join(h, at)
 	return h
 }
 
