@@ -150,6 +150,7 @@ func (s *trunks) refusedCall() {
 // another way; when it is back, so are the calls. A call goes on through it all,
 // if its media do.
 func TestTrunkDownRefuses(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := newTrunks(t)
 	capture := s.Net.Capture("down")
 	l := s.connect(s.foo, s.bar, 700, 1300)
@@ -188,6 +189,7 @@ func (s *trunks) dials(e *peers.Edge, to *peers.Site) float64 {
 // The enemy ends the connections of both edges, in the middle of a call: they are
 // made anew, and the call goes on, and is hung up by the new ones.
 func TestTrunkReconnect(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := newTrunks(t)
 	capture := s.Net.Capture("reconnect")
 	l := s.connect(s.foo, s.bar, 700, 1300)

@@ -15,6 +15,7 @@ import (
 // packet is lost or of another sound, neither PBX hears of it, and what the enemy kept
 // under the keys of before is worth nothing.
 func TestTrunkRekey(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := newTrunks(t, "rekey_packets = 1000\n")
 	insides := []*peers.Capture{peers.StartCapture(s.Foo.Edge, "inside"), peers.StartCapture(s.Bar.Edge, "inside")}
 	e := s.enemy(s.foo, s.bar)

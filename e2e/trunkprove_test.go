@@ -11,6 +11,7 @@ import (
 // at both edges, with its tag verified under a live call's key; also while keys change.
 // A call in clear beside them is found at once.
 func TestProveClean(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s := newTrunks(t, "rekey_packets = 1000\n")
 	edges := map[*peers.Site]*peers.Edge{s.Foo: s.atFoo, s.Bar: s.atBar}
 	seen, provers := make(map[*peers.Site]*peers.Capture), make(map[*peers.Site]*peers.Prover)
