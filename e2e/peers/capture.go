@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ func (l *Lab) newCapture(name string, link uint32) *Capture {
 	if _, err := exec.LookPath("tshark"); err != nil {
 		l.t.Fatalf("find tshark: %v; run make peers", err)
 	}
-	c := &Capture{lab: l, File: filepath.Join(l.Dir, name+".pcap")}
+	c := &Capture{lab: l, File: filepath.Join(l.Dir, fmt.Sprintf("%s-%d.pcap", name, l.captures.Add(1)))}
 	var err error
 	if c.out, err = createPcap(c.File, link); err != nil {
 		l.t.Fatal(err)

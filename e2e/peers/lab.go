@@ -41,6 +41,8 @@ type Lab struct {
 	mu     sync.Mutex // guards logs
 	logs   []*Process
 	edges  []*Edge
+
+	captures atomic.Int32 // so far: each has a file of its own
 }
 
 // Host is one namespace.
