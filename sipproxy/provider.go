@@ -153,7 +153,7 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, req *sip.Request, res *sip.Res
 			return
 		}
 	}
-	why := vain
+	var why string
 	if err != nil { // the next connection's first word
 		e.next, e.hangs, why = now.Add(enrolRetry), at, err.Error()
 	} else {

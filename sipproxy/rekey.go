@@ -165,20 +165,24 @@ func (n *negotiation) keyAges() (list []media.KeyAge) {
 }
 
 // mayRekey tells whether all is agreed, by keys in the descriptions, and nothing under
-// way; and the far end is another edge, as it says which sources it sends. Asterisk's
-// res_srtp begins its packet indexes anew when the other end's key is another, under
-// the key of its own that it had: it would use nonces twice.
+// way; and the far end is another edge. Asterisk's res_srtp begins its packet indexes
+// anew when the other end's key is another, under the key of its own that it had: it
+// would use nonces twice, and not understand us, who go on with the roll-over counter.
 func (n *negotiation) mayRekey(now time.Time) bool {
 	if n.session == nil || n.keys.under || now.Before(n.keys.next) || n.pending != nil && !n.pending.answered || n.said[flow.Plain] == nil {
 		return false
 	}
 	for _, s := range n.lines[flow.Secure] {
-		if s.relayed && (s.link != nil || len(s.secure.SSRCs) == 0) {
+		if s.relayed && (s.link != nil || !s.isEdges()) {
 			return false
 		}
 	}
 	return true
 }
+
+// isEdges tells whether a stream's far end is another edge, as it says which sources it
+// sends.
+func (s *stream) isEdges() bool { return len(s.secure.SSRCs) > 0 }
 
 // keysConfirmed has new keys of ours used: the far end has them.
 func (n *negotiation) keysConfirmed() {
@@ -230,7 +234,8 @@ func (n *negotiation) keepKeys() {
 }
 
 // takeKeys answers an offer that differs from what its sender said last in nothing but
-// keys, by new ones.
+// keys, by new ones to an edge. Others may begin with the roll-over counter again under
+// ours, too, if that were another (RFC 3711 section 3.3.1 forbids it).
 func (n *negotiation) takeKeys(b body) (body, bool) {
 	if n.session == nil || n.pending != nil && !n.pending.answered || n.said[flow.Secure] == nil || n.said[flow.Plain] == nil {
 		return body{}, false
@@ -245,8 +250,9 @@ func (n *negotiation) takeKeys(b body) (body, bool) {
 		return body{}, false
 	}
 	for _, s := range n.lines[flow.Secure] {
-		before[s] = s.sdes.ours
-		s.sdes.ours = nil
+		if before[s] = s.sdes.ours; s.isEdges() {
+			s.sdes.ours = nil
+		}
 	}
 	out, r := n.answerSession(flow.Plain, said)
 	n.voices[flow.Plain] = kept

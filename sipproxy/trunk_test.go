@@ -401,3 +401,31 @@ func TestTrunkIsRekeyed(t *testing.T) {
 	b.fromPBXTo(b.proxy.trunks["bar"].pool.addr, reply(hold, 488, "", ""))
 	far.next("488")
 }
+
+// A PBX that speaks SRTP by itself keeps our key: it may lose count under another.
+func TestTrunkKeepsKeys(t *testing.T) {
+	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Rekey.After = time.Minute })
+	far := b.trunk()
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k2", 102, "", plainSDP))
+	inv := far.next("INVITE")
+	theirs := strings.Replace(trunkSDP, "a=ssrc:4711 cname:x\r\n", "", 1)
+	far.send(reply(inv, 200, "bar", theirs, "Contact: <sip:2001@192.0.2.8:5061;transport=tls>"))
+	b.atPBX("200")
+	b.fromPBXTo(at, b.fromBranch(at, "ACK", "2001", "k2", 102, "bar", ""))
+	far.next("ACK")
+	b.proxy.rekey(b.proxy.calls.list()[0], time.Now().Add(2*time.Minute))
+	other := strings.Replace(strings.Replace(theirs, "inline:d0", "inline:e0", 1), "o=- 7 1", "o=- 7 2", 1)
+	far.send(strings.Replace(far.request("INVITE", "sip:1002@pbx.example.com:5061", `"Ben" <sip:1002@pbx.example.com>;tag=pbx`, "k2", 1, other, "Contact: <sip:2001@192.0.2.8:5061;transport=tls>"),
+		`"Anna" <sip:1001@pbx.example.com>;tag=anna`, "<sip:2001@bar.example.com>;tag=bar", 1))
+	m, err := readText(far.r)
+	if err != nil || m.status() == 0 {
+		t.Fatalf("the far end hears %v, %v", m, err)
+	}
+	if m.status() != 200 {
+		m = far.next("200")
+	}
+	inline := regexp.MustCompile(`inline:\S+`)
+	if key := inline.FindString(m.body); key == "" || !strings.Contains(inv.body, key) {
+		t.Errorf("our key was one of\n%s\nand is\n%s", inv.body, m.body)
+	}
+}
