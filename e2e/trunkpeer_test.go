@@ -17,8 +17,8 @@ type soloPBX struct {
 	edge *peers.Edge
 }
 
-// newSoloPBX starts bar's PBX and foo's edge. What is appended goes to the trunk.
-func newSoloPBX(t *testing.T, pbx, trunk string) *soloPBX {
+// newSoloPBX starts bar's PBX and foo's edge.
+func newSoloPBX(t *testing.T) *soloPBX {
 	t.Helper()
 	s := &soloPBX{branches: &branches{Sites: peers.NewSites(t, peers.SitesConfig{}), t: t}, ca: peers.NewIssuer(t)}
 	foo, bar := s.Foo, s.Bar
@@ -29,8 +29,8 @@ func newSoloPBX(t *testing.T, pbx, trunk string) *soloPBX {
 		Version: 22,
 		TLS:     &peers.PBXTLS{At: netip.AddrPortFrom(bar.Public, 5061), Cert: others.Cert, Key: others.Key, CA: s.ca.CAFile(), Mutual: true},
 	}), phone: bar.Phone("2001", 5070)}
-	s.edge = foo.StartEdge(peers.EdgeConfig{PBX: pbx, Extra: fmt.Sprintf("[tls]\ncert = %q\nkey = %q\n[[trunk]]\nname = %q\npeer = \"%s:5061\"\nidentity = [%q]\nca = %q\nlisten = %q\n%s",
-		own.Cert, own.Key, bar.Name, bar.Public, bar.Domain, s.ca.CAFile(), foo.Trunk, trunk)})
+	s.edge = foo.StartEdge(peers.EdgeConfig{Extra: fmt.Sprintf("[tls]\ncert = %q\nkey = %q\n[[trunk]]\nname = %q\npeer = \"%s:5061\"\nidentity = [%q]\nca = %q\nlisten = %q\n",
+		own.Cert, own.Key, bar.Name, bar.Public, bar.Domain, s.ca.CAFile(), foo.Trunk)})
 	return s
 }
 
@@ -138,7 +138,7 @@ func (s *soloPBX) nothingInClear(c *peers.Capture) {
 // A trunk to a PBX that speaks TLS and SDES itself, each end with a certificate that the
 // other asks for. It dials us, too: calls go by either connection.
 func TestTrunkAsterisk22(t *testing.T) {
-	s := newSoloPBX(t, "", "")
+	s := newSoloPBX(t)
 	s.begin()
 	capture := s.Net.Capture("solo")
 	s.refusals(s.foo, s.bar)

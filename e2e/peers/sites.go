@@ -156,10 +156,3 @@ func (b *Site) Phone(user string, port uint16) *Phone {
 	b.lab.t.Helper()
 	return newPlainPhone(b.Phones, port, netip.AddrPortFrom(b.PBX.Addr, 5060), user)
 }
-
-// Script is a phone in the PBX's place, which speaks with the edge alone, as the trunk's
-// PBX: see NewPBXPhone.
-func (b *Site) Script(user string) *Phone {
-	b.lab.t.Helper()
-	return newPlainPhone(b.PBX, 5060, b.Trunk, user)
-}
