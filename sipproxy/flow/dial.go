@@ -201,11 +201,19 @@ func dialFault(err error) (cause, text string) {
 	return "tls", err.Error()
 }
 
+// A peer that does not take our certificate may end the connection without an alert, as
+// Asterisk does, whose OpenSSL wants one that is good for clients.
+const (
+	hungUp        = "the peer closed the connection"
+	hungUpHastily = hungUp + " before it said anything: it may not take our certificate, by who issued it, or as it lacks clientAuth"
+	hasty         = 2 * time.Second
+)
+
 // parting says in an operator's words why a connection ended.
 func parting(err error) string {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return "the peer closed the connection"
+		return hungUp
 	case err == nil:
 		return ""
 	}

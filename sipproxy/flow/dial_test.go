@@ -304,3 +304,25 @@ func TestTrunkPeerIsCheckedAsAnyOther(t *testing.T) {
 	}
 	<-answer
 }
+
+// A peer that hangs up after the handshake, without a word, is told with what it most
+// likely did not like.
+func TestTrunkHungUpHastily(t *testing.T) {
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", serverConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() { // ends with the listener
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.(*tls.Conn).Handshake()
+			_ = c.Close()
+		}
+	}()
+	trunk, _, _ := dialled(t, TrunkConfig{Name: "bar", Locate: located(netip.MustParseAddrPort(ln.Addr().String()))}, DefaultLimits())
+	until(t, "a reason", func() bool { return strings.Contains(trunk.State().Reason, "clientAuth") })
+}

@@ -204,6 +204,9 @@ func (t *Trunk) gained(f *Flow) {
 // without a word, again and again, is told once for each reason.
 func (t *Trunk) lost(f *Flow, lasted time.Duration) {
 	reason := parting(f.Err())
+	if reason == hungUp && !f.Spoke() && lasted < hasty {
+		reason = hungUpHastily
+	}
 	t.mu.Lock()
 	t.flows = slices.DeleteFunc(t.flows, func(g *Flow) bool { return g == f })
 	last := len(t.flows) == 0
