@@ -117,29 +117,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 }
 
-// Drain refuses new calls from now on, waits for the running ones until ctx
-// ends, and hangs up what is left.
-func (p *Proxy) Drain(ctx context.Context) {
-	select {
-	case <-p.draining:
-	default:
-		close(p.draining)
-	}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	defer p.resign()
-	for p.calls.len() > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			for _, c := range p.calls.list() {
-				p.hangUp(c, "the edge shuts down")
-			}
-			return
-		}
-	}
-}
-
 // Receive takes one message, on its flow's reader goroutine.
 func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
 	if f.Side() == flow.Plain {
@@ -324,7 +301,7 @@ func (p *Proxy) route(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 	case s != nil:
 		return p.inSubscription(s, f, tx, in)
 	case in.Method == sip.INVITE && p.isDraining():
-		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "the edge shuts down; try again soon").with("Retry-After", "30")
+		return p.leaving()
 	case in.Method == sip.INVITE:
 		return p.invite(f, tx, in)
 	case subscribes(in):
@@ -376,13 +353,4 @@ func (p *Proxy) endsLost(f *flow.Flow, in *sip.Request) bool {
 // ended and whose transfer goes on.
 func outsideCalls(m sip.RequestMethod) bool {
 	return m == sip.SUBSCRIBE || m == sip.NOTIFY || m == sip.PUBLISH || m == sip.MESSAGE
-}
-
-func (p *Proxy) isDraining() bool {
-	select {
-	case <-p.draining:
-		return true
-	default:
-		return false
-	}
 }

@@ -46,6 +46,9 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if r := reg.unsupported(); r != nil {
 		return r
 	}
+	if !p.mayRegister(reg) {
+		return p.leaving()
+	}
 	now := time.Now()
 	if p.answerRefresh(reg, tx, now) {
 		return nil

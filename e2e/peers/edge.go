@@ -35,6 +35,7 @@ type Edge struct {
 // EdgeConfig chooses what differs from test to test.
 type EdgeConfig struct {
 	PBX6   bool        // it speaks IPv6 with the PBX
+	Edge   string      // lines for its [edge]
 	PBX    string      // lines for its [pbx]
 	PBXs   string      // the PBXs that it knows, as TOML has them; empty: the lab's
 	CAFile string      // of the certificate that Extra names; empty: the self-signed one
@@ -53,7 +54,7 @@ domain = %q
 public_ip = %s
 plain_ip = %q
 state_dir = %q
-[pbx]
+%s[pbx]
 address = %s
 %s[admin]
 listen = "127.0.0.1:9060"
@@ -75,7 +76,7 @@ func StartEdge(l *Lab, c EdgeConfig) *Edge {
 		plain, pbx = EdgeInside6, PBXAddr6
 	}
 	pbxs := cmp.Or(c.PBXs, strconv.Quote(net.JoinHostPort(pbx, "5060")))
-	text := fmt.Sprintf(edgeConfig, "pbx.example.com", fmt.Sprintf("[%q, %q]", EdgeOutside, EdgeOutside6), plain, e.State, pbxs, c.PBX)
+	text := fmt.Sprintf(edgeConfig, "pbx.example.com", fmt.Sprintf("[%q, %q]", EdgeOutside, EdgeOutside6), plain, e.State, c.Edge, pbxs, c.PBX)
 	e.start(text, c)
 	return e
 }

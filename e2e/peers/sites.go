@@ -141,7 +141,7 @@ func (b *Site) StartEdge(c EdgeConfig) *Edge {
 	l.t.Helper()
 	e := &Edge{lab: l, host: b.Edge, State: filepath.Join(l.Dir, "state-"+b.Name), config: filepath.Join(l.Dir, b.Name+".toml"), ca: c.CAFile}
 	pbx := strconv.Quote(netip.AddrPortFrom(b.PBX.Addr, 5060).String())
-	e.start(fmt.Sprintf(edgeConfig, b.Domain, strconv.Quote(b.Edge.Addr.String()), b.Inside, e.State, pbx, c.PBX), c)
+	e.start(fmt.Sprintf(edgeConfig, b.Domain, strconv.Quote(b.Edge.Addr.String()), b.Inside, e.State, c.Edge, pbx, c.PBX), c)
 	return e
 }
 
