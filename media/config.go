@@ -24,6 +24,8 @@ type Config struct {
 	Silence    time.Duration // without a packet from phone or PBX until the call is given up; 0: never
 	DSCP       int           // of what is sent: 46 is expedited forwarding (RFC 3246)
 
+	Inherit Inherit // nil: nothing is inherited
+
 	Guard func(fd int) error // called for each plain socket before it is bound; nil: nothing
 	// Admit is asked before a TCP connection is read. A nil error admits it;
 	// release is called when it has ended. nil: all are admitted.

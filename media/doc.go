@@ -71,6 +71,15 @@
 // Where a description announces our SSRC, all that the PBX sends on a stream
 // leaves under it (splice): browsers need that, and SDES phones do without.
 //
+// # Succession
+//
+// The secure sockets outlive the process. Heirlooms are what the next one inherits;
+// once that has them, Yield has this one read no longer, while it sends by them as
+// before. What the reader finds no stream, no check and no handshake for, it passes on,
+// as it came, to the process before it by a seam: so the calls of that one keep their
+// sound. In a chain each passes on what is not its own, and the oldest drops it.
+// inherit is all of that.
+//
 // # What it refuses
 //
 // On the secure side all that has no verified tag, or was seen before. On the

@@ -20,7 +20,11 @@ func (w *worker) fromDTLS(s *secureSocket, from netip.AddrPort, p []byte) {
 	if a == nil && s.conn == nil { // what comes by TCP does ICE
 		a = w.nameless(s, from, p)
 	}
-	if a == nil || !a.admissible(p) || !a.feed(p) {
+	if a == nil {
+		w.strange(s, from, p, nil, DropDTLS)
+		return
+	}
+	if !a.admissible(p) || !a.feed(p) {
 		w.drop(nil, DropDTLS)
 	}
 }

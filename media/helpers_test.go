@@ -31,6 +31,11 @@ func runEngine(t testing.TB, c Config) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, e)
+}
+
+func serve(t testing.TB, e *Engine) *Engine {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- e.Run(ctx) }()

@@ -167,7 +167,7 @@ func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why
 	}
 	if x.purse.empty() {
 		x.excuse(DropBudget)
-		w.drop(x.blame, x.why)
+		w.strange(s, key.from.AddrPort, p, x.blame, x.why)
 		return
 	}
 	t.turn++
@@ -186,7 +186,7 @@ func (w *worker) search(s *secureSocket, key laneKey, p []byte, not *stream, why
 	}
 	x.purse.open()
 	if !w.tryEach(&x, t.fresh, false) {
-		w.drop(x.blame, x.why)
+		w.strange(s, key.from.AddrPort, p, x.blame, x.why)
 	}
 }
 

@@ -91,7 +91,10 @@ func newLobby(c Config, workers []*worker) (*lobby, error) {
 		if at.Addr().Is6() {
 			network = "tcp6"
 		}
-		ln, err := listen.Listen(context.Background(), network, at.String())
+		ln, err := c.inheritTCP(at)
+		if ln == nil && err == nil {
+			ln, err = listen.Listen(context.Background(), network, at.String())
+		}
 		if err != nil {
 			l.close()
 			return nil, fmt.Errorf("media.tcp_listen: listen on TCP %s: %w; give another port, or \"off\"", at, err)
@@ -113,6 +116,13 @@ func (l *lobby) addrs(c Config) (list []netip.AddrPort) {
 func (l *lobby) serve() {
 	for _, ln := range l.ports {
 		l.running.Go(func() { l.accept(ln) }) // ends when its listener is closed
+	}
+}
+
+// yield accepts no more; who waits may go on.
+func (l *lobby) yield() {
+	for _, ln := range l.ports {
+		_ = ln.Close()
 	}
 }
 

@@ -32,7 +32,9 @@ func (w *worker) relay(ready []int) {
 			w.poll.Again(fd)
 		}
 		for i := slot; i < slot+n; i++ {
-			if e.secure != nil {
+			if e.seam && !w.batch.Unwrap(i) {
+				w.drop(nil, DropUnknown)
+			} else if e.secure != nil {
 				w.fromPhone(e.secure, i)
 			} else {
 				w.fromPBX(e.stream, e.kind, i)

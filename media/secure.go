@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/sallyport/sallyport/media/packet"
+	"github.com/sallyport/sallyport/seam"
 )
 
 // secureSocket is a socket of the secure side, and what waits to leave by it: a
@@ -13,6 +14,7 @@ type secureSocket struct {
 	out  *packet.Outbox
 	conn *connection // instead of out, by TCP
 	kind uint8
+	past *seam.Writer // to the process before this one; nil: there is none
 }
 
 // origin is where packets of the secure side come from. What comes by TCP has

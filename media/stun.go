@@ -27,7 +27,11 @@ func (w *worker) fromSTUN(s *secureSocket, from netip.AddrPort, p []byte) {
 	m := &w.scratch.request
 	m.Raw = append(m.Raw[:0], p...)
 	a, ok := w.authentic(m)
-	if !ok || s.kind != kindRTP || s.conn != nil && s.conn.transport != a.transport { // ICE is for rtcp-mux alone
+	if !ok {
+		w.strange(s, from, p, nil, DropSTUN)
+		return
+	}
+	if s.kind != kindRTP || s.conn != nil && s.conn.transport != a.transport { // ICE is for rtcp-mux alone
 		w.drop(nil, DropSTUN)
 		return
 	}

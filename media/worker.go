@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport/sallyport/media/packet"
 )
 
@@ -21,6 +23,7 @@ type worker struct {
 	poll    *packet.Poller
 	batch   *packet.Batch
 	secure  []*secureSocket // RTP and RTCP of each secure address
+	seams   []int           // where their packets come from since Yield
 	byFD    []*endpoint     // by descriptor
 	dirty   []*secureSocket // connections with something to flush
 	table   table
@@ -62,6 +65,7 @@ type endpoint struct {
 	secure *secureSocket // or
 	stream *stream
 	kind   uint8
+	seam   bool // packets come from the process after this one, each behind its source
 }
 
 func newWorker(c Config, n int, ev *events) (*worker, error) {
@@ -74,7 +78,7 @@ func newWorker(c Config, n int, ev *events) (*worker, error) {
 		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, began: time.Now(),
 	}
 	for _, ip := range c.SecureIPs {
-		if err := w.listen(ip, c.Port, n, c.DSCP); err != nil {
+		if err := w.listen(c, ip, n); err != nil {
 			w.close()
 			return nil, err
 		}
@@ -84,18 +88,18 @@ func newWorker(c Config, n int, ev *events) (*worker, error) {
 
 // listen binds the worker's pair on one secure address. Port 0 takes any
 // even one with its neighbour free.
-func (w *worker) listen(ip netip.Addr, first uint16, n, dscp int) error {
-	options := packet.Options{Buffer: secureBuffer, DSCP: dscp}
+func (w *worker) listen(c Config, ip netip.Addr, n int) error {
+	options, first := packet.Options{Buffer: secureBuffer, DSCP: c.DSCP}, c.Port
 	for try := 0; ; try++ {
 		port := first
 		if first != 0 {
 			port += uint16(2 * n)
 		}
-		rtp, err := packet.Listen(netip.AddrPortFrom(ip, port), options)
+		rtp, err := c.listenUDP(netip.AddrPortFrom(ip, port), options)
 		if err != nil {
 			return fmt.Errorf("listen on media.port %d: %w", port, err)
 		}
-		rtcp, err := packet.Listen(netip.AddrPortFrom(ip, rtp.Local.Port()+1), options)
+		rtcp, err := c.listenUDP(netip.AddrPortFrom(ip, rtp.Local.Port()+1), options)
 		if err != nil || rtp.Local.Port()%2 != 0 {
 			_ = rtp.Close()
 			if err == nil {
@@ -106,10 +110,10 @@ func (w *worker) listen(ip netip.Addr, first uint16, n, dscp int) error {
 			}
 			return fmt.Errorf("listen on media.port %d: %w", port+1, err)
 		}
-		for kind, s := range []packet.Socket{rtp, rtcp} {
-			sock := &secureSocket{Socket: s, out: packet.NewOutbox(slots), kind: uint8(kind)}
+		for kind, sock := range []*secureSocket{rtp, rtcp} {
+			sock.kind = uint8(kind)
 			w.secure = append(w.secure, sock)
-			if err := w.watch(s.FD, &endpoint{secure: sock, kind: uint8(kind)}); err != nil {
+			if err := w.watch(sock.FD, &endpoint{secure: sock, kind: sock.kind}); err != nil {
 				return err
 			}
 		}
@@ -252,6 +256,12 @@ func (w *worker) finish() {
 func (w *worker) close() {
 	for _, s := range w.secure {
 		_ = s.Close()
+		if s.past != nil {
+			s.past.Close()
+		}
+	}
+	for _, fd := range w.seams {
+		_ = unix.Close(fd)
 	}
 	w.poll.Close()
 }

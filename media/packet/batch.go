@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/seam"
 )
 
 // SlotSize is the room for one packet with what encryption adds. Longer
@@ -94,6 +96,18 @@ func (b *Batch) Fill(i int, p []byte, from netip.AddrPort) {
 		b.in[i].hdr.Flags = unix.MSG_TRUNC
 	}
 	b.names[i] = MakeAddr(from)
+}
+
+// Unwrap takes the source off a packet that came by a seam: slot i is as if it had
+// been received from there. It tells whether there is one.
+func (b *Batch) Unwrap(i int) bool {
+	from, p, ok := seam.Cut(b.Packet(i))
+	if !ok {
+		return false
+	}
+	b.in[i].len = uint32(copy(b.Packet(i), p))
+	b.names[i] = MakeAddr(from)
+	return true
 }
 
 // Send sends one packet from fd at once, and tells whether the kernel took

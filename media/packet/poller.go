@@ -86,6 +86,11 @@ func (p *Poller) add(fd int, events uint32) error {
 	return nil
 }
 
+// Remove forgets a socket that stays open.
+func (p *Poller) Remove(fd int) {
+	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil) // it fails only where it is not there
+}
+
 // Again makes the next Wait return a socket that was not emptied.
 func (p *Poller) Again(fd int) {
 	if !p.noted[fd] {

@@ -55,6 +55,26 @@ func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 	return Socket{FD: fd, Local: local}, nil
 }
 
+// Take is for a socket that another process has bound. It is given away.
+func Take(fd int, o Options) (Socket, error) {
+	local, err := localAddr(fd)
+	if err == nil {
+		family := unix.AF_INET
+		if local.Addr().Is6() {
+			family = unix.AF_INET6
+		}
+		err = o.set(fd, family)
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return Socket{}, fmt.Errorf("take over a socket: %w", err)
+	}
+	return Socket{FD: fd, Local: local}, nil
+}
+
 // set applies the options. Only that IPv4 stays apart is a must: a mapped
 // source address would be another one to all tables. The rest is as good as
 // the kernel grants.
