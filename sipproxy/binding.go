@@ -38,10 +38,11 @@ type bindings struct {
 	mu      sync.Mutex                     // guards the maps
 	byToken map[string][]*binding          // of one device, the newest last
 	byAOR   map[string]map[string]struct{} // tokens
+	byFlow  map[*flow.Flow]map[*binding]struct{}
 }
 
 func newBindings() *bindings {
-	return &bindings{byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{})}
+	return &bindings{byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{}), byFlow: make(map[*flow.Flow]map[*binding]struct{})}
 }
 
 // put notes a binding as its device's newest. It takes the place of the one with
@@ -50,12 +51,14 @@ func (t *bindings) put(b *binding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := slices.DeleteFunc(t.byToken[b.token], func(o *binding) bool {
-		return b.regID == "" || o.regID == "" || o.regID == b.regID
+		return (b.regID == "" || o.regID == "" || o.regID == b.regID) && t.leaveLocked(o)
 	})
 	if len(list) == maxConnections {
+		t.leaveLocked(list[0])
 		list = slices.Delete(list, 0, 1)
 	}
 	t.byToken[b.token] = append(list, b)
+	t.joinLocked(b)
 	if t.byAOR[b.aor] == nil {
 		t.byAOR[b.aor] = make(map[string]struct{})
 	}
@@ -82,7 +85,7 @@ func (t *bindings) keepLocked(token string, keep func(*binding) bool) {
 		return
 	}
 	aor := list[0].aor
-	list = slices.DeleteFunc(list, func(b *binding) bool { return !keep(b) })
+	list = slices.DeleteFunc(list, func(b *binding) bool { return !keep(b) && t.leaveLocked(b) })
 	if t.byToken[token] = list; len(list) > 0 {
 		return
 	}
@@ -91,6 +94,23 @@ func (t *bindings) keepLocked(token string, keep func(*binding) bool) {
 	if len(t.byAOR[aor]) == 0 {
 		delete(t.byAOR, aor)
 	}
+}
+
+// joinLocked puts a binding to those of its flow.
+func (t *bindings) joinLocked(b *binding) {
+	if t.byFlow[b.flow] == nil {
+		t.byFlow[b.flow] = make(map[*binding]struct{})
+	}
+	t.byFlow[b.flow][b] = struct{}{}
+}
+
+// leaveLocked takes a binding from those of its flow; it is true.
+func (t *bindings) leaveLocked(b *binding) bool {
+	delete(t.byFlow[b.flow], b)
+	if len(t.byFlow[b.flow]) == 0 {
+		delete(t.byFlow, b.flow)
+	}
+	return true
 }
 
 // get returns the binding of a token, the newest whose connection lives; or the
@@ -186,16 +206,13 @@ func (t *bindings) home(aor string) *flow.Flow {
 	return last.pbx
 }
 
-// anyOn returns a user who is registered over a flow, or "".
+// anyOn returns a user who is registered over a flow, or "". It is asked at each
+// request: what it costs must not grow with the phones that there are.
 func (t *bindings) anyOn(f *flow.Flow) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, list := range t.byToken {
-		for _, b := range list {
-			if b.flow == f {
-				return b.aor[:strings.LastIndexByte(b.aor, '@')]
-			}
-		}
+	for b := range t.byFlow[f] {
+		return b.aor[:strings.LastIndexByte(b.aor, '@')]
 	}
 	return ""
 }

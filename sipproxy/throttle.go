@@ -128,6 +128,8 @@ func (t *bindings) doubt(reg *registration) {
 				doubted := *b
 				doubted.refreshed = time.Time{}
 				t.byToken[token][i] = &doubted
+				t.leaveLocked(b)
+				t.joinLocked(&doubted)
 			}
 		}
 	}

@@ -1,0 +1,72 @@
+package sipproxy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// Whatever becomes of bindings, who is registered over a flow is told as a look at all
+// of them would tell it, and nothing is kept of a flow that has none.
+func TestBindingsByFlow(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	table, now := newBindings(), time.Now()
+	flows := make([]*flow.Flow, 6)
+	for i := range flows {
+		flows[i] = new(flow.Flow)
+	}
+	found := 0
+	for step := range 20_000 {
+		user := random.IntN(5)
+		token, aor := fmt.Sprintf("%d-%d", user, random.IntN(2)), fmt.Sprintf("%d@pbx.example.com", user)
+		reg := []string{"", "1", "2"}[random.IntN(3)]
+		switch random.IntN(8) {
+		case 0:
+			table.remove(token)
+		case 1:
+			table.removeOne(token, reg)
+		case 2:
+			now = now.Add(time.Second)
+			table.expire(now)
+		case 3:
+			table.doubt(&registration{aor: aor, flow: flows[random.IntN(len(flows))]})
+		default:
+			life := time.Duration(random.IntN(5)) * time.Second
+			table.put(&binding{token: token, aor: aor, regID: reg, flow: flows[random.IntN(len(flows))], expires: now.Add(life)})
+		}
+		indexed := 0
+		for _, f := range flows {
+			users := make(map[string]bool)
+			for _, list := range table.byToken {
+				for _, b := range list {
+					if b.flow == f {
+						user, _, _ := strings.Cut(b.aor, "@")
+						users[user] = true
+					}
+				}
+			}
+			if user := table.anyOn(f); users[user] != (user != "") || (user == "") != (len(users) == 0) {
+				t.Fatalf("step %d: over a flow %q is registered, of %v", step, user, users)
+			} else if user != "" {
+				found++
+			}
+			indexed += len(table.byFlow[f])
+		}
+		if indexed != table.len() {
+			t.Fatalf("step %d: %d bindings are found by their flows, of %d", step, indexed, table.len())
+		}
+	}
+	if found == 0 {
+		t.Fatal("nobody was ever registered")
+	}
+	for token := range table.byToken {
+		table.remove(token)
+	}
+	if len(table.byFlow) != 0 {
+		t.Errorf("%d flows are kept that nobody is registered over", len(table.byFlow))
+	}
+}
