@@ -15,7 +15,8 @@ const (
 	mostGarbage  = 64 << 20               // and this many where they
 	collectAfter = 400 * time.Millisecond // are made in so much time
 	quietRate    = 1 << 20                // bytes allocated in a second: nobody does much
-	worthwhile   = 4 << 20                // bytes allocated since memory was given back: nothing worth the work else
+	worthwhile   = 4 << 20                // bytes allocated since memory was given back: nothing worth the work else,
+	manyEnded    = 100                    // or goroutines, one of each connection, that have ended
 )
 
 // calm is how long nobody does much before memory is given back: once when transactions
@@ -58,25 +59,47 @@ func (m *memory) Run(ctx context.Context) error {
 	m.afterEach(m.allocated(), time.Now())
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, given, since, next := m.allocated(), uint64(0), time.Now(), 0
+	quiet := quiet{last: m.allocated(), since: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			made := m.allocated()
-			if made-last > quietRate {
-				since, next = now, 0
-			}
-			if last = made; next == len(calm) || now.Sub(since) < calm[next] {
-				continue
-			}
-			if next++; made-given > worthwhile || next > 1 {
+			if quiet.over(now, m.allocated(), runtime.NumGoroutine()) {
 				debug.FreeOSMemory()
-				given = m.allocated()
+				quiet.given = m.allocated()
 			}
 		}
 	}
+}
+
+// quiet is the time in which nobody does much.
+type quiet struct {
+	since       time.Time
+	next        int    // of calm
+	last, given uint64 // bytes allocated: a second ago, and when memory was given back
+	most        int    // goroutines that there were
+	ended       bool   // many of which have ended
+}
+
+// over tells, each second, whether it has lasted so long that memory is to be given
+// back. That many connections end is something done, though it allocates next to
+// nothing: those that nobody closed end when all else has long been quiet.
+func (q *quiet) over(now time.Time, made uint64, routines int) bool {
+	if q.most = max(q.most, routines); q.most-routines >= manyEnded {
+		q.most, q.ended = routines, true
+		q.since, q.next = now, 0
+	}
+	if made-q.last > quietRate {
+		q.since, q.next = now, 0
+	}
+	if q.last = made; q.next == len(calm) || now.Sub(q.since) < calm[q.next] {
+		return false
+	}
+	q.next++
+	worth := made-q.given > worthwhile || q.ended || q.next > 1
+	q.ended = false
+	return worth
 }
 
 func (m *memory) allocated() uint64 {

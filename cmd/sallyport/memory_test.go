@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"testing"
 	"time"
 )
@@ -25,6 +26,37 @@ func TestPercentFor(t *testing.T) {
 	} {
 		if got := percentFor(c.live, c.made, c.took); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Memory is given back when nobody did much for a while: after work, and after many
+// connections have ended, which is no work.
+func TestQuietTimes(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		made     func(second int) uint64 // allocated so far
+		routines func(second int) int
+		want     []int // seconds in which memory is given back
+	}{
+		{"nothing", func(int) uint64 { return 1 << 30 }, func(int) int { return 20 }, []int{6, 40}},
+		{"work until 20", func(s int) uint64 { return 1<<30 + uint64(min(s, 20))<<21 }, func(int) int { return 20 }, []int{26, 60}},
+		{"little work", func(s int) uint64 { return 1<<30 + uint64(s)<<10 }, func(int) int { return 20 }, []int{6, 40}},
+		{"connections that end from 60 to 70", func(int) uint64 { return 1 << 30 }, func(s int) int { return 2000 - 100*min(max(s-60, 0), 10) }, []int{6, 40, 76, 110}},
+		{"a few of them", func(int) uint64 { return 1 << 30 }, func(s int) int { return 2000 - min(s, manyEnded-1) }, []int{6, 40}},
+		{"those that end and come", func(int) uint64 { return 1 << 30 }, func(s int) int { return 2000 + s%2*50 }, []int{6, 40}},
+	} {
+		begin := time.Now()
+		q := quiet{since: begin, last: c.made(0)}
+		var got []int
+		for s := 1; s < 200; s++ {
+			if q.over(begin.Add(time.Duration(s)*time.Second), c.made(s), c.routines(s)) {
+				q.given = c.made(s)
+				got = append(got, s)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: memory is given back after %v seconds, want %v", c.name, got, c.want)
 		}
 	}
 }
