@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -9,9 +8,7 @@ import (
 )
 
 // accounts are those of the PBX, as sallyload's arguments.
-func accounts(phones string) []string {
-	return []string{"--domain", "pbx.example.com", "--users", "%d", "--first", "1001", "--password", "secret-%s", "--phones", phones}
-}
+var accounts = []string{"--domain", "pbx.example.com", "--users", "%d", "--first", "1001", "--password", "secret-%s", "--phones", "20"}
 
 // Twenty phones of sallyload call one another through the edge and a real
 // Asterisk, by TLS with SDES and by WSS with DTLS, and each hears the tone of the
@@ -39,11 +36,10 @@ func TestSallyloadEdge(t *testing.T) {
 	}
 }
 
-// loads runs calls of twenty phones, which are as they should be or not, and
-// returns what was measured.
-func loads(t *testing.T, host *peers.Host, ca string, args []string, want bool) peers.Load {
+// loads runs calls of twenty phones, which are as they should be or not.
+func loads(t *testing.T, host *peers.Host, ca string, args []string, want bool) {
 	t.Helper()
-	all := append([]string{"mix", "--ca", ca, "--rate", "4", "--arrivals", "even", "--duration", "4s", "--talk", "1500ms", "--mix", "call=1"}, accounts("20")...)
+	all := append([]string{"mix", "--ca", ca, "--rate", "6", "--arrivals", "even", "--duration", "2500ms", "--talk", "1500ms", "--ramp", "100", "--mix", "call=1"}, accounts...)
 	r := peers.StartSallyload(host, append(all, args...)...).Result(time.Minute)
 	t.Logf("%+v", r)
 	if r.Passed != want || (r.Exit == 0) != want {
@@ -52,32 +48,26 @@ func loads(t *testing.T, host *peers.Host, ca string, args []string, want bool) 
 	if want && (r.Media.Right == 0 || r.Media.Right != r.Media.Ends) {
 		t.Errorf("of %d ends of calls %d heard what they should", r.Media.Ends, r.Media.Right)
 	}
-	return r
 }
 
-// The same phones with an Asterisk 22 that speaks TLS and WSS itself, with no edge
-// between: sallyload is not made for one server.
+// The same with an Asterisk 22 that speaks TLS and WSS itself, with no edge between:
+// sallyload is not made for one server.
 func TestSallyloadAsterisk(t *testing.T) {
+	l := peers.NewLab(t)
+	issuer, at := peers.NewIssuer(t), l.Phone("asterisk")
+	cert := issuer.Pair("pbx.example.com", false)
+	pbx := peers.StartAsterisk(l, peers.AsteriskConfig{Version: 22, On: at, Secure: &peers.SecureAsterisk{Cert: cert.Cert, Key: cert.Key}})
+	host := l.Phone("load")
 	for _, c := range []struct {
 		name string
-		dtls bool
-		by   string
-		mix  string
+		by   []string
 	}{
-		{"TLS and SDES", false, "%s:5061", "call=2,hold=1,options=1,cancel=1"},
-		{"WSS and DTLS", true, "wss://%s:8089/ws", "call=2,hold=1"},
+		{"TLS and SDES", []string{"--target", at.Addr.String() + ":5061", "--media", "sdes", "--mix", "call=2,hold=1,options=1,cancel=1"}},
+		{"WSS and DTLS", []string{"--target", "wss://" + at.Addr.String() + ":8089/ws", "--media", "dtls", "--mix", "call=2,hold=1", "--first", "1011"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := peers.NewLab(t)
-			pair, at := peers.NewIssuer(t), l.Phone("asterisk")
-			cert := pair.Pair("pbx.example.com", false)
-			secure := &peers.SecureAsterisk{Cert: cert.Cert, Key: cert.Key, DTLS: c.dtls}
-			pbx := peers.StartAsterisk(l, peers.AsteriskConfig{Version: 22, On: at, Secure: secure})
-			kind := "sdes"
-			if c.dtls {
-				kind = "dtls"
-			}
-			loads(t, l.Phone("load"), pair.CAFile(), []string{"--target", fmt.Sprintf(c.by, at.Addr), "--media", kind, "--mix", c.mix}, true)
+			l.Within(t)
+			loads(t, host, issuer.CAFile(), append(c.by, "--phones", "10", "--rate", "3"), true)
 			peers.Until(t, 10*time.Second, "Asterisk to have no channel", func() bool { return pbx.Channels() == 0 })
 		})
 	}

@@ -54,11 +54,9 @@ type Trunk struct {
 	Account string // the user that it registers as, whoever it is; of chan_pjsip
 }
 
-// SecureAsterisk is what an Asterisk needs that no edge stands before.
-type SecureAsterisk struct {
-	Cert, Key string // files
-	DTLS      bool   // media by DTLS-SRTP and ICE; else by SDES
-}
+// SecureAsterisk is what an Asterisk needs that no edge stands before. Users up to
+// 1010 have SDES, those above DTLS-SRTP and ICE.
+type SecureAsterisk struct{ Cert, Key string } // files
 
 // PBXTLS is the TLS of a PBX that has no edge.
 type PBXTLS struct {

@@ -66,7 +66,7 @@ func (e *Ear) judge() {
 // Heard tells whether the tone was there, and no other: but for a tenth of a
 // second at each edge.
 func (e *Ear) Heard() bool {
-	return e.Right >= 2 && e.Wrong == 0 && e.Blurred <= 2+e.Right/10
+	return e.Right > 0 && e.Wrong == 0 && e.Blurred <= 2+e.Right/10
 }
 
 // Nothing tells whether there was no sound at all.

@@ -331,6 +331,6 @@ func (s *Session) Sound() (measure.Sound, error) {
 		return m, errors.Join(fmt.Errorf("%w of %g Hz, %d packets came, %d did not verify", ErrSilent, s.ear.Hertz, s.received.packets, s.received.bad), s.err)
 	}
 	m.Verdict = measure.Wrong
-	return m, fmt.Errorf("%w: %g Hz was to be heard, %.0f Hz was (%d tenths of a second right, %d wrong, %d blurred)",
-		ErrWrong, s.ear.Hertz, s.ear.Other.Hertz, s.ear.Right, s.ear.Wrong, s.ear.Blurred)
+	return m, fmt.Errorf("%w: %g Hz was to be heard, %.0f Hz was (%d tenths of a second right, %d wrong, %d blurred, %d silent; of %d packets %d were lost, %d did not verify)",
+		ErrWrong, s.ear.Hertz, s.ear.Other.Hertz, s.ear.Right, s.ear.Wrong, s.ear.Blurred, s.ear.Silent, r.packets, r.lost(), r.bad)
 }
