@@ -1,0 +1,176 @@
+package answer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/icholy/digest"
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/message"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// client speaks with a Server by UDP.
+type client struct {
+	*testing.T
+	conn *net.UDPConn
+	cseq int
+}
+
+func start(t *testing.T, c Config) *client {
+	t.Helper()
+	c.Listen = netip.MustParseAddrPort("127.0.0.1:0")
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { // ends with ctx; waited for below
+		defer close(done)
+		s.Run(ctx)
+	}()
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(s.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		stop()
+		<-done
+	})
+	return &client{T: t, conn: conn}
+}
+
+func (c *client) draft(method string) *message.Draft {
+	c.cseq++
+	return message.Request(method, "sip:echo@127.0.0.1").Add("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;rport").
+		Add("From", "<sip:a@x>;tag=1").Add("To", "<sip:echo@x>").Add("Call-ID", c.Name()).Add("CSeq", fmt.Sprint(c.cseq, " ", method)).
+		Add("Contact", "<sip:a@192.0.2.1>").Add("Expires", "60")
+}
+
+func (c *client) send(d *message.Draft) {
+	c.Helper()
+	if _, err := c.conn.Write(d.Bytes()); err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *client) next(status int) *sip.Response {
+	c.Helper()
+	_ = c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 4096)
+	n, err := c.conn.Read(buf)
+	if err != nil {
+		c.Fatalf("await %d: %v", status, err)
+	}
+	m, err := message.Parse(buf[:n])
+	if err != nil {
+		c.Fatal(err)
+	}
+	r, ok := m.(*sip.Response)
+	if !ok || r.StatusCode != status {
+		c.Fatalf("got %q, want %d", buf[:n], status)
+	}
+	return r
+}
+
+func TestPassword(t *testing.T) {
+	for _, sha := range []bool{false, true} {
+		t.Run(fmt.Sprint(sha), func(t *testing.T) {
+			c := start(t, Config{Password: "secret-%s", SHA256: sha})
+			for password, want := range map[string]int{"secret-a": 200, "secret-b": 401} {
+				c.send(c.draft("REGISTER"))
+				challenge, err := digest.ParseChallenge(message.Get(c.next(401), "WWW-Authenticate"))
+				if err != nil || (challenge.Algorithm == "SHA-256") != sha {
+					t.Fatalf("challenge %v, %v", challenge, err)
+				}
+				cred, err := digest.Digest(challenge, digest.Options{Method: "REGISTER", URI: "sip:x", Username: "a", Password: password, Count: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.send(c.draft("REGISTER").Add("Authorization", cred.String()))
+				r := c.next(want)
+				if got := message.Param(message.Get(r, "Contact"), "expires"); want == 200 && got != "60" {
+					t.Errorf("the contact has expires=%q", got)
+				}
+				if via := message.Get(r, "Via"); message.Param(via, "received") != "127.0.0.1" || message.Param(via, "rport") == "" {
+					t.Errorf("the Via is %q", via)
+				}
+			}
+		})
+	}
+}
+
+const offer = "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 4000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+
+// A 200 comes again until its ACK, and sound comes back as another source's.
+func TestCall(t *testing.T) {
+	c := start(t, Config{})
+	invite := c.draft("INVITE").SDP(offer)
+	c.send(invite)
+	c.next(180)
+	ok := c.next(200)
+	if again := c.next(200); message.Get(again, "To") != message.Get(ok, "To") {
+		t.Errorf("it was repeated as another: %s", message.Get(again, "To"))
+	}
+	c.send(invite)
+	if c.next(200); message.Tag(message.Get(ok, "To")) == "" {
+		t.Error("the answer has no tag")
+	}
+	c.cseq--
+	c.send(c.draft("ACK"))
+	_, after, _ := strings.Cut(string(ok.Body()), "m=audio ")
+	port := 0
+	if _, err := fmt.Sscan(after, &port); err != nil {
+		t.Fatalf("%v in %s", err, ok.Body())
+	}
+	sound, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sound.Close()
+	packet := append([]byte{0x80, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4}, "hello"...)
+	if _, err := sound.Write(packet); err != nil {
+		t.Fatal(err)
+	}
+	_ = sound.SetReadDeadline(time.Now().Add(20 * time.Second))
+	back := make([]byte, 100)
+	n, err := sound.Read(back)
+	if err != nil || string(back[12:n]) != "hello" || back[8] == 1 {
+		t.Errorf("what came back is %x, %v", back[:n], err)
+	}
+	c.send(c.draft("BYE"))
+	for c.next(200).CSeq().MethodName != sip.BYE { // a 200 to the INVITE was on its way
+	}
+}
+
+func TestCancel(t *testing.T) {
+	c := start(t, Config{Ring: time.Minute})
+	c.send(c.draft("INVITE").SDP(offer))
+	c.next(180)
+	c.cseq--
+	c.send(c.draft("CANCEL"))
+	c.next(200)
+	if r := c.next(487); r.CSeq().MethodName != sip.INVITE {
+		t.Errorf("487 is to %s", r.CSeq().Value())
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	c := start(t, Config{})
+	c.send(c.draft("INVITE").SDP("v=0\r\n"))
+	c.next(488)
+	c.send(c.draft("SUBSCRIBE"))
+	c.next(405)
+	c.send(c.draft("OPTIONS"))
+	c.next(200)
+}

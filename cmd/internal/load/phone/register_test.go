@@ -1,0 +1,127 @@
+package phone
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/icholy/digest"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/message"
+)
+
+// Of several challenges the first that is known is answered (RFC 8760 section 2.4),
+// by each algorithm as RFC 7616 has it; a nonce that is only old is no wrong
+// password.
+func TestChallenges(t *testing.T) {
+	const known = `", qop="auth", nonce="`
+	for _, c := range []struct {
+		name   string
+		first  []string // challenges of the first 401
+		then   []string // and of the second one, if there is one
+		wants  string   // algorithm
+		failed error
+	}{
+		{"MD5", []string{`Digest realm="r` + known + `1"`}, nil, "", nil},
+		{"no qop", []string{`Digest realm="r", nonce="1", algorithm=MD5`}, nil, "MD5", nil},
+		{"SHA-256 first", []string{`Digest realm="r` + known + `1", algorithm=SHA-256`, `Digest realm="r` + known + `2", algorithm=MD5`}, nil, "SHA-256", nil},
+		{"unknown first", []string{`Digest realm="r` + known + `1", algorithm=FUTURE-1`, `Digest realm="r` + known + `2", algorithm=MD5`}, nil, "MD5", nil},
+		{"stale", []string{`Digest realm="r` + known + `1"`}, []string{`Digest realm="r` + known + `2", stale=true`}, "", nil},
+		{"wrong password", []string{`Digest realm="r` + known + `1"`}, []string{`Digest realm="r` + known + `2"`}, "", ErrPassword},
+		{"none that is known", []string{`Digest realm="r` + known + `1", algorithm=FUTURE-1`}, nil, "", ErrAuth},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, s := connected(t, Config{})
+			done := make(chan error, 1)
+			go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+			for _, all := range [][]string{c.first, c.then} {
+				if all == nil {
+					continue
+				}
+				var fields []string
+				for _, challenge := range all {
+					fields = append(fields, "WWW-Authenticate", challenge)
+				}
+				s.answer(s.request("REGISTER"), 401, "Unauthorized", fields...)
+			}
+			if c.failed == nil {
+				r := s.request("REGISTER")
+				got, err := digest.ParseCredentials(message.Get(r, "Authorization"))
+				if err != nil || got.Algorithm != c.wants {
+					t.Fatalf("the answer is by %v, %v; want %q", got, err, c.wants)
+				}
+				if c.then != nil && got.Nonce != "2" {
+					t.Errorf("the answer is to nonce %s", got.Nonce)
+				}
+				s.answer(r, 200, "OK", "Expires", "60")
+			}
+			if err := <-done; !errors.Is(err, c.failed) || c.failed == nil && err != nil {
+				t.Errorf("it ended with %v, want %v", err, c.failed)
+			}
+		})
+	}
+}
+
+// A nonce with qop is used again, and counted (RFC 7616 section 3.3).
+func TestNonceCount(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	register := func() { done <- p.Register(context.Background()) }
+	go register() // ends with the answer; waited for below, as the next one
+	s.answer(s.request("REGISTER"), 401, "Unauthorized", "WWW-Authenticate", `Digest realm="r", qop="auth", nonce="1"`)
+	for nc := 1; nc <= 3; nc++ {
+		r := s.request("REGISTER")
+		if got, err := digest.ParseCredentials(message.Get(r, "Authorization")); err != nil || got.Nc != nc || got.Nonce != "1" {
+			t.Fatalf("registration %d is by %+v, %v", nc, got, err)
+		}
+		s.answer(r, 200, "OK")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		go register()
+	}
+	s.answer(s.request("REGISTER"), 200, "OK")
+	<-done
+}
+
+func TestIntervalTooBrief(t *testing.T) {
+	p, s := connected(t, Config{Expires: time.Minute})
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+	r := s.request("REGISTER")
+	s.answer(r, 423, "Interval Too Brief", "Min-Expires", "300")
+	r = s.request("REGISTER")
+	if got := message.Get(r, "Expires"); got != "300" {
+		t.Errorf("it asks for %s s, want 300", got)
+	}
+	s.answer(r, 200, "OK", "Contact", "<sip:other@192.0.2.1>;expires=10", "Contact", "<"+message.URI(message.Get(r, "Contact"))+">;expires=120")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if in := time.Until(p.Refresh()); in > time.Minute || in < 30*time.Second {
+		t.Errorf("it refreshes in %s, of 120 s that are granted", in)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+	s.answer(s.request("REGISTER"), 503, "Service Unavailable", "Retry-After", "18000;duration=3600")
+	var refused *Refused
+	if err := <-done; !errors.As(err, &refused) || refused.RetryAfter != 5*time.Hour {
+		t.Errorf("it ended with %+v", err)
+	}
+}
+
+func TestSilentServer(t *testing.T) {
+	p, s := connected(t, Config{Timeout: 100 * time.Millisecond})
+	if err := p.Register(t.Context()); !errors.Is(err, ErrTimeout) {
+		t.Errorf("it ended with %v", err)
+	}
+	s.conn.Close()
+	if err := p.Register(t.Context()); !errors.Is(err, ErrTimeout) && !errors.Is(err, ErrDown) {
+		t.Errorf("it ended with %v", err)
+	}
+}

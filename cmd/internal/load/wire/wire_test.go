@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+func TestParseTarget(t *testing.T) {
+	for _, c := range []struct{ text, transport, addr, path string }{
+		{"pbx.example.com", "", "pbx.example.com:5061", ""},
+		{"pbx.example.com:5071", "tls", "pbx.example.com:5071", ""},
+		{"sips:pbx.example.com", "", "pbx.example.com:5061", ""},
+		{"[2001:db8::1]", "", "[2001:db8::1]:5061", ""},
+		{"pbx.example.com", "wss", "pbx.example.com:443", "/"},
+		{"wss://pbx.example.com:8089/ws?a=b", "", "pbx.example.com:8089", "/ws?a=b"},
+	} {
+		if got, err := ParseTarget(c.text, c.transport); err != nil || got.Addr != c.addr || got.Path != c.path {
+			t.Errorf("%s by %q is %+v, %v", c.text, c.transport, got, err)
+		}
+	}
+	for text, transport := range map[string]string{"wss://x/": "tls", "a": "udp", "wss://": "", ":5061": ""} {
+		if got, err := ParseTarget(text, transport); err == nil {
+			t.Errorf("%s by %q is %+v", text, transport, got)
+		}
+	}
+}
+
+// A WebSocket carries messages both ways, by a certificate that is pinned; another
+// pin, no CA and another subprotocol are refused, and told apart.
+func TestWebSocket(t *testing.T) {
+	protocol := "sip"
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protocol}})
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		_ = ws.Write(r.Context(), websocket.MessageText, []byte("\r\n")) // a keep-alive is no message
+		kind, b, err := ws.Read(r.Context())
+		if err == nil {
+			_ = ws.Write(r.Context(), kind, b)
+		}
+	}))
+	defer s.Close()
+	sum := sha256.Sum256(s.Certificate().Raw)
+	dial := func(pin string) (Conn, error) {
+		target, err := ParseTarget("wss://"+strings.TrimPrefix(s.URL, "https://")+"/", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		target.TLS = &tls.Config{ServerName: "example.com", NextProtos: []string{"http/1.1"}}
+		if pin != "" {
+			if err := Pinned(target.TLS, pin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return target.Dial(context.Background(), 0)
+	}
+	c, err := dial(hex.EncodeToString(sum[:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.Read(); string(b) != "hello" || err != nil {
+		t.Errorf("read %q, %v", b, err)
+	}
+	c.Close()
+	for pin, want := range map[string]string{strings.Repeat("00", 32): "certificate not trusted", "": "certificate not trusted"} {
+		if _, err := dial(pin); err == nil || Cause(err) != want {
+			t.Errorf("pin %q: %v, which is %q; want %q", pin, err, Cause(err), want)
+		}
+	}
+	protocol = "chat"
+	if _, err := dial(hex.EncodeToString(sum[:])); err == nil || Cause(err) != "WebSocket refused" {
+		t.Errorf("another subprotocol: %v, which is %q", err, Cause(err))
+	}
+	s.Close()
+	if _, err := dial(""); Cause(err) != "connection refused" {
+		t.Errorf("nobody there: %v", err)
+	}
+}

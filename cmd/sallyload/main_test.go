@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+)
+
+func TestCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		exit int
+		says string
+	}{
+		{"help", exitOK, "sallyload COMMAND"},
+		{"", exitUsage, "sallyload COMMAND"},
+		{"fax", exitUsage, `there is no command "fax"`},
+		{"call", exitUsage, "--target"},
+		{"call --target 127.0.0.1:1 --phones 1", exitUsage, "it takes two"},
+		{"call --target 127.0.0.1:1 --media wax", exitUsage, "--media wax"},
+		{"mix --target 127.0.0.1:1 --mix call=x", exitUsage, "no weight"},
+		{"register --target 127.0.0.1:1 --ca /nowhere", exitUsage, "--ca"},
+		{"register --target 127.0.0.1:1 --pin 12", exitUsage, "--pin"},
+		{"register --target 127.0.0.1:1 --arrivals odd", exitUsage, "poisson or even"},
+		{"storm --target 127.0.0.1:1 --retry-max 1h --retry 1s --nonsense", exitUsage, "nonsense"},
+		{"answer --listen tcp:1", exitUsage, "--listen"},
+		{"answer --help", exitOK, "-password"},
+	} {
+		var out, errs bytes.Buffer
+		if exit := run(strings.Fields(c.args), &out, &errs); exit != c.exit || !strings.Contains(out.String()+errs.String(), c.says) {
+			t.Errorf("sallyload %s ends with %d, and says %q %q; want %d and %q", c.args, exit, out.String(), errs.String(), c.exit, c.says)
+		}
+	}
+}
+
+// A server that is not there is told in the report, its drawing and the status; the
+// password is in none of them.
+func TestNobodyThere(t *testing.T) {
+	dir := t.TempDir()
+	name, drawn := filepath.Join(dir, "load.json"), filepath.Join(dir, "load.svg")
+	var out, errs bytes.Buffer
+	args := strings.Fields("register --target 127.0.0.1:1 --phones 2 --rate 20 --duration 200ms --password hush --json " + name + " --plot " + drawn)
+	if exit := run(args, &out, &errs); exit != exitFailed {
+		t.Errorf("it ended with %d: %s", exit, errs.String())
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r measure.Report
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	c := r.Operations["register"]
+	if r.Passed || c == nil || c.Done > 0 || c.Failed != c.Due || c.Causes["connect: connection refused"] != c.Due {
+		t.Errorf("the report has %+v", c)
+	}
+	svg, err := os.ReadFile(drawn)
+	if err != nil || !strings.HasPrefix(string(svg), "<svg") {
+		t.Errorf("the drawing: %v", err)
+	}
+	if strings.Contains(string(b)+string(svg)+out.String()+errs.String(), "hush") {
+		t.Error("the password was told")
+	}
+}
