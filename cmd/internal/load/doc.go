@@ -8,7 +8,8 @@
 // fails as "no phone free".
 //
 // Run owns all: the phones and their connections, the Recorder, the Engine of
-// their media. A registered phone is one goroutine, a call three (DTLS two more).
+// their media. A registered phone is one goroutine, a call two more: its own, and that
+// of each end's sound (DTLS: two for each end beside it).
 // A run ends by itself after its duration; when ctx ends, calls are hung up and
 // registrations taken back, within a bounded time.
 package load

@@ -26,6 +26,7 @@ type fleet struct {
 	calls   atomic.Int64
 	signed  atomic.Int64 // registered phones
 	online  atomic.Int64
+	leaving atomic.Bool // the run is over
 }
 
 // member is a phone, and what is known of it.
@@ -123,6 +124,9 @@ func (f *fleet) offline(m *member) {
 func (f *fleet) lost(p *phone.Phone, err error) {
 	m := f.members[p.Number]
 	f.offline(m)
+	if f.leaving.Load() { // some close what nobody is registered by
+		return
+	}
 	f.record.Failed(Lost, m.number, wire.Cause(err), fmt.Sprint(m.User, ": ", err))
 }
 

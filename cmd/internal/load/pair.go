@@ -141,7 +141,7 @@ func (p *pair) rest(on bool) {
 
 // judge takes what both ends heard, once both were hung up.
 func (f *fleet) judge(ctx context.Context, p *pair) error {
-	err := f.verdict(p.caller, p.near)
+	err := f.verdict(ctx, p.caller, p.near)
 	if p.callee == nil {
 		return err
 	}
@@ -163,15 +163,19 @@ func (f *fleet) judge(ctx context.Context, p *pair) error {
 	case <-timer.C:
 		return errUnrung
 	}
-	if hears := f.verdict(p.callee, far); err == nil {
+	if hears := f.verdict(ctx, p.callee, far); err == nil {
 		err = hears
 	}
 	return err
 }
 
-// verdict records what one end heard.
-func (f *fleet) verdict(m *member, s *media.Session) error {
+// verdict records what one end heard. Who was cut short with the run may not have
+// heard anything yet.
+func (f *fleet) verdict(ctx context.Context, m *member, s *media.Session) error {
 	sound, err := s.Sound()
+	if ctx.Err() != nil && sound.Verdict == measure.Silent {
+		sound.Verdict = measure.Unjudged
+	}
 	if f.plan.Media != media.None {
 		f.record.Heard(m.number, sound)
 	}

@@ -122,6 +122,7 @@ func (f *fleet) settle(ctx context.Context) {
 // goodbye takes all registrations back and closes all connections.
 func (f *fleet) goodbye() {
 	f.running.Wait()
+	f.leaving.Store(true)
 	ctx, done := context.WithTimeout(context.Background(), closing)
 	defer done()
 	turns := make(chan struct{}, 200) // at a time

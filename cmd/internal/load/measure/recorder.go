@@ -11,8 +11,8 @@ import (
 // Metric names a latency.
 type Metric string
 
-// The latencies. All but Connect, Handshake and FirstPacket begin when the
-// request was due.
+// The latencies. All but Connect, Cancelled and FirstPacket begin when the request
+// was due.
 const (
 	Connect     Metric = "connect"      // from the start of TCP to the end of TLS, or of the WebSocket's upgrade
 	Register    Metric = "register"     // to the 200, a challenge and a connection included
