@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -34,6 +35,28 @@ func TestSallyloadEdge(t *testing.T) {
 			o.idle()
 		})
 	}
+	t.Run("storm", func(t *testing.T) {
+		o.Within(t)
+		args := append([]string{"storm", "--ca", o.edge.CAFile(), "--cut", "--retry", "1s", "--duration", "20s", "--ramp", "100"}, accounts...)
+		r := peers.StartSallyload(host, append(args, tls[:2]...)...).Result(time.Minute)
+		if !r.Passed || r.Storm.Registered != 20 || r.Storm.AllAfter <= 0 {
+			t.Errorf("of 20 phones that were cut off %+v came back: %+v", r.Storm, r.Operations)
+		}
+	})
+	t.Run("Ctrl-C", func(t *testing.T) {
+		o.Within(t)
+		args := append([]string{"call", "--ca", o.edge.CAFile(), "--rate", "10", "--talk", "1h", "--ramp", "100"}, accounts...)
+		run := peers.StartSallyload(host, append(args, tls...)...)
+		peers.Until(t, 30*time.Second, "Asterisk to have calls", func() bool { return o.pbx.Channels() >= 4 })
+		run.Signal(os.Interrupt)
+		if r := run.Result(time.Minute); r.Operations["call"].Failed > 0 {
+			t.Errorf("it was told to stop, and says %+v", r.Operations)
+		}
+		o.idle()
+		if n := o.pbx.Registered(); n != 0 {
+			t.Errorf("%d phones are registered still", n)
+		}
+	})
 }
 
 // loads runs calls of twenty phones, which are as they should be or not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/measure"
@@ -107,13 +108,14 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone.Media) error {
 	within, done := context.WithTimeout(ctx, f.plan.Timeout)
 	defer done()
-	var at time.Time
+	var at atomic.Pointer[time.Time] // of the CANCEL; nil: there was none
 	ringing := false
 	call, err := m.Call(within, uri, session, func(status int) {
 		if status > 100 && !ringing {
 			ringing = true
 			time.AfterFunc(givenUp, func() { // ends at once
-				at = time.Now()
+				now := time.Now()
+				at.Store(&now)
 				done()
 			})
 		}
@@ -122,8 +124,8 @@ func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone
 	switch {
 	case err == nil:
 		return errors.Join(errQuick, f.hangUp(m, call, time.Now()))
-	case ringing && errors.As(err, &refused) && refused.Status == 487:
-		f.record.Took(measure.Cancelled, m.number, time.Since(at))
+	case at.Load() != nil && errors.As(err, &refused) && refused.Status == 487:
+		f.record.Took(measure.Cancelled, m.number, time.Since(*at.Load()))
 		return nil
 	}
 	return err

@@ -78,16 +78,23 @@ func (f *fleet) pairUp(ctx context.Context, op measure.Operation, m *member) (*p
 	return with, nil
 }
 
-// part frees the one that was called.
+// part frees the one that was called, once he knows that the call is over: the
+// caller knows of a CANCEL first.
 func (f *fleet) part(p *pair) {
 	if p.near != nil {
 		p.near.Close()
 	}
-	if p.callee != nil {
-		p.callee.await(nil)
-		f.free[1] <- p.callee
+	if p.callee == nil {
+		return
 	}
+	p.callee.await(nil)
+	for left := goodbye; p.callee.Busy() && left > 0; left -= pause {
+		time.Sleep(pause)
+	}
+	f.free[1] <- p.callee
 }
+
+const pause = 5 * time.Millisecond
 
 // await tells a phone that a call is to come; nil: none is.
 func (m *member) await(p *pair) {

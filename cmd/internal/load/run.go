@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+	"github.com/sallyport/sallyport/cmd/internal/load/phone"
 )
 
 // Observer is told of a run's progress, each second.
@@ -61,14 +63,17 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 		f.arrivals(ctx)
 		arrivals = time.Since(begun)
 		w.phase("ending")
-		f.settle(ctx)
+		f.running.Wait() // each is bounded, and ctx cuts it short
 	}
 	w.phase("goodbye")
+	w.kept.Wait()
 	f.goodbye()
 	close(w.stop)
 	w.done.Wait()
 	r := record.Report(p, arrivals, func(i int) string { return p.user(i) })
-	r.Storm = storm
+	if r.Storm = storm; storm != nil { // what failed before a phone was let in is no failure of it
+		r.Passed = storm.Registered == p.Phones
+	}
 	r.Generator = w.generator(bytes)
 	return r, nil
 }
@@ -105,23 +110,8 @@ func (f *fleet) arrivals(ctx context.Context) {
 	a.run(ctx, f.plan.Duration, func(due time.Time) { f.arrive(ctx, mix.draw(), due) })
 }
 
-// settle waits for what is under way, but not for ever.
-func (f *fleet) settle(ctx context.Context) {
-	over := make(chan struct{})
-	go func() { // ends with the last operation
-		f.running.Wait()
-		close(over)
-	}()
-	select {
-	case <-over:
-	case <-ctx.Done():
-		<-over // each is bounded then
-	}
-}
-
 // goodbye takes all registrations back and closes all connections.
 func (f *fleet) goodbye() {
-	f.running.Wait()
 	f.leaving.Store(true)
 	ctx, done := context.WithTimeout(context.Background(), closing)
 	defer done()
@@ -146,8 +136,9 @@ type watch struct {
 	observer Observer
 	stop     chan struct{}
 	done     sync.WaitGroup
-	mu       sync.Mutex // guards what follows
-	name     string     // of the phase
+	mu       sync.Mutex     // guards what follows
+	kept     sync.WaitGroup // refreshes and pings; waited for once the phase lets none begin
+	name     string         // of the phase
 	routines int
 	rss      int64
 }
@@ -171,39 +162,42 @@ func (w *watch) run() {
 		w.mu.Lock()
 		name := w.name
 		w.routines, w.rss = max(w.routines, runtime.NumGoroutine()), max(w.rss, resident())
+		if name == "load" || name == "ending" || name == "storm" {
+			w.keep(time.Now(), p.Second)
+		}
 		w.mu.Unlock()
 		if w.observer != nil {
 			w.observer.Second(name, p)
-		}
-		if name == "load" || name == "ending" || name == "storm" {
-			w.fleet.keep(time.Now(), p.Second)
 		}
 	}
 }
 
 // keep refreshes registrations that would run out, and pings connections in turn.
-func (f *fleet) keep(now time.Time, second int) {
+// w.mu is held.
+func (w *watch) keep(now time.Time, second int) {
+	f := w.fleet
 	every := int(f.plan.KeepAlive / time.Second)
 	for i, m := range f.members {
 		refresh := m.Refresh()
-		due := !refresh.IsZero() && now.After(refresh)
-		ping := every > 0 && (second+i)%every == 0 && m.online.Load()
-		if !due && !ping {
-			continue
+		if !refresh.IsZero() && now.After(refresh) {
+			w.kept.Go(func() { f.refresh(m) }) // ends with the answer; Run waits for it, as for the next one
+		} else if every > 0 && (second+i)%every == 0 && m.online.Load() {
+			w.kept.Go(m.Ping)
 		}
-		f.running.Go(func() { // ends with the answer
-			if ping {
-				m.Ping()
-			}
-			if !due {
-				return
-			}
-			ctx, done := context.WithTimeout(context.Background(), f.plan.Timeout)
-			defer done()
-			f.record.Due(Refresh)
-			f.outcome(ctx, Refresh, m, m.Register(ctx))
-		})
 	}
+}
+
+// refresh registers a phone once more. A connection that is lost meanwhile is told
+// elsewhere.
+func (f *fleet) refresh(m *member) {
+	ctx, done := context.WithTimeout(context.Background(), f.plan.Timeout)
+	defer done()
+	err := m.Register(ctx)
+	if errors.Is(err, phone.ErrDown) {
+		return
+	}
+	f.record.Due(Refresh)
+	f.outcome(ctx, Refresh, m, err)
 }
 
 func (w *watch) generator(perPhone int64) measure.Generator {

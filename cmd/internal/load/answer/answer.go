@@ -218,7 +218,9 @@ func (s *Server) send(d *message.Draft, r *sip.Request, from netip.AddrPort) []b
 	via := message.All(r, "Via")[0]
 	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	seen := ";received=" + from.Addr().String()
-	via = strings.Replace(via, ";rport", ";rport="+strconv.Itoa(int(from.Port())), 1)
+	if message.Param(via, "rport") == "" {
+		via = strings.Replace(via, ";rport", ";rport="+strconv.Itoa(int(from.Port())), 1)
+	}
 	b := d.Set("Via", via+seen).Bytes()
 	_, _ = s.conn.WriteToUDPAddrPort(b, from) // lost, it is asked again
 	return b
