@@ -288,7 +288,7 @@ func (a *Asterisk) Registered() int {
 	}
 	for _, line := range strings.Split(a.Must("sip show peers"), "\n") {
 		f := strings.Fields(line)
-		if len(f) > 1 && strings.Contains(f[0], "/") && f[1] != "(Unspecified)" {
+		if len(f) > 1 && strings.Contains(f[0], "/") && f[0] != "Name/username" && f[1] != "(Unspecified)" { // the first line says what each has
 			n++
 		}
 	}
