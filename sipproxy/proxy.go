@@ -337,11 +337,14 @@ func (p *Proxy) within(f *flow.Flow, in *sip.Request) (*dialog, *subscription, *
 
 // endsLost tells whether a BYE may end a call that nobody here knows: the edge was
 // started again, and the PBX would be left with it. The phone must be one that the
-// PBX has accepted on this connection; whether it is its call, the PBX knows by the
-// tags.
+// PBX has accepted on this connection, or a trunk's far end; whether it is its call, the
+// PBX knows by the tags.
 func (p *Proxy) endsLost(f *flow.Flow, in *sip.Request) bool {
 	if in.Method != sip.BYE || f.Side() == flow.Plain {
 		return false
+	}
+	if p.trunkOf(f) != nil {
+		return true
 	}
 	from, _ := flow.Address(in, "From") // checked by package flow
 	user, err := aorKey(p.inwardParty(from).URI)

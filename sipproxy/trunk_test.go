@@ -266,6 +266,21 @@ func TestTrunkDown(t *testing.T) {
 	b.noCallLeft()
 }
 
+// A call that nobody here knows, as it is older than the edge, is ended by its far end.
+func TestTrunkEndsWhatIsLost(t *testing.T) {
+	b, at := newTrunkBench(t, nil)
+	far := b.trunk()
+	far.send(far.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "lost", 9, ""))
+	bye := b.atPBX("BYE")
+	if bye.h.Get("Call-Id") != "lost" || !strings.Contains(bye.h.Get("To"), "tag=pbx") || !strings.Contains(bye.h.Get("From"), "tag=anna") {
+		t.Errorf("the PBX gets %v", bye.h)
+	}
+	b.fromPBXTo(at, reply(bye, 200, "", ""))
+	far.next("200")
+	far.send(far.request("INFO", "sip:602@pbx.example.com", to602+";tag=pbx", "lost", 10, ""))
+	far.next("481")
+}
+
 // Trunks that share the phones' address are told apart by number and domain.
 func TestTrunkByNumber(t *testing.T) {
 	b, at := newTrunkBench(t, func(bar *Trunk) {
