@@ -411,9 +411,17 @@ func (n *negotiation) heard() (last time.Time) {
 	return last
 }
 
-// close ends the media, and returns what the call's record says of them.
+// close ends the media, and returns what the call's record says of them. Keys and
+// descriptions go at once: transactions know the call for half a minute more.
 func (n *negotiation) close() []any {
+	if n.pending != nil { // its INVITE knows it too
+		n.pending.session = nil
+	}
 	n.pending, n.closed = nil, true
+	n.lines, n.spare, n.said = [2][]*stream{}, nil, [2]*sdp.Session{}
+	for i := range n.voices {
+		n.voices[i].last = ""
+	}
 	if n.session == nil {
 		return nil
 	}
