@@ -32,7 +32,11 @@ func sipPlans(quick bool) sipPlan {
 	if quick {
 		return sipPlan{rounds: 1, lines: 16, window: time.Second, paced: 1500 * time.Millisecond, fresh: 8, storm: 200, idle: 200, settle: time.Second}
 	}
-	return sipPlan{rounds: 3, lines: 64, window: 3 * time.Second, paced: 6 * time.Second, fresh: 16, storm: 5000, idle: 2000, settle: 10 * time.Second}
+	rounds, err := strconv.Atoi(os.Getenv("BENCH_ROUNDS"))
+	if err != nil {
+		rounds = 3
+	}
+	return sipPlan{rounds: rounds, lines: 64, window: 3 * time.Second, paced: 6 * time.Second, fresh: 16, storm: 5000, idle: 2000, settle: 10 * time.Second}
 }
 
 // proxy is what is measured: a running one.
