@@ -12,6 +12,7 @@ import (
 func newProviderBench(t *testing.T) (b *bench, at netip.AddrPort, provider *phone, first *message) {
 	t.Helper()
 	b, at = newTrunkBench(t, func(bar *Trunk) {
+		bar.Rekey.After = time.Minute
 		bar.Account = Account{User: "4711", Password: "secret", Register: true, Interval: 10 * time.Minute}
 	})
 	provider = b.trunk()
@@ -107,7 +108,6 @@ func TestProvider(t *testing.T) {
 	provider.next("ACK")
 
 	c := b.proxy.calls.list()[0]
-	b.account().Rekey.After = time.Minute
 	b.proxy.rekey(c, time.Now().Add(2*time.Minute))
 	inv = provider.next("INVITE")
 	provider.send(reply(inv, 401, "", "", "WWW-Authenticate: "+digestOfBar))
