@@ -21,7 +21,9 @@ func (p *Proxy) Drain(ctx context.Context) {
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	defer p.resign()
+	if !p.yielded.Load() { // or providers would no longer send their calls to the process after this one
+		defer p.resign()
+	}
 	for p.calls.len() > 0 {
 		select {
 		case <-tick.C:

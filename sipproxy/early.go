@@ -53,6 +53,13 @@ func (a *asking) begin(reg *registration) {
 	}
 }
 
+// has tells whether the PBX is being asked for a contact.
+func (a *asking) has(token string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.byToken[token] != nil
+}
+
 // end notes the answer, and returns what has waited for it, in order.
 func (a *asking) end(reg *registration) []early {
 	a.mu.Lock()

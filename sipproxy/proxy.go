@@ -43,6 +43,7 @@ type Proxy struct {
 	pool     *pool             // by the phones' address
 	trunks   map[string]*trunk // by name
 	draining chan struct{}
+	yielded  atomic.Bool // see Yield
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
 	identity identity
@@ -101,6 +102,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-watch.C:
+			if p.yielded.Load() {
+				continue
+			}
 			for l := range p.pools() {
 				l.watch(now)
 			}

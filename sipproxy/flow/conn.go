@@ -37,6 +37,7 @@ type conn struct {
 	ping    *time.Timer
 	over    sync.Once
 	ended   atomic.Pointer[error] // by end: why
+	made    atomic.Pointer[Flow]  // its flow, once it has one
 
 	// Of who showed a certificate; guarded by the listener's mutex until it is set.
 	state *tls.ConnectionState
@@ -134,6 +135,7 @@ func (c *conn) flow(out outlet) *Flow {
 	f := newFlow(Secure, transport, addrPort(c.raw.LocalAddr()), c.remote, out, c.trace)
 	f.tls, f.users, f.trunk = &state, c.users, c.trunk
 	c.began = time.Now()
+	defer c.made.Store(f)
 	c.queue = queue{conn: c.tls, limits: c.limits, wg: &c.wg, last: time.Now(), onError: f.Close}
 	return f
 }
@@ -349,6 +351,8 @@ func ending(err error) string {
 		return "closed_idle"
 	case errors.Is(err, ErrQuiet):
 		return "closed_quiet"
+	case errors.Is(err, ErrMoved):
+		return "closed_moved"
 	case errors.Is(err, ErrNoPong):
 		return "closed_no_pong"
 	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed):

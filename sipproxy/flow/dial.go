@@ -44,7 +44,7 @@ func (t *Trunk) Run(ctx context.Context) error {
 // keep keeps one connection.
 func (t *Trunk) keep(ctx context.Context) {
 	p := backoff{}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !t.isRetired() {
 		if lasted := t.once(ctx); lasted >= steady {
 			p = backoff{}
 		}

@@ -38,6 +38,12 @@
 // Behind a balancer a connection first tells whose it is, and is admitted as that
 // one's (HAProxy's PROXY protocol, version 2).
 //
+// Sockets outlive the process (inherit): a Listener can serve on one that another
+// process has bound, and a PlainSocket too. Then exactly one of them reads. What the
+// Handler of that one calls foreign goes, as it came, by a seam to the process before
+// it, which answers by its own copy of the socket. TLS connections stay where they are;
+// Dismiss closes those that nothing needs.
+//
 // A browser's connection is given to net/http after its TLS handshake, and to
 // the WebSocket library after its upgrade. What the library writes is queued,
 // as what a flow sends is. Deadlines, limits and the Origin are ours to check.

@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/seam"
 )
 
 const (
@@ -28,11 +31,14 @@ type PlainSocket struct {
 	to     Handler
 	log    *slog.Logger
 	trace  *tracer
+	past   *seam.Writer // to the process before this one; nil: there is none
 	counters
 
 	mu    sync.Mutex // guards what follows
 	peers map[netip.Addr]bool
 	flows map[netip.AddrPort]*Flow
+	later *os.File // the seam from the process after this one; nil: this one reads
+	over  bool
 }
 
 // ListenPlain binds address. Nothing is taken before Expect. guard is called for
@@ -50,13 +56,16 @@ func ListenPlain(address netip.AddrPort, guard func(fd int) error, limits Limits
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s by UDP: %w", address, err)
 	}
-	conn := pc.(*net.UDPConn)           // what "udp" gives
+	return newPlain(pc.(*net.UDPConn), limits, to, log), nil // what "udp" gives
+}
+
+func newPlain(conn *net.UDPConn, limits Limits, to Handler, log *slog.Logger) *PlainSocket {
 	_ = conn.SetReadBuffer(plainBuffer) // as much as the kernel grants
 	_ = conn.SetWriteBuffer(plainBuffer)
 	return &PlainSocket{
 		conn: conn, local: addrPort(conn.LocalAddr()), limits: limits,
 		to: to, log: log, trace: &tracer{log}, flows: make(map[netip.AddrPort]*Flow),
-	}, nil
+	}
 }
 
 // Expect tells the addresses from which anything is taken from now on.
@@ -95,18 +104,17 @@ func (s *PlainSocket) flowLocked(to netip.AddrPort) *Flow {
 
 // Run reads until ctx ends; the socket is closed then.
 func (s *PlainSocket) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
+	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
 	buf := make([]byte, maxDatagram+1)
 	for {
 		n, from, err := s.conn.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			for _, f := range s.flows {
-				f.Close(ErrDone)
-			}
-			return nil
+			break
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) { // it was yielded
+			s.readSeam(buf)
+			break
 		}
 		if err != nil { // an ICMP error of something sent before
 			s.event("read_error")
@@ -114,6 +122,15 @@ func (s *PlainSocket) Run(ctx context.Context) error {
 		}
 		s.datagram(buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.flows {
+		f.Close(ErrDone)
+	}
+	if s.past != nil {
+		s.past.Close() // the reader's, which is here
+	}
+	return nil
 }
 
 // datagram takes one packet, borrowed.
@@ -149,6 +166,9 @@ func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
 		if answer := head.rejection(fault); answer != nil {
 			_ = f.write(answer)
 		}
+		return
+	}
+	if s.isForeign(f, msg) && s.past.Pass(from, b) {
 		return
 	}
 	f.trace.message(f, "in", msg)

@@ -39,7 +39,7 @@ type Listener struct {
 
 // ListenTLS binds address. Nothing is accepted before Run.
 func ListenTLS(address netip.AddrPort, config *tls.Config, limits Limits, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
-	ln, err := listen(address)
+	ln, err := Listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on sip.tls_listen %s: %w", address, err)
 	}
@@ -49,7 +49,8 @@ func ListenTLS(address netip.AddrPort, config *tls.Config, limits Limits, to Han
 // tcpKeepAlive lets the kernel notice within half a minute that a peer vanished.
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-func listen(address netip.AddrPort) (net.Listener, error) {
+// Listen binds address for a Listener.
+func Listen(address netip.AddrPort) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
 	return lc.Listen(context.Background(), "tcp", address.String())
 }
@@ -193,6 +194,7 @@ func userTimeout(nc net.Conn) {
 	if !ok {
 		return
 	}
+	_ = tc.SetKeepAliveConfig(tcpKeepAlive) // which a listener that was taken over does not
 	raw, err := tc.SyscallConn()
 	if err != nil {
 		return

@@ -26,6 +26,7 @@ type Trunk struct {
 	reason   string    // why the last attempt failed or the last connection ended
 	told     string    // of it, last
 	flapping bool      // the last connection ended before anything came of it
+	retired  bool      // it connects no more
 	dials    uint64
 	failures map[string]uint64
 	shunned  map[netip.AddrPort]time.Time // until when others are tried first

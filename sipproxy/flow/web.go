@@ -38,17 +38,22 @@ type Site struct {
 // ListenWSS binds address for SIP over secure WebSocket (RFC 7118). Nothing is
 // accepted before Run. Browsers may come from pages of the site's origins alone.
 func ListenWSS(address netip.AddrPort, config *tls.Config, limits Limits, site Site, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
-	ln, err := listen(address)
+	ln, err := Listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on sip.wss_listen %s: %w", address, err)
 	}
+	return NewWebListener(ln, config, limits, site, to, admit, log), nil
+}
+
+// NewWebListener serves WebSocket on a listener that exists. It is given away.
+func NewWebListener(ln net.Listener, config *tls.Config, limits Limits, site Site, to Handler, admit Admit, log *slog.Logger) *Listener {
 	if len(config.NextProtos) > 0 && !slices.Contains(config.NextProtos, "http/1.1") { // what a browser offers
 		config = config.Clone()
 		config.NextProtos = append(slices.Clone(config.NextProtos), "http/1.1")
 	}
 	l := NewListener(ln, config, limits, to, admit, log)
 	l.web = newWeb(l, site)
-	return l, nil
+	return l
 }
 
 func newWeb(l *Listener, site Site) *web {

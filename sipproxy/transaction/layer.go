@@ -254,6 +254,40 @@ func (l *Layer) Deliver(conn Conn, res *sip.Response) bool {
 	return true
 }
 
+// Has tells whether a message that came on conn is of a transaction here: a request
+// that repeats itself, its ACK or its CANCEL, or an answer to one of ours.
+func (l *Layer) Has(conn Conn, m sip.Message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch m := m.(type) {
+	case *sip.Request:
+		key, err := keyOf(conn, m)
+		if err != nil {
+			return false
+		}
+		if l.server[key] != nil {
+			return true
+		}
+		key.method = sip.INVITE
+		return m.Method == sip.CANCEL && l.server[key] != nil
+	case *sip.Response:
+		via, cseq := m.Via(), m.CSeq()
+		if via == nil || cseq == nil {
+			return false
+		}
+		branch, _ := via.Params.Get("branch")
+		return l.client[clientKey{branch, cseq.MethodName}] != nil
+	}
+	return false
+}
+
+// Busy tells whether transactions of a flow are held.
+func (l *Layer) Busy(conn Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byFlow[conn.ID()] != nil
+}
+
 // FlowClosed ends the transactions of a flow that is gone, each with
 // ErrFlowClosed.
 func (l *Layer) FlowClosed(conn Conn) {
