@@ -28,6 +28,28 @@ func (h *Host) CutTCP(six bool) {
 	h.Run(h.lab.t, tables, "-I", "INPUT", "-p", "tcp", "!", "-i", "lo", "-j", "REJECT", "--reject-with", "tcp-reset")
 }
 
+// LosePower has a host and all behind it forget their TCP connections, as a router
+// does whose power was cut: nothing more comes by them in either direction, and nobody
+// at the far end is told. Those that are made after it have ports of their own, so
+// HavePower comes before, and it can be done once. back has the host's kernel answer
+// again what comes by the old ones, with a reset.
+func (h *Host) LosePower() (back func()) {
+	h.lab.t.Helper()
+	both := func(how string) {
+		h.Run(h.lab.t, "iptables", how, "OUTPUT", "-p", "tcp", "--sport", "10000:29999", "-j", "DROP")
+		h.Run(h.lab.t, "iptables", how, "INPUT", "-p", "tcp", "--dport", "10000:29999", "-j", "DROP")
+	}
+	both("-I")
+	h.Run(h.lab.t, "sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=30000 60999")
+	return func() { both("-D") }
+}
+
+// HavePower readies a host for LosePower, before it has any connection.
+func (h *Host) HavePower() {
+	h.lab.t.Helper()
+	h.Run(h.lab.t, "sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=10000 29999")
+}
+
 // BlockedUDP counts the packets that BlockUDP kept from leaving.
 func (h *Host) BlockedUDP() int {
 	h.lab.t.Helper()

@@ -11,6 +11,7 @@ import (
 // Load is what a run of sallyload reports, of what tests look at.
 type Load struct {
 	Exit       int
+	Started    time.Time
 	Passed     bool `json:"passed"`
 	Operations map[string]struct {
 		Due, Done, Failed int
@@ -31,9 +32,11 @@ type Load struct {
 		Silent   int `json:"content_silent"`
 	} `json:"media"`
 	Storm struct {
-		Registered int
-		AllAfter   float64 `json:"all_after_seconds"`
+		Registered, Attempts int
+		HalfAfter            float64 `json:"half_after_seconds"`
+		AllAfter             float64 `json:"all_after_seconds"`
 	} `json:"storm"`
+	Series []struct{ Second, Due, Done, Failed, Calls int }
 }
 
 // Sallyload is a run of it.
