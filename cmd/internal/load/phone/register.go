@@ -82,7 +82,7 @@ func granted(r *sip.Response, contact string, asked time.Duration) time.Duration
 			text = own
 		}
 	}
-	if n, err := strconv.Atoi(text); err == nil && n > 0 && time.Duration(n)*time.Second < asked {
+	if n, err := strconv.Atoi(text); err == nil && n > 0 && n < int(asked/time.Second) {
 		return time.Duration(n) * time.Second
 	}
 	return asked

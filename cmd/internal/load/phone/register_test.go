@@ -104,6 +104,19 @@ func TestIntervalTooBrief(t *testing.T) {
 	}
 }
 
+// A server that finds each nonce old is not answered for ever.
+func TestStaleForEver(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the last answer; waited for below
+	for range maxChallenges + 1 {
+		s.answer(s.request("REGISTER"), 401, "Unauthorized", "WWW-Authenticate", `Digest realm="r", qop="auth", nonce="1", stale=true`)
+	}
+	if err := <-done; !errors.Is(err, ErrAuth) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	p, s := connected(t, Config{})
 	done := make(chan error, 1)

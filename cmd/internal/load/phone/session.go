@@ -17,7 +17,7 @@ func (c *Call) keepAlive(value, role string) {
 	}
 	text, params, _ := strings.Cut(value, ";")
 	seconds, err := strconv.Atoi(strings.TrimSpace(text))
-	if err != nil || seconds < 2 || !strings.Contains(params, "refresher="+role) {
+	if err != nil || seconds < 2 || seconds > 24*3600 || !strings.Contains(params, "refresher="+role) {
 		return
 	}
 	c.timer = time.AfterFunc(time.Duration(seconds)*time.Second/2, func() { // ends with the exchange

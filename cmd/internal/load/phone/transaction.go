@@ -103,10 +103,14 @@ func (p *Phone) wait(ctx context.Context, t *transaction) (*sip.Response, error)
 // registrations. The phone's mutex is held when it is called.
 type numbering func() uint32
 
+// maxChallenges are answered for one request: those of a server and of a proxy,
+// each once more if its nonce was old.
+const maxChallenges = 4
+
 // exchange sends a request, answers challenges, and returns the final answer. An
 // INVITE that was refused is acknowledged; one that ctx ends is cancelled.
 func (p *Phone) exchange(ctx context.Context, method, uri string, d *message.Draft, next numbering, progress func(*sip.Response)) (*sip.Response, error) {
-	for fresh := false; ; fresh = true {
+	for try := 0; ; try++ {
 		p.mu.Lock()
 		d.Set("CSeq", strconv.FormatUint(uint64(next()), 10)+" "+method)
 		err := p.auth.add(d, method, uri)
@@ -135,8 +139,11 @@ func (p *Phone) exchange(ctx context.Context, method, uri string, d *message.Dra
 			return r, nil
 		}
 		p.mu.Lock()
-		err = p.auth.learn(r, fresh)
+		err = p.auth.learn(r, try > 0)
 		p.mu.Unlock()
+		if err == nil && try == maxChallenges {
+			err = ErrAuth
+		}
 		if err != nil {
 			return r, err
 		}
