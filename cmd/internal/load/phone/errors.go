@@ -34,8 +34,8 @@ func refused(r *sip.Response) error {
 	after, _, _ := strings.Cut(message.Get(r, "Retry-After"), ";")
 	after, _, _ = strings.Cut(after, "(")
 	seconds, err := strconv.Atoi(strings.TrimSpace(after))
-	if err != nil || seconds < 0 || seconds > 24*3600 { // a day says that it never will
+	if err != nil || seconds < 0 {
 		seconds = 0
 	}
-	return &Refused{Status: r.StatusCode, Reason: r.Reason, RetryAfter: time.Duration(seconds) * time.Second}
+	return &Refused{Status: r.StatusCode, Reason: r.Reason, RetryAfter: time.Duration(min(seconds, 24*3600)) * time.Second}
 }
