@@ -14,15 +14,9 @@ func TestProveClean(t *testing.T) {
 	t.Parallel() // it waits most of its time
 	s := newTrunks(t, "rekey_packets = 1000\n")
 	edges := map[*peers.Site]*peers.Edge{s.Foo: s.atFoo, s.Bar: s.atBar}
-	type watch struct {
-		inner, outer *peers.Capture
-		prover       *peers.Prover
-	}
-	watches := make(map[*peers.Site]watch)
-	for site, e := range edges { // the edges never stop asking each other whether they are there
-		outer := peers.StartCapture(site.Edge, "outside")
-		prover := peers.StartProver(e, site.Edge, "outside")
-		watches[site] = watch{peers.StartCapture(site.Edge, "outside"), outer, prover}
+	seen, provers := make(map[*peers.Site]*peers.Capture), make(map[*peers.Site]*peers.Prover)
+	for site, e := range edges {
+		seen[site], provers[site] = peers.StartCapture(site.Edge, "outside"), peers.StartProver(e, site.Edge, "outside")
 	}
 	s.talk()
 	l := s.connect(s.foo, s.bar, 700, 1300)
@@ -30,11 +24,10 @@ func TestProveClean(t *testing.T) {
 	hear(l.out, l.in)
 	s.hangUp(l)
 	s.idle()
-	for site, w := range watches {
-		w.inner.Stop()
-		proof := w.prover.Proof()
-		w.outer.Stop()
-		isClean(t, proof, w.inner, w.outer, site.Public)
+	for site, prover := range provers {
+		proof := prover.Proof()
+		seen[site].Stop()
+		isClean(t, proof, seen[site], site.Public)
 		for _, kind := range []string{"tls", "srtp"} {
 			if n, _ := proof.Of(kind); n == 0 {
 				t.Errorf("at %s nothing of %s was seen:\n%s", site.Name, kind, proof.Text)

@@ -2,12 +2,15 @@ package peers
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -111,6 +114,9 @@ func (s *sniffer) open(dev string, link *uint32) error {
 		return err
 	}
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return err
+	}
 	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index}); err != nil {
 		return err
 	}
@@ -123,10 +129,10 @@ func (s *sniffer) open(dev string, link *uint32) error {
 
 func (s *sniffer) read() {
 	defer close(s.done)
-	buf := make([]byte, 65536)
+	buf, oob := make([]byte, 65536), make([]byte, 64)
 	stopping := false
 	for {
-		n, _, err := unix.Recvfrom(s.fd, buf, 0)
+		n, m, _, _, err := unix.Recvmsg(s.fd, buf, oob, 0)
 		if err != nil { // nothing waits
 			if stopping {
 				return
@@ -138,8 +144,18 @@ func (s *sniffer) read() {
 			}
 			continue
 		}
-		s.out.write(time.Now(), buf[:n])
+		s.out.write(when(oob[:m]), buf[:n])
 	}
+}
+
+// when is the kernel's time of a packet, which all who watch an interface are told.
+func when(oob []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) == 0 || len(messages[0].Data) < 16 {
+		return time.Now()
+	}
+	b := messages[0].Data // struct timespec
+	return time.Unix(int64(binary.NativeEndian.Uint64(b)), int64(binary.NativeEndian.Uint64(b[8:])))
 }
 
 // Fields reads fields of the packets that a display filter selects, one row a
@@ -174,6 +190,21 @@ func (c *Capture) Fields(filter string, fields []string, decodeAs ...string) [][
 func (c *Capture) Count(filter string, decodeAs ...string) int {
 	c.lab.t.Helper()
 	return len(c.Fields(filter, []string{"frame.number"}, decodeAs...))
+}
+
+// CountBetween counts those of a time, to the microsecond.
+func (c *Capture) CountBetween(from, to time.Time, filter string) (n int) {
+	c.lab.t.Helper()
+	for _, row := range c.Fields(filter, []string{"frame.time_epoch"}) {
+		seconds, err := strconv.ParseFloat(row[0], 64)
+		if err != nil {
+			c.lab.t.Fatalf("read a packet's time: %v", err)
+		}
+		if at := time.UnixMicro(int64(math.Round(seconds * 1e6))); !at.Before(from.Truncate(time.Microsecond)) && !at.After(to) {
+			n++
+		}
+	}
+	return n
 }
 
 // Contains tells whether bytes occur anywhere in what was captured.

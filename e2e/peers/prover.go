@@ -25,6 +25,7 @@ type Prover struct {
 type Proof struct {
 	Exit      int `json:"-"`
 	Interface string
+	From, To  time.Time
 	Verdict   string
 	Reasons   []string
 	Packets   int

@@ -67,8 +67,7 @@ func Watch(ctx context.Context, c Config) (Report, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	record(ctx, c, a, ring)
-	to := time.Now()
+	to := record(ctx, c, a, ring, from)
 	dropped, err := ring.drops()
 	if err != nil {
 		a.Incomplete(err.Error())
@@ -79,8 +78,8 @@ func Watch(ctx context.Context, c Config) (Report, error) {
 	return r, nil
 }
 
-// record takes all packets until ctx ends.
-func record(ctx context.Context, c Config, a *Account, ring *capture) {
+// record takes all packets from a time on until ctx ends, and returns when that was.
+func record(ctx context.Context, c Config, a *Account, ring *capture, from time.Time) (to time.Time) {
 	answers := make(chan answer)
 	asking, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -89,20 +88,27 @@ func record(ctx context.Context, c Config, a *Account, ring *capture) {
 		c.askOn(asking, answers)
 	}()
 	defer func() { stop(); <-done }()
+	take := func(f Frame) {
+		if !f.At.Before(from) && (to.IsZero() || !f.At.After(to)) {
+			a.Take(f)
+		}
+	}
 	for ctx.Err() == nil {
 		if err := ring.wait(look); err != nil {
 			a.Incomplete(err.Error())
-			return
+			return time.Now()
 		}
-		ring.read(a.Take)
+		ring.read(take)
 		select {
 		case told := <-answers:
 			a.take(told)
 		default:
 		}
 	}
+	to = time.Now()
 	time.Sleep(3 * retire * time.Millisecond) // until the kernel hands over the block that it fills
-	ring.read(a.Take)
+	ring.read(take)
+	return to
 }
 
 // askOn asks again and again.
