@@ -67,6 +67,7 @@ func newOptions(c command) *options {
 	if c.name == "storm" {
 		f.DurationVar(&p.Duration, "duration", p.Duration, "after which it ends, also if not all are registered")
 		f.DurationVar(&p.Window, "window", p.Window, "within which phones come")
+		f.DurationVar(&p.Stay, "stay", p.Stay, "how long phones stay after that, refresh and ping")
 		f.BoolVar(&p.Cut, "cut", false, "register all before, cut their connections, and let them come back")
 		f.DurationVar(&p.Retry.Base, "retry", p.Retry.Base, "base of the wait before a phone comes again, doubled each time (RFC 5626, which has 30s); 0: it does not")
 		f.DurationVar(&p.Retry.Max, "retry-max", p.Retry.Max, "the longest wait")

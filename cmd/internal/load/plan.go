@@ -63,6 +63,7 @@ type Plan struct {
 	KeepAlive time.Duration             `json:"keepalive"`
 	Window    time.Duration             `json:"window"` // of a storm
 	Cut       bool                      `json:"cut"`    // a storm of phones that were registered before
+	Stay      time.Duration             `json:"stay"`   // of phones, after a storm
 	Retry     Retry                     `json:"retry"`
 
 	Connect *wire.Target `json:"-"`
@@ -97,6 +98,7 @@ func (p *Plan) Validate() error {
 	check(p.Duration > 0 && p.Duration <= MaxDuration, "--duration %s: above 0, to %s", p.Duration, MaxDuration)
 	check(p.Talk >= 0 && p.Talk <= MaxDuration, "--talk %s: from 0 to %s", p.Talk, MaxDuration)
 	check(p.Talk >= time.Second || p.Media == media.None, "--talk %s: from 1s on, or no tone can be told from another", p.Talk)
+	check(p.Stay >= 0 && p.Stay <= MaxDuration, "--stay %s: from 0 to %s", p.Stay, MaxDuration)
 	check(p.Ring >= 0 && p.Ring <= time.Minute, "--ring %s: from 0 to 1m", p.Ring)
 	check(p.Expires >= 10*time.Second && p.Expires <= 7*MaxDuration, "--expires %s: from 10s to a week", p.Expires)
 	check(p.Timeout >= 100*time.Millisecond && p.Timeout <= 5*time.Minute, "--timeout %s: from 100ms to 5m", p.Timeout)

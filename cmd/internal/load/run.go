@@ -58,6 +58,8 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 		w.phase("storm")
 		storm = f.storm(ctx)
 		arrivals = time.Since(begun)
+		w.phase("stay")
+		sleepUntil(ctx, time.NewTimer(0), time.Now().Add(p.Stay))
 	default:
 		w.phase("load")
 		f.arrivals(ctx)
@@ -162,7 +164,7 @@ func (w *watch) run() {
 		w.mu.Lock()
 		name := w.name
 		w.routines, w.rss = max(w.routines, runtime.NumGoroutine()), max(w.rss, resident())
-		if name == "load" || name == "ending" || name == "storm" {
+		if name == "load" || name == "ending" || name == "storm" || name == "stay" {
 			w.keep(time.Now(), p.Second)
 		}
 		w.mu.Unlock()
