@@ -5,6 +5,7 @@
 #   make e2e CASE=CallOut    one case against the real peers
 #   make load    a ladder of calls a second, to what the machine holds
 #   make flood   requests as fast as they go, and clients that die in a call
+#   make soak    an hour of calls and of phones that come and go; its figures go to docs
 #   make differential        do both PBXs understand what the edge does? COUNT requests, from seed FIRST
 
 export CGO_ENABLED = 0
@@ -23,7 +24,7 @@ COUNT      ?= 20000
 FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip bench-trunk load lint vuln demo peers clean differential flood
+.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip bench-trunk load lint vuln demo peers clean differential flood soak
 
 all: build
 
@@ -61,6 +62,10 @@ differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: 
 # Two minutes of what CI has for twelve seconds, and a thousand clients for a hundred.
 flood: build peers ## seven methods as fast as it goes for FLOOD_TIME=2m, and KILLED=1000 clients that die in a call
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) FLOOD_TIME=$(or $(FLOOD_TIME),2m) KILLED=$(or $(KILLED),1000) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^Test(MessageFlood|AbruptClose)$$'
+
+soak: build peers ## SOAK_TIME=1h of SOAK_CALLS=500 at a time, to docs/soak.md, .json and .svg
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) SOAK_TIME=$(or $(SOAK_TIME),1h) SOAK_CALLS=$(or $(SOAK_CALLS),500) SOAK_OUT=$(CURDIR)/docs \
+	  go test -count=1 -v -timeout 25h ./e2e -run '^TestSoakShort$$'
 
 peers: ## install the real peers, and gcc for the race detector; quick when they are there
 	@bash e2e/peers/install.sh
