@@ -101,9 +101,16 @@ func (s *soak) judge(name string, r peers.Load) {
 	s.t.Helper()
 	taken := s.count(name, r)
 	m := r.Media
-	c := soakCalls{Name: name, Calls: r.Operations["call"].Done + r.Operations["hold"].Done, Right: m.Right, Wrong: m.Wrong, Silent: m.Silent, Packets: m.Received, Lost: m.Lost, Taken: taken}
+	c := soakCalls{Name: name, Calls: r.Operations["call"].Done + r.Operations["hold"].Done, Right: m.Right, Wrong: m.Wrong, Silent: m.Silent, Sent: m.Sent, Packets: m.Received, Lost: m.Lost, Taken: taken}
 	s.report.Calls = append(s.report.Calls, c)
 	s.t.Logf("%s: %+v", name, c)
+	// All of it comes back, but for what calls lost that the restart met, each at most
+	// to its end; and of what comes next to nothing is missing.
+	const share = 0.005
+	cut := float64(s.calls) / 2 * (s.talk * 5 / 2).Seconds() * 50
+	if missing := float64(m.Sent - m.Received); missing > cut+share*float64(m.Sent) || float64(m.Lost) > share*float64(m.Received) {
+		s.t.Errorf("%s: of %d packets %d came back, and %d of those between were lost", name, m.Sent, m.Received, m.Lost)
+	}
 	if c.Calls == 0 || m.Right == 0 || m.Wrong+m.Silent > taken || m.Ends > m.Right+taken || m.Bad > 0 {
 		s.t.Errorf("%s: of %d ends of calls %d heard their tone, %d another, %d nothing, %d packets did not verify; the restart took %d", name, m.Ends, m.Right, m.Wrong, m.Silent, m.Bad, taken)
 	}
@@ -112,7 +119,7 @@ func (s *soak) judge(name string, r peers.Load) {
 // count returns what failed while the PBX restarted; nothing else may fail.
 func (s *soak) count(name string, r peers.Load) (taken int) {
 	s.t.Helper()
-	failed := 0
+	failed, last := 0, 0.0
 	var causes []string
 	for op, o := range r.Operations {
 		failed += o.Failed
@@ -123,7 +130,11 @@ func (s *soak) count(name string, r peers.Load) (taken int) {
 	for _, p := range r.Series {
 		if at := r.Started.Sub(s.begun).Seconds() + float64(p.Second); p.Failed > 0 && at >= s.report.Restart.From && at <= s.report.Restart.To+1 {
 			taken += p.Failed
+			last = at - s.report.Restart.From
 		}
+	}
+	if taken > 0 {
+		s.t.Logf("%s: %d operations failed until %.0f s after the PBX went: %s", name, taken, last, strings.Join(causes, "; "))
 	}
 	if failed != taken {
 		s.t.Errorf("%s: %d of %d failures were not the restart's: %s", name, failed-taken, failed, strings.Join(causes, "; "))

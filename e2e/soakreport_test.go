@@ -30,6 +30,7 @@ type soakCalls struct {
 	Right   int    `json:"heard_right"`
 	Wrong   int    `json:"heard_wrong"`
 	Silent  int    `json:"heard_nothing"`
+	Sent    int    `json:"packets_sent"`
 	Packets int    `json:"packets_received"`
 	Lost    int    `json:"packets_lost"`
 	Taken   int    `json:"failed_by_restart"`
@@ -90,9 +91,9 @@ func (r *soakReport) tell() string {
 	fmt.Fprintf(&b, "- %d certificates were renewed, and %d times twenty phones came at once and went.\n", r.Renewals, r.Visits)
 	fmt.Fprintf(&b, "- The PBX was killed and came back: that took %d operations, and nothing else failed any.\n", r.Restart.Taken)
 	fmt.Fprintf(&b, "- The edge used %.2f cores.\n\n", r.Cores)
-	fmt.Fprint(&b, "| Calls | without a fault | ends that heard their tone | another, or nothing | packets | lost |\n| --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprint(&b, "| Calls | without a fault | ends that heard their tone | another, or nothing | packets sent | came back | gaps |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, c := range r.Calls {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d |\n", c.Name, c.Calls, c.Right, c.Wrong+c.Silent, c.Packets, c.Lost)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", c.Name, c.Calls, c.Right, c.Wrong+c.Silent, c.Sent, c.Packets, c.Lost)
 	}
 	fmt.Fprint(&b, "\n| Second half of the run | Median | Growth in it (99 %) | an hour | |\n| --- | --- | --- | --- | --- |\n")
 	for i, f := range r.Figures {

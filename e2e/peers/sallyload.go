@@ -24,6 +24,7 @@ type Load struct {
 	} `json:"latency_ms"`
 	Media struct {
 		Ends     int
+		Sent     int `json:"packets_sent"`
 		Received int `json:"packets_received"`
 		Lost     int `json:"packets_lost"`
 		Bad      int `json:"packets_unverified"`
