@@ -56,6 +56,7 @@ type soak struct {
 // but for that restart, everybody hears his tone, and what the edge holds does not grow,
 // nor is any of it left in the end. SOAK_OUT is a folder for the figures.
 func TestSoakShort(t *testing.T) {
+	t.Parallel() // it takes little of the machine, for long
 	s := newSoak(t)
 	rest, busy := s.edge.Metrics(), s.busy()
 	s.begun = time.Now()
