@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/sallyport/sallyport/media/packet"
-	"github.com/sallyport/sallyport/seam"
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 // Inherit gives what the process before this one left of an address: its socket by

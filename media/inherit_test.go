@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/seam"
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 // succeed makes an engine that takes over the sockets of another, which yields them.

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/sallyport/sallyport/media/packet"
-	"github.com/sallyport/sallyport/seam"
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 // secureSocket is a socket of the secure side, and what waits to leave by it: a

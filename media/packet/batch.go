@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sallyport/sallyport/seam"
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 // SlotSize is the room for one packet with what encryption adds. Longer

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
-	"github.com/sallyport/sallyport/seam"
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 const (
