@@ -135,6 +135,9 @@ func (p *Proxy) takeKeys(d *dialog, tx *transaction.Server, in *sip.Request, fro
 	if in.Method != sip.INVITE || from != flow.Secure || c.outside().trunk == nil {
 		return false
 	}
+	if len(in.GetHeaders("Session-Expires")) > 0 { // it tells the PBX, too, that the caller is there (RFC 4028 section 9)
+		return false
+	}
 	b, ok := c.media.takeKeys(bodyOf(in))
 	if !ok {
 		return false

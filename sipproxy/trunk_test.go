@@ -415,6 +415,12 @@ func TestTrunkIsRekeyed(t *testing.T) {
 	}
 	b.fromPBXTo(b.proxy.trunks["bar"].pool.addr, reply(hold, 488, "", ""))
 	far.next("488")
+	far.send(bar(far.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "r1", 3, "")))
+	timer := strings.Replace(strings.Replace(trunkSDP, "inline:d0", "inline:f0", 1), "o=- 7 1", "o=- 7 3", 1)
+	far.send(bar(far.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "r1", 4, timer, at, "Session-Expires: 1800;refresher=uac")))
+	if refresh := b.atPBX("INVITE"); refresh.h.Get("Session-Expires") == "" {
+		t.Errorf("the PBX, which would end the call, gets %v", refresh.h)
+	}
 }
 
 // A PBX that speaks SRTP by itself keeps our key: it may lose count under another.
