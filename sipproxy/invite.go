@@ -178,6 +178,9 @@ func (p *Proxy) startCall(from flow.Side, token string, tx *transaction.Server, 
 // sendInvite forwards an INVITE to the leg given. call.mu is held.
 func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	b := bodyOf(inv.in)
+	if inv.call.media.keys.under { // one INVITE at a time (RFC 3261 section 14.1), with an offer or without
+		return refuse(491, "Request Pending", "the keys are being replaced")
+	}
 	inv.offered = b.isSDP()
 	if len(b.bytes) > 0 {
 		sdp, r := inv.call.media.request(inv.from, inv.in.Method, b)

@@ -368,6 +368,10 @@ func TestTrunkRekey(t *testing.T) {
 	first := rekeyed(t, far, inv.body)
 	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k1", 103, "bar", plainSDP)) // glare
 	b.atPBX("491")
+	b.fromPBXTo(at, strings.Replace(b.fromBranch(at, "INVITE", "2001", "k1", 103, "bar", ""), ";branch=z9hG4bK", ";branch=z9hG4bKbare", 1))
+	if m := b.atPBX("491"); !strings.Contains(m.h.Get("Via"), "z9hG4bKbare") {
+		t.Errorf("an INVITE without an offer is not refused: %v", m.h)
+	}
 	far.send(reply(first, 200, "", strings.Replace(trunkSDP, "inline:d0", "inline:e0", 1)))
 	if ack := far.next("ACK"); ack.h.Get("Cseq") != "103 ACK" {
 		t.Errorf("CSeq is %s", ack.h.Get("Cseq"))
