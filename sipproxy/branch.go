@@ -60,6 +60,9 @@ func (p *Proxy) trunkFor(f *flow.Flow, in *sip.Request) *trunk {
 	if t := p.trunkOf(f); t != nil || f.Side() == flow.Secure || p.bindings.get(p.addressee(in)) != nil {
 		return t
 	}
+	if p.addressee(in) != in.Recipient.User { // a phone's, by its token, be it here or not
+		return nil
+	}
 	var found *trunk
 	longest := 0
 	for _, t := range p.trunks {
@@ -74,12 +77,15 @@ func (p *Proxy) trunkFor(f *flow.Flow, in *sip.Request) *trunk {
 }
 
 // fits tells how well a Request-URI fits a trunk's domains and prefixes: 0 is not at
-// all, and a domain is better than any number.
+// all, and a domain is better than any number. Only numbers have prefixes.
 func (t Trunk) fits(u sip.Uri) (best int) {
 	if slices.ContainsFunc(t.Domains, func(domain string) bool { return strings.EqualFold(domain, u.Host) }) {
 		return math.MaxInt
 	}
 	number := account(u)
+	if !dialled.MatchString(number) { // like the token of a phone, which may begin with any
+		return 0
+	}
 	for _, prefix := range t.Prefixes {
 		if strings.HasPrefix(number, prefix) {
 			best = max(best, len(prefix))

@@ -66,6 +66,7 @@ func IsTrunkName(s string) bool { return trunkName.MatchString(s) }
 var (
 	trunkName   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	trunkPrefix = regexp.MustCompile(`^\+?[0-9*#]+$`)
+	dialled     = regexp.MustCompile(`^\+?[0-9*#().-]+(;.*)?$`)
 )
 
 // Validate reports all faults at once, each with the key that it is about.

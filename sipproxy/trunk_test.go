@@ -300,6 +300,11 @@ func TestTrunkByNumber(t *testing.T) {
 	}
 	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "3001", "n9", 102, "", plainSDP))
 	b.atPBX("480") // a phone's, who is not there
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2abcdefghijklmno", "n10", 102, "", plainSDP))
+	b.atPBX("480") // likewise, by its token
+	route := fmt.Sprintf("Route: <sip:abcdefghijklmnop@%s;lr>", at)
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "n11", 102, "", plainSDP, route))
+	b.atPBX("480") // likewise, by its Path
 }
 
 // With an address of its own, a trunk's prefixes tell what the PBX may send.
