@@ -203,6 +203,9 @@ func (p *Proxy) forget(d *dialog) {
 	if d.accepted != nil {
 		d.accepted.server.Acknowledged()
 	}
+	if d.keyed != nil {
+		d.keyed.server.Acknowledged()
+	}
 }
 
 // endCall frees all that a call holds and writes its record. c.mu is held.
