@@ -67,11 +67,21 @@ func (l *Layer) Request(conn Conn, req *sip.Request, on func(*sip.Response, erro
 		c.repeat = time.AfterFunc(c.interval, c.resend)
 	}
 	c.mu.Unlock()
-	if err := conn.Send(req); err != nil {
-		c.terminate()
+	if err := conn.Send(req); err != nil && c.withdraw() {
 		return nil, err
 	}
 	return c, nil
+}
+
+// withdraw ends a transaction whose request could not be sent, and tells whether
+// nobody was told of that: FlowClosed may have been first.
+func (c *Client) withdraw() bool {
+	c.mu.Lock()
+	told := c.state > clientProceeding
+	c.state = clientTerminated
+	c.mu.Unlock()
+	c.terminate()
+	return !told
 }
 
 // Cancel asks the far end to give up an INVITE. It waits for the first

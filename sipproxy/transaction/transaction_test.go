@@ -359,6 +359,27 @@ func TestFlowClosedEndsItsTransactions(t *testing.T) {
 	wantLen(t, l, 0)
 }
 
+// closing is a wire that is found closed while something is sent on it.
+type closing struct {
+	wire
+	l *Layer
+}
+
+func (w *closing) Send(sip.Message) error {
+	w.l.FlowClosed(w)
+	return errors.New("closed")
+}
+
+// Who asks is told once that the flow is gone: by the error, or by the call.
+func TestFlowClosedWhileSending(t *testing.T) {
+	l, h := NewLayer(DefaultTimers(), DefaultLimits()), &heard{}
+	if _, err := l.Request(&closing{wire{id: 1, reliable: true}, l}, request(t, "BYE", "z9hG4bK1"), h.on); err != nil {
+		t.Errorf("told by %v, too", err)
+	}
+	h.want(t, ErrFlowClosed.Error())
+	wantLen(t, l, 0)
+}
+
 func TestRequestThatCannotBeSent(t *testing.T) {
 	l, h := NewLayer(DefaultTimers(), DefaultLimits()), &heard{}
 	broken := errors.New("broken")
