@@ -135,7 +135,7 @@ func (p *Proxy) legsFromTrunk(t *trunk, f *flow.Flow, in *sip.Request) (token st
 	}
 	token = randomCallToken()
 	target := p.inwardURI(in.Recipient)
-	caller.trunk = t
+	caller.trunk, caller.began = t, true
 	caller.contact = p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User)
 	callee = &leg{
 		trunk: t, peer: p.inwardParty(caller.self), self: p.legibleParty(caller.peer),

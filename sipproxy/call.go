@@ -26,6 +26,7 @@ type dialogID struct {
 type leg struct {
 	flow    *flow.Flow
 	trunk   *trunk        // that the dialog is by; nil: it is a phone's
+	began   bool          // its far end is a trunk's, and began the dialog: see asOurselves
 	tag     string        // the far end's
 	peer    flow.NameAddr // the far end's address, as written on this leg
 	self    flow.NameAddr // the other party's address, as written on this leg
@@ -330,7 +331,7 @@ func (p *Proxy) bye(d *dialog, to flow.Side, reason string) {
 	appendBody(req, body{})
 	send, owed := p.sendTo(p.reach(d, to)), func() {}
 	if t := d.leg(to).trunk; t != nil && to == flow.Secure { // whose provider may ask who wants it
-		send, owed = p.asOurselves(t, send), func() { p.owe(t, req) }
+		send, owed = p.asOurselves(d.leg(to), send), func() { p.owe(d.leg(to), req) }
 	}
 	_, err := send(req, hearer{on: func(_ *flow.Flow, _ *sip.Response, err error) {
 		if err != nil {

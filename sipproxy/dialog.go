@@ -87,7 +87,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	})
 	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		if err != nil && in.Method == sip.BYE && from == flow.Plain {
-			p.owe(far.trunk, req)
+			p.owe(far, req)
 		}
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
 	}})
@@ -96,7 +96,7 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	}
 	if in.Method == sip.BYE { // the far end is gone: that is what the sender wants
 		if from == flow.Plain {
-			p.owe(far.trunk, req)
+			p.owe(far, req)
 		}
 		p.endDialog(d, "far end unreachable")
 		_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))

@@ -59,7 +59,7 @@ func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (transaction.Cancel
 	case to.flow == nil:
 		return p.ask(user, p.bindings.home(user), req, hear)
 	case to.flow.Side() == flow.Secure && to.trunk != nil:
-		return p.asOurselves(to.trunk, p.sendTo(to.flow))(req, hear)
+		return p.asOurselves(to, p.sendTo(to.flow))(req, hear)
 	case to.flow.Side() == flow.Secure:
 		return p.sendTo(to.flow)(req, hear)
 	case p.poolOf(to.flow).isDown(to.flow):

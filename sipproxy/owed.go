@@ -19,40 +19,42 @@ const (
 )
 
 // owe sends a BYE of before to a trunk's far end as soon as it has a connection.
-func (p *Proxy) owe(t *trunk, bye *sip.Request) {
+func (p *Proxy) owe(to *leg, bye *sip.Request) {
+	t := to.trunk
 	if t == nil || t.owed.Add(1) > maxOwed {
 		if t != nil {
 			t.owed.Add(-1)
 		}
 		return
 	}
-	p.pay(t, bye, time.Now().Add(owedFor))
+	p.pay(to, bye, time.Now().Add(owedFor))
 }
 
 // pay tries to, until a time.
-func (p *Proxy) pay(t *trunk, bye *sip.Request, until time.Time) {
+func (p *Proxy) pay(to *leg, bye *sip.Request, until time.Time) {
+	t := to.trunk
 	f := t.far.Flow()
-	if f == nil || !p.payBy(t, f, bye, until) {
+	if f == nil || !p.payBy(to, f, bye, until) {
 		if time.Now().After(until) {
 			t.owed.Add(-1)
 			p.log.Debug("BYE not sent again", "trunk", t.Name, "call_id", bye.CallID().Value())
 			return
 		}
-		time.AfterFunc(owedRetry, func() { p.pay(t, bye, until) }) // ends at until at the latest
+		time.AfterFunc(owedRetry, func() { p.pay(to, bye, until) }) // ends at until at the latest
 	}
 }
 
 // payBy sends it by one connection, and tells whether that could be.
-func (p *Proxy) payBy(t *trunk, f *flow.Flow, bye *sip.Request, until time.Time) bool {
+func (p *Proxy) payBy(to *leg, f *flow.Flow, bye *sip.Request, until time.Time) bool {
 	req := bye.Clone()
 	removeAll(req, "Via")
 	req.PrependHeader(p.via(f))
-	_, err := p.asOurselves(t, p.sendTo(f))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.asOurselves(to, p.sendTo(f))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
 		switch {
 		case err != nil && time.Now().Before(until):
-			time.AfterFunc(owedRetry, func() { p.pay(t, bye, until) })
+			time.AfterFunc(owedRetry, func() { p.pay(to, bye, until) })
 		case err != nil || res.StatusCode >= 200:
-			t.owed.Add(-1)
+			to.trunk.owed.Add(-1)
 		}
 	}})
 	return err == nil

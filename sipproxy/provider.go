@@ -48,9 +48,13 @@ type enrolment struct {
 	denied time.Time // when it was told last that user and password are not taken
 }
 
-// asOurselves is a sender that answers a provider's challenges.
-func (p *Proxy) asOurselves(t *trunk, send sender) sender {
-	if t.Account.User == "" {
+// asOurselves is a sender to the far end of a leg that answers a provider's challenges.
+// Those inside of what came from there are not: no provider asks whom it called who he
+// is, but who calls by one that passes all on may, and would have a digest of the
+// password to guess by (CVE-2021-41158).
+func (p *Proxy) asOurselves(to *leg, send sender) sender {
+	t := to.trunk
+	if t.Account.User == "" || to.began {
 		return send
 	}
 	return afresh(p.proving(p.proofOf(t), send))

@@ -184,3 +184,20 @@ func TestProviderRefuses(t *testing.T) {
 		t.Errorf("who refused us hears %v at once again, %v", m, err)
 	}
 }
+
+// Who calls us by a provider that passes all on gets no digest of our password.
+func TestProviderCallerAsksInVain(t *testing.T) {
+	b, at, provider, reg := newProviderBench(t)
+	provider.send(reply(reg, 200, "p", "", "Contact: "+reg.h.Get("Contact"), "Expires: 600"))
+	b.settled()
+	inv := b.callFromTrunk(provider, "v1")
+	b.fromPBXTo(at, text("", "BYE "+strings.Trim(inv.h.Get("Contact"), "<>")+" SIP/2.0", "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKv2",
+		"Max-Forwards: 70", "From: "+to602+";tag=pbx", "To: "+inv.h.Get("From"), "Call-ID: v1", "CSeq: 5 BYE"))
+	provider.send(reply(provider.next("BYE"), 407, "", "", "Proxy-Authenticate: "+digestOfBar))
+	b.atPBX("403")
+	provider.send(provider.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o", 1, ""))
+	if m, err := readText(provider.r); err != nil || m.status() != 200 {
+		t.Errorf("the caller gets %v, %v", m, err)
+	}
+	b.noCallLeft()
+}

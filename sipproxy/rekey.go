@@ -88,7 +88,7 @@ func (p *Proxy) offerKeys(d *dialog, now time.Time) {
 	req := p.ownRequest(sip.INVITE, d, flow.Secure, seq)
 	req.AppendHeader(sip.NewHeader("Contact", far.contact))
 	appendBody(req, b)
-	_, err := p.asOurselves(far.trunk, p.sendTo(at))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) { p.keysAnswered(d, res, err) }})
+	_, err := p.asOurselves(far, p.sendTo(at))(req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) { p.keysAnswered(d, res, err) }})
 	if err != nil {
 		c.media.keepKeys()
 	}
