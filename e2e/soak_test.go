@@ -39,6 +39,7 @@ var watched = []struct {
 type soak struct {
 	*office
 	issuer   *peers.Issuer
+	serial   int64 // of the certificate in force
 	time     time.Duration
 	arrivals float64 // seconds in which there are any
 	calls    int     // at a time
@@ -74,6 +75,7 @@ func TestSoakShort(t *testing.T) {
 	}
 	s.report.Cores = (s.busy() - busy).Seconds() / s.since()
 	s.visited()
+	s.serves(s.host, s.serial)
 	for name, l := range loads {
 		s.judge(name, l.Result(windDown+2*time.Minute))
 	}

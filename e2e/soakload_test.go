@@ -52,9 +52,9 @@ func (s *soak) restart() {
 
 // certify gives the edge another certificate.
 func (s *soak) certify() {
-	serial := s.issuer.Issue()
-	s.issuer.UseCert(serial)
-	s.issuer.UseKey(serial)
+	s.serial = s.issuer.Issue()
+	s.issuer.UseCert(s.serial)
+	s.issuer.UseKey(s.serial)
 }
 
 // renew does so ten times in the run, and says so by SIGHUP each time.
@@ -62,6 +62,7 @@ func (s *soak) renew() {
 	if s.since() < s.arrivals*float64(s.report.Renewals+1)/11 {
 		return
 	}
+	s.serves(s.host, s.serial) // the one before
 	s.certify()
 	s.edge.Signal(syscall.SIGHUP)
 	s.report.Renewals++
@@ -101,6 +102,7 @@ func (s *soak) judge(name string, r peers.Load) {
 	s.t.Helper()
 	taken := s.count(name, r)
 	m := r.Media
+	s.report.LoadCores += r.Generator.CPU / s.since()
 	c := soakCalls{Name: name, Calls: r.Operations["call"].Done + r.Operations["hold"].Done, Right: m.Right, Wrong: m.Wrong, Silent: m.Silent, Sent: m.Sent, Packets: m.Received, Lost: m.Lost, Taken: taken}
 	s.report.Calls = append(s.report.Calls, c)
 	s.t.Logf("%s: %+v", name, c)

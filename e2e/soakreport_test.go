@@ -13,15 +13,16 @@ import (
 
 // soakReport is what a soak measured, and the file that is written.
 type soakReport struct {
-	Seconds  float64      `json:"seconds"` // of arrivals
-	AtATime  int          `json:"calls_at_a_time"`
-	Passed   bool         `json:"passed"`
-	Cores    float64      `json:"edge_cores"`
-	Calls    []soakCalls  `json:"calls"`
-	Restart  soakRestart  `json:"pbx_restart"`
-	Renewals int          `json:"certificates_renewed"`
-	Visits   int          `json:"visits"` // of twenty phones each
-	Figures  []soakFigure `json:"figures"`
+	Seconds   float64      `json:"seconds"` // of arrivals
+	AtATime   int          `json:"calls_at_a_time"`
+	Passed    bool         `json:"passed"`
+	Cores     float64      `json:"edge_cores"`
+	LoadCores float64      `json:"load_cores"` // that sallyload used for the calls
+	Calls     []soakCalls  `json:"calls"`
+	Restart   soakRestart  `json:"pbx_restart"`
+	Renewals  int          `json:"certificates_renewed"`
+	Visits    int          `json:"visits"` // of twenty phones each
+	Figures   []soakFigure `json:"figures"`
 }
 
 type soakCalls struct {
@@ -68,7 +69,7 @@ func (s *soak) write() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Logf("%d visits, %d certificates, the restart took %d operations, the edge %.2f cores", r.Visits, r.Renewals, r.Restart.Taken, r.Cores)
+	s.t.Logf("%d visits, %d certificates, the restart took %d operations, the edge used %.2f cores, and the calls %.2f", r.Visits, r.Renewals, r.Restart.Taken, r.Cores, r.LoadCores)
 	folder := os.Getenv("SOAK_OUT")
 	if folder == "" {
 		return

@@ -37,6 +37,9 @@ type Load struct {
 		HalfAfter            float64 `json:"half_after_seconds"`
 		AllAfter             float64 `json:"all_after_seconds"`
 	} `json:"storm"`
+	Generator struct {
+		CPU float64 `json:"cpu_seconds"`
+	}
 	Series []struct{ Second, Due, Done, Failed, Calls int }
 }
 
