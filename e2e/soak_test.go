@@ -77,7 +77,7 @@ func TestSoakShort(t *testing.T) {
 	s.visited()
 	s.serves(s.host, s.serial)
 	for name, l := range loads {
-		s.judge(name, l.Result(windDown+2*time.Minute))
+		s.judge(name, l.Result(5*s.talk/2+3*time.Minute))
 	}
 	s.drifts()
 	s.leaves(rest)
