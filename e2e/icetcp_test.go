@@ -22,7 +22,7 @@ func (o *office) callsByTCP(b *peers.Browser) {
 	o.quit(b)
 
 	b.Host.BlockUDP()
-	outside := peers.StartCapture(o.Edge, "outside")
+	outside, prover := peers.StartCapture(o.Edge, "outside"), peers.StartProver(o.edge, o.Edge, "outside")
 	o.dial(b, "610")
 	b.Hears(1004, 10*time.Second)
 	if local, remote := b.Pair(); local.Protocol != "tcp" || remote.Protocol != "tcp" {
@@ -31,6 +31,11 @@ func (o *office) callsByTCP(b *peers.Browser) {
 	o.pbxHeard(700)
 	o.quit(b)
 	outside.Stop()
+	if proof := prover.Proof(); proof.Exit != 0 {
+		o.t.Errorf("prove ended with status %d\n%s", proof.Exit, proof.Text)
+	} else if packets, verified := proof.Of("media_tcp"); packets < 50 || verified != packets {
+		o.t.Errorf("of %d packets of media by TCP %d were verified\n%s", packets, verified, proof.Text)
+	}
 	if n := outside.Count(fmt.Sprintf("udp && (ip.src == %s || ipv6.src == %s)", b.Host.Addr, b.Host.Addr6)); n != 0 {
 		o.t.Errorf("%d UDP packets of the browser came through: the case shows nothing", n)
 	}
