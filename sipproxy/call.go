@@ -48,6 +48,7 @@ type dialog struct {
 	plain     *leg
 	confirmed bool
 	accepted  *accepted // its last INVITE, once that had a 2xx
+	under     *invite   // a later INVITE on its way; nil: none is
 	keyed     *accepted // the last INVITE that was answered here (rekey.go), until its ACK
 }
 

@@ -202,6 +202,9 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		inv.call.media.withdraw(inv.from, inv.offered)
 		return p.unreachable(to.trunk, other(inv.from), err)
 	}
+	if inv.dialog != nil {
+		inv.dialog.under = inv
+	}
 	inv.server.SetNext(client)
 	inv.server.OnGone(func() { client.Cancel() })
 	return nil
@@ -216,6 +219,9 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 	callee := c.calleeAt
 	if inv.dialog != nil {
 		callee = inv.dialog.leg(other(inv.from))
+		if inv.dialog.under == inv && (err != nil || res.StatusCode >= 200) {
+			inv.dialog.under = nil
+		}
 	}
 	callee.flow = at
 	if err == nil {

@@ -48,7 +48,7 @@ func (p *Proxy) rekey(c *call, now time.Time) {
 		return
 	}
 	for _, d := range c.dialogs {
-		if d.confirmed {
+		if d.confirmed && d.under == nil { // one INVITE at a time (RFC 3261 section 14.1)
 			p.offerKeys(d, now)
 			return
 		}

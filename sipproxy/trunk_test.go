@@ -400,6 +400,34 @@ func TestTrunkRekey(t *testing.T) {
 	}
 }
 
+// An INVITE without an offer is let come to its end before keys are replaced.
+func TestTrunkRekeysAfterInvite(t *testing.T) {
+	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Rekey.After = time.Minute })
+	far := b.trunk()
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k3", 102, "", plainSDP))
+	far.send(reply(far.next("INVITE"), 200, "bar", trunkSDP, "Contact: <sip:2001@192.0.2.8:5061;transport=tls>"))
+	b.atPBX("200")
+	b.fromPBXTo(at, b.fromBranch(at, "ACK", "2001", "k3", 102, "bar", ""))
+	far.next("ACK")
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k3", 103, "bar", ""))
+	bare := far.next("INVITE")
+	c := b.proxy.calls.list()[0]
+	under := func() bool {
+		b.proxy.rekey(c, time.Now().Add(2*time.Minute))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.media.keys.under
+	}
+	if under() {
+		t.Error("keys are replaced beside another INVITE")
+	}
+	far.send(reply(bare, 488, "", ""))
+	b.atPBX("488")
+	if !under() {
+		t.Error("and not after it")
+	}
+}
+
 // The far end's new keys are answered by new ones, and the PBX hears nothing; what is
 // more than keys goes on.
 func TestTrunkIsRekeyed(t *testing.T) {
