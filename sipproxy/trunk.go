@@ -119,6 +119,11 @@ func validateTrunks(trunks []Trunk) error {
 					faults = append(faults, fmt.Errorf("trunk %q: prefixes: %q is trunk %q's, too; give each its own", t.Name, p, other.Name))
 				}
 			}
+			for _, d := range t.Domains {
+				if slices.ContainsFunc(other.Domains, func(s string) bool { return strings.EqualFold(s, d) }) {
+					faults = append(faults, fmt.Errorf("trunk %q: domains: %q is trunk %q's, too; give each its own", t.Name, d, other.Name))
+				}
+			}
 		}
 	}
 	return errors.Join(faults...)

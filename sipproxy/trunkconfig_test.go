@@ -51,3 +51,17 @@ func TestTrunkValidate(t *testing.T) {
 		t.Errorf("the password is in %s", shown)
 	}
 }
+
+// Of two trunks that share the phones' address, each has domains of its own: which one a
+// call goes by must not be chance.
+func TestTrunksShareNoDomain(t *testing.T) {
+	foo := Trunk{Name: "foo", Domain: "foo.example.com", Domains: []string{"example.com"}}
+	bar := Trunk{Name: "bar", Domain: "bar.example.com", Domains: []string{"Example.com"}}
+	if err := validateTrunks([]Trunk{foo, bar}); err == nil || !strings.HasPrefix(err.Error(), `trunk "bar": domains: "Example.com"`) {
+		t.Errorf("faults %v", err)
+	}
+	bar.Domains = []string{"bar.example.com"}
+	if err := validateTrunks([]Trunk{foo, bar}); err != nil {
+		t.Errorf("faults %v of trunks that get along", err)
+	}
+}
