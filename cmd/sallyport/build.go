@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
 	"github.com/sallyport/sallyport/cmd/internal/phone"
+	"github.com/sallyport/sallyport/cmd/internal/succession"
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
@@ -32,6 +33,13 @@ const (
 type edge struct {
 	log   *slog.Logger
 	drain time.Duration
+
+	handover time.Duration
+	estate   *succession.Estate // of the process before this one; nil: there was none
+	binary   string             // what Upgrade starts
+	upgrades chan chan error    // asked for, and answered when it is over
+	last     chan struct{}      // closed when none is taken any more
+	ledger   *ledger
 
 	policy      *policy.Policy
 	webhook     *webhook // nil: alarms are logged alone
@@ -52,11 +60,15 @@ type edge struct {
 // build makes the parts, leaves first, and binds their sockets. The words of its
 // errors begin with the key at fault, where there is one.
 func (p plan) build(log *slog.Logger) (_ *edge, err error) {
-	e := &edge{log: log, drain: p.drain}
+	e := &edge{log: log, drain: p.drain, handover: p.handover, estate: p.estate, upgrades: make(chan chan error), last: make(chan struct{})}
+	if e.binary, err = os.Executable(); err != nil { // as of now: it may be replaced, and moved
+		return nil, fmt.Errorf("find the running binary: %w", err)
+	}
 	if err := os.MkdirAll(p.tls.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("edge.state_dir: %w; let the user sallyport runs as write there", err)
 	}
-	parts := policy.Parts{Log: log, Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))}
+	e.ledger = &ledger{Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))}
+	parts := policy.Parts{Log: log, Ledger: e.ledger}
 	if p.alarms != "" {
 		if e.webhook, err = newWebhook(p.alarms, log); err != nil {
 			return nil, fmt.Errorf("policy.calls.alarm_url: %w", err)
@@ -90,7 +102,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.media.Guard, p.media.Admit = keepOff, admission(judge)
+	p.media.Guard, p.media.Admit, p.media.Inherit = keepOff, admission(judge), p.inherit
 	if e.media, err = media.New(p.media); err != nil {
 		return nil, err
 	}
@@ -99,7 +111,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if e.proxy, err = sipproxy.New(p.sip, e.media, judge, log); err != nil {
 		return nil, err
 	}
-	if e.plain, err = flow.ListenPlain(p.plain, keepOff, p.limits, e.proxy, log); err != nil {
+	if e.plain, err = p.listenPlain(p.plain, keepOff, e.proxy, log); err != nil {
 		return nil, fmt.Errorf("sip.plain_listen: %w", err)
 	}
 	bound = append(bound, e.plain.Run)
@@ -109,10 +121,11 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	}
 	phones := e.certificate.Audience(p.tls.Clients.TLS, true)
 	for _, at := range p.listen {
-		l, err := flow.ListenTLS(at, phones.Config(), p.limits, e.proxy, admission(judge), log)
+		ln, err := p.listenTCP(at)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("listen on sip.tls_listen %s: %w", at, err)
 		}
+		l := flow.NewListener(ln, phones.Config(), p.limits, e.proxy, admission(judge), log)
 		l.Accept(e.trunks...)
 		if phones.Shows() {
 			l.Know(phones)
@@ -126,10 +139,11 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	}
 	browsers := e.certificate.Audience(p.tls.Clients.WSS, false)
 	for _, at := range p.web {
-		l, err := flow.ListenWSS(at, browsers.Config(), p.limits, site, e.proxy, admission(judge), log)
+		ln, err := p.listenTCP(at)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("listen on sip.wss_listen %s: %w", at, err)
 		}
+		l := flow.NewWebListener(ln, browsers.Config(), p.limits, site, e.proxy, admission(judge), log)
 		if browsers.Shows() {
 			l.Know(browsers)
 		}
@@ -143,11 +157,15 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		l.Behind(p.balancers)
 		l.OnForeign(func(from netip.Addr) { judge.Observe(policy.Outcome{What: policy.Foreign, Source: from}) })
 	}
-	if e.control, err = admin.NewControl(filepath.Join(p.tls.StateDir, controlSocket), admin.Operations{Bans: judge, Trunks: e.trunkStates, Keys: e}, log); err != nil {
+	if err = e.buildControl(p, judge); err != nil {
 		return nil, err
 	}
 	bound = append(bound, e.control.Run)
-	e.admin, err = admin.New(admin.Config{Listen: p.admin, Health: e.health, Sources: e.sources(judge)}, log)
+	inherited, err := p.inheritListener("tcp " + p.admin.String())
+	if err != nil {
+		return nil, err
+	}
+	e.admin, err = admin.New(admin.Config{Listen: p.admin, Inherited: inherited, Health: e.health, Sources: e.sources(judge)}, log)
 	return e, err
 }
 

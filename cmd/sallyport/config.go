@@ -46,6 +46,7 @@ type edgeConfig struct {
 	PlainIP  netip.Addr    `toml:"plain_ip"`  // not valid: the one that routes to the PBX
 	StateDir string        `toml:"state_dir"`
 	Drain    time.Duration `toml:"drain"`
+	Handover time.Duration `toml:"handover"`
 }
 
 type tlsConfig struct {
@@ -160,7 +161,7 @@ type logConfig struct {
 // defaults is the configuration of an empty file.
 func defaults() Config {
 	return Config{
-		Edge: edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second},
+		Edge: edgeConfig{StateDir: "/var/lib/sallyport", Drain: 30 * time.Second, Handover: 4 * time.Hour},
 		PBX:  pbxConfig{CheckInterval: sipproxy.Defaults().CheckInterval},
 		TLS: tlsConfig{
 			Profile: string(tlsconf.Defaults().Profile), SelfSignedKey: string(tlsconf.Defaults().KeyType),
@@ -272,6 +273,9 @@ func (c Config) validate(d *document) {
 	}
 	if c.Edge.StateDir == "" {
 		d.add("edge.state_dir", "is empty; give a folder, like \"/var/lib/sallyport\"")
+	}
+	if c.Edge.Handover <= 0 {
+		d.add("edge.handover", "is no time that calls could go on for; give one like \"4h\"")
 	}
 	if c.Edge.Drain < 0 {
 		d.add("edge.drain", "is negative; give a time, or \"0s\" to end calls at once")

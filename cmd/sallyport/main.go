@@ -16,6 +16,7 @@ const (
 func commands() []command {
 	return []command{
 		{"run", "[-config FILE]", "serve until told to stop", runCommand},
+		{"upgrade", "[-config FILE]", "replace the edge that runs by the binary on the disk; calls go on", upgradeCommand},
 		{"check", "[-config FILE]", "report every fault of the configuration, or what would run", checkCommand},
 		{"cert", "COMMAND", "certificates, ours and phones': make, show, check, renew, revoke", family{"sallyport cert", certCommands}.run},
 		{"user", "add|list|remove", "the edge's own users: another name and password outside than at the PBX", family{"sallyport user", userCommands}.run},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/phone"
+	"github.com/sallyport/sallyport/cmd/internal/succession"
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy"
@@ -31,6 +32,9 @@ type plan struct {
 	pbxs   []locate.Server
 	admin  netip.AddrPort
 	drain  time.Duration
+
+	handover time.Duration
+	estate   *succession.Estate // what a process before this one left; nil: nothing
 
 	balancers []netip.Prefix // whose connections tell for whom they are
 
@@ -51,8 +55,11 @@ type plan struct {
 // d. It sends nothing but a name's lookup, and writes nothing.
 func (c Config) plan(ctx context.Context, d *document) plan {
 	p := plan{
-		admin:  c.Admin.Listen.on(loopback),
-		drain:  c.Edge.Drain,
+		admin: c.Admin.Listen.on(loopback),
+		drain: c.Edge.Drain,
+
+		handover: c.Edge.Handover,
+
 		tls:    c.tlsConfig(),
 		policy: c.policyConfig(),
 		alarms: c.Policy.Calls.AlarmURL,

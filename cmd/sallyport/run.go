@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sallyport/sallyport/cmd/internal/succession"
 )
 
 // partingTime is for the messages that end the last calls to leave.
@@ -20,7 +23,19 @@ func runCommand(c console, args []string) int {
 	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
+	estate, err := succession.Inherit()
+	if err != nil {
+		fmt.Fprintf(c.err, "sallyport: %v\n", err)
+		return exitFault
+	}
 	cfg, doc := load(*path)
+	defer func() { // whoever asked for an upgrade wants to know, too
+		if len(doc.faults) > 0 {
+			var why strings.Builder
+			report(&why, doc.sorted())
+			estate.Fail(why.String())
+		}
+	}()
 	if doc.unreadable {
 		report(c.err, doc.sorted())
 		return exitFault
@@ -31,6 +46,9 @@ func runCommand(c console, args []string) int {
 		return exitFault
 	}
 	log := cfg.Log.logger(c.err)
+	if p.estate = estate; estate.Generation() > 0 {
+		log = log.With("generation", estate.Generation())
+	}
 	e, err := p.build(log)
 	if err != nil {
 		doc.addError(err)
@@ -39,7 +57,13 @@ func runCommand(c console, args []string) int {
 	}
 	stop, hurry, release := signals()
 	defer release()
-	defer onHangup(e.reload)()
+	defer onSignal(syscall.SIGHUP, e.reload)()
+	defer onSignal(syscall.SIGUSR2, e.upgradeAsked)()
+	if err := estate.Ready(); err != nil {
+		fmt.Fprintf(c.err, "sallyport: %v\n", err)
+		return exitFault
+	}
+	notifySystemd()
 	if err := e.run(stop, hurry); err != nil {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
 		return exitFault
@@ -73,11 +97,11 @@ func signals() (stop, hurry context.Context, release func()) {
 	}
 }
 
-// onHangup calls f at each SIGHUP, one at a time, until release is called, which
+// onSignal calls f at each signal of a kind, one at a time, until release is called, which
 // waits for it.
-func onHangup(f func()) (release func()) {
+func onSignal(s os.Signal, f func()) (release func()) {
 	came := make(chan os.Signal, 1)
-	signal.Notify(came, syscall.SIGHUP)
+	signal.Notify(came, s)
 	done := make(chan struct{})
 	go func() { // ends with release, which waits
 		defer close(done)
@@ -107,13 +131,14 @@ func (e *edge) run(stop, hurry context.Context) error {
 	group.Go(func() error { return e.media.Run(serving) })
 	group.Go(func() error { return e.proxy.Run(serving) })
 	group.Go(func() error { return e.plain.Run(serving) })
-	group.Go(func() error { return e.admin.Run(serving) })
-	group.Go(func() error { return e.control.Run(serving) })
+	reigning, yield := context.WithCancel(serving) // what one process does at a time
+	group.Go(func() error { return e.admin.Run(reigning) })
+	group.Go(func() error { return e.control.Run(reigning) })
 	group.Go(func() error { return e.policy.Run(serving) })
 	if e.webhook != nil {
 		group.Go(func() error { return e.webhook.Run(serving) })
 	}
-	group.Go(func() error { return e.certificate.Run(serving) })
+	group.Go(func() error { return e.certificate.Run(reigning) })
 	for _, s := range e.trunkPlain {
 		group.Go(func() error { return s.Run(serving) })
 	}
@@ -129,12 +154,25 @@ func (e *edge) run(stop, hurry context.Context) error {
 	}
 	group.Go(func() error {
 		defer end() // ends the parts above
-		select {
-		case <-stop.Done():
-			e.leave(ctx, hurry)
-		case <-ctx.Done(): // a part failed; Wait tells
+		defer yield()
+		for {
+			select {
+			case <-stop.Done():
+				close(e.last)
+				e.leave(ctx, hurry)
+			case <-ctx.Done(): // a part failed; Wait tells
+				close(e.last)
+			case asked := <-e.upgrades:
+				heir, err := e.succeed(yield)
+				asked <- err
+				if err != nil {
+					continue
+				}
+				close(e.last)
+				e.handOver(ctx, stop, hurry, heir)
+			}
+			return nil
 		}
-		return nil
 	})
 	return group.Wait()
 }
@@ -145,6 +183,9 @@ func (e *edge) leave(ctx, hurry context.Context) {
 	for _, l := range e.listeners {
 		l.StopAccepting()
 	}
+	e.estate.Tell(succession.Drain)
+	pass := context.AfterFunc(hurry, func() { e.estate.Tell(succession.Hurry) })
+	defer pass()
 	calls := e.proxy.Stats().Calls
 	e.log.Info("shutting down: no new calls", "calls", calls, "wait", e.drain)
 	patience, cancel := context.WithTimeout(hurry, e.drain)
@@ -158,6 +199,10 @@ func (e *edge) leave(ctx, hurry context.Context) {
 		case <-time.After(partingTime):
 		case <-ctx.Done():
 		}
+	}
+	select { // what a process before this one still has comes by our sockets
+	case <-e.estate.Gone():
+	case <-ctx.Done():
 	}
 	e.log.Info("shut down")
 }

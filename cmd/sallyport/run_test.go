@@ -145,7 +145,7 @@ func TestHangup(t *testing.T) {
 	stop, end := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.run(stop, stop) }() // ends with stop; waited for below
-	release := onHangup(e.reload)
+	release := onSignal(syscall.SIGHUP, e.reload)
 	connect := func() *tls.Conn {
 		c, err := tls.Dial("tcp", p.listen[0].String(), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {

@@ -240,7 +240,7 @@ func (t trunkPlan) bind(p plan, to flow.Handler, log *slog.Logger) (*flow.PlainS
 	if err != nil {
 		return nil, fault(err)
 	}
-	plain, err := flow.ListenPlain(t.listen, keepOff, p.limits, to, log)
+	plain, err := p.listenPlain(t.listen, keepOff, to, log)
 	if err != nil {
 		return nil, fault(err)
 	}

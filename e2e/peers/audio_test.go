@@ -132,3 +132,37 @@ func TestPitches(t *testing.T) {
 		}
 	}
 }
+
+// Packets that are counted tell how many are missing, and noise is none of them.
+func TestSkipped(t *testing.T) {
+	packet := func(n int) []int16 { return Sine(float64(countFrom+countStep*(n%countOf)), 1.0/50) }
+	for _, c := range []struct {
+		name          string
+		missing       map[int]bool
+		noisy         map[int]bool
+		heard, longer int
+	}{
+		{"all", nil, nil, 250, 0},
+		{"one", map[int]bool{7: true}, nil, 249, 1},
+		{"over the turn", map[int]bool{98: true, 99: true, 100: true, 120: true}, nil, 246, 3},
+		{"six, one of them noise", map[int]bool{150: true, 151: true, 152: true, 153: true, 154: true}, map[int]bool{155: true}, 244, 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var samples []int16
+			for n := range 250 {
+				switch {
+				case c.missing[n]:
+				case c.noisy[n]:
+					samples = append(samples, noise(frame, 8000)...)
+				default:
+					for _, s := range packet(n) {
+						samples = append(samples, FromMuLaw(MuLaw(s)))
+					}
+				}
+			}
+			if heard, longest := skipped(samples); heard != c.heard || longest != c.longer {
+				t.Errorf("%d heard, %d missing in a row; want %d, %d", heard, longest, c.heard, c.longer)
+			}
+		})
+	}
+}

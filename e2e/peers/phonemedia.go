@@ -47,6 +47,8 @@ type Media struct {
 	header  rtp.Header
 	tone    []int16
 	at      int
+	counts  bool // see Count
+	count   int
 	silent  bool
 	sent    int // RTP packets, of send
 	heard   []int16

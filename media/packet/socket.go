@@ -63,9 +63,7 @@ func Take(fd int, o Options) (Socket, error) {
 		if local.Addr().Is6() {
 			family = unix.AF_INET6
 		}
-		err = o.set(fd, family)
-	}
-	if err == nil {
+		o.tune(fd, family) // that IPv4 stays apart was set before it was bound
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
@@ -83,6 +81,13 @@ func (o Options) set(fd, family int) error {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return err
 		}
+	}
+	o.tune(fd, family)
+	return nil
+}
+
+func (o Options) tune(fd, family int) {
+	if family == unix.AF_INET6 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, o.DSCP<<2)
 	} else {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, o.DSCP<<2)
@@ -91,7 +96,6 @@ func (o Options) set(fd, family int) error {
 		force(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, o.Buffer)
 		force(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, o.Buffer)
 	}
-	return nil
 }
 
 // force sets a buffer past the system's limit where privileges allow it.

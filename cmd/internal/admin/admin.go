@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -23,7 +24,8 @@ const (
 
 // Config says what admin serves, and where.
 type Config struct {
-	Listen netip.AddrPort
+	Listen    netip.AddrPort
+	Inherited net.Listener // already bound there by another process; nil: it is to be bound
 
 	// Health returns nil while the edge serves, or why it does not.
 	Health  func() error
@@ -49,9 +51,12 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", cfg.Listen.String())
-	if err != nil {
-		return nil, fmt.Errorf("admin.listen: listen on %s: %w", cfg.Listen, err)
+	l := cfg.Inherited
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", cfg.Listen.String()); err != nil {
+			return nil, fmt.Errorf("admin.listen: listen on %s: %w", cfg.Listen, err)
+		}
 	}
 	return serveOn(l, handler(cfg), log), nil
 }
@@ -70,6 +75,30 @@ func serveOn(l net.Listener, h http.Handler, log *slog.Logger) *Server {
 
 // Addr is where the server listens.
 func (s *Server) Addr() netip.AddrPort { return s.listener.Addr().(*net.TCPAddr).AddrPort() }
+
+// Heirloom is the listener, for a process after this one. The descriptor stays ours.
+func (s *Server) Heirloom() (fd int, err error) {
+	c, ok := s.listener.(syscall.Conn)
+	if !ok {
+		return 0, fmt.Errorf("hand on %s: it has no descriptor", s.listener.Addr())
+	}
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(d uintptr) { fd = int(d) })
+	}
+	if err != nil {
+		return 0, fmt.Errorf("hand on %s: %w", s.listener.Addr(), err)
+	}
+	return fd, nil
+}
+
+// Yield leaves the listener to the process after this one: what is in the file system
+// stays when Run ends.
+func (s *Server) Yield() {
+	if l, ok := s.listener.(*net.UnixListener); ok {
+		l.SetUnlinkOnClose(false)
+	}
+}
 
 // Close gives up a server that was never run.
 func (s *Server) Close() error { return s.listener.Close() }

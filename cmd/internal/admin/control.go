@@ -56,6 +56,16 @@ type Operations struct {
 	Bans   Bans
 	Trunks func() []TrunkState
 	Keys   Secrets
+
+	Upgrade func() error // returns when another process has taken over, or why none has
+}
+
+// TakeControl serves on a control socket that another process has bound. It is given
+// away.
+func TakeControl(l net.Listener, o Operations, log *slog.Logger) *Server {
+	s := serveOn(l, control(o, &keeper{secrets: o.Keys, log: log}), log)
+	s.http.ConnContext = withPeer
+	return s
 }
 
 // NewControl listens on a socket in the file system, of mode 0600: who may open
@@ -76,15 +86,22 @@ func NewControl(path string, o Operations, log *slog.Logger) (*Server, error) {
 		l.Close()
 		return nil, fmt.Errorf("edge.state_dir: keep the control socket to ourselves: %w", err)
 	}
-	s := serveOn(l, control(o.Bans, o.Trunks, &keeper{secrets: o.Keys, log: log}), log)
-	s.http.ConnContext = withPeer
-	return s, nil
+	return TakeControl(l, o, log), nil
 }
 
-func control(bans Bans, trunks func() []TrunkState, keys http.Handler) http.Handler {
+func control(o Operations, keys http.Handler) http.Handler {
+	bans, trunks := o.Bans, o.Trunks
 	mux := http.NewServeMux()
 	mux.Handle("GET /keys", keys)
 	mux.HandleFunc("GET /trunks", func(w http.ResponseWriter, _ *http.Request) { answer(w, trunks()) })
+	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it takes what it takes
+		if err := o.Upgrade(); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		answer(w, "upgraded")
+	})
 	mux.HandleFunc("GET /bans", func(w http.ResponseWriter, _ *http.Request) { answer(w, bans.Bans()) })
 	mux.HandleFunc("POST /bans", func(w http.ResponseWriter, r *http.Request) {
 		var b NewBan

@@ -24,7 +24,7 @@ func TestControl(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // what a killed edge left
 		t.Fatal(err)
 	}
-	s, err := NewControl(path, Operations{p, noTrunks, noKeys{}}, log)
+	s, err := NewControl(path, Operations{Bans: p, Trunks: noTrunks, Keys: noKeys{}}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestControl(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewControl(path, Operations{p, noTrunks, noKeys{}}, log); err == nil || !strings.Contains(err.Error(), "another edge runs") {
+	if _, err := NewControl(path, Operations{Bans: p, Trunks: noTrunks, Keys: noKeys{}}, log); err == nil || !strings.Contains(err.Error(), "another edge runs") {
 		t.Errorf("a second edge: %v", err)
 	}
 	cancel()

@@ -1,0 +1,144 @@
+package succession
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// variable is the environment's, by which a process knows that it is an heir.
+const variable = "SALLYPORT_INHERITS"
+
+// The words that two processes say to one another.
+const (
+	wordReady = "ready"
+	wordYours = "yours"
+
+	// Drain and Hurry are what an heir that is told to end passes on.
+	Drain = "drain"
+	Hurry = "hurry"
+)
+
+// firstFD is the first descriptor that a process is left: that of its kin.
+const firstFD = 3
+
+// will is what the environment tells of the descriptors that follow.
+type will struct {
+	Generation int
+	Names      []string
+}
+
+// Estate is what the process before this one left. A nil Estate is of one that
+// follows nobody.
+type Estate struct {
+	generation int
+	kin        net.Conn
+	gone       chan struct{} // closed when the process before this one is
+
+	mu   sync.Mutex // guards left
+	left map[string]int
+}
+
+// Inherit takes what was left, once; nil: this process follows nobody.
+func Inherit() (*Estate, error) {
+	text, ok := os.LookupEnv(variable)
+	if !ok {
+		return nil, nil
+	}
+	_ = os.Unsetenv(variable) // it is nobody else's
+	var w will
+	if err := json.Unmarshal([]byte(text), &w); err != nil {
+		return nil, fmt.Errorf("read what the process before left: %w", err)
+	}
+	e := &Estate{generation: w.Generation, gone: make(chan struct{}), left: make(map[string]int)}
+	for i, name := range w.Names {
+		fd := firstFD + 1 + i
+		unix.CloseOnExec(fd)
+		e.left[name] = fd
+	}
+	f := os.NewFile(firstFD, "kin")
+	defer f.Close() // FileConn has a descriptor of its own
+	var err error
+	if e.kin, err = net.FileConn(f); err != nil {
+		return nil, fmt.Errorf("speak to the process before: %w", err)
+	}
+	return e, nil
+}
+
+// Generation counts the processes: the first one's is 0.
+func (e *Estate) Generation() int {
+	if e == nil {
+		return 0
+	}
+	return e.generation
+}
+
+// Take returns a descriptor by its name, once. It is given away.
+func (e *Estate) Take(name string) (fd int, ok bool) {
+	if e == nil {
+		return 0, false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fd, ok = e.left[name]
+	delete(e.left, name)
+	return fd, ok
+}
+
+// Ready tells the process before that this one could serve, closes what was not
+// taken, and returns when all is this one's.
+func (e *Estate) Ready() error {
+	if e == nil {
+		return nil
+	}
+	e.mu.Lock()
+	for _, fd := range e.left {
+		_ = unix.Close(fd)
+	}
+	e.left = nil
+	e.mu.Unlock()
+	if _, err := fmt.Fprintln(e.kin, wordReady); err != nil {
+		return fmt.Errorf("tell the process before: %w", err)
+	}
+	words := bufio.NewScanner(e.kin)
+	if !words.Scan() || words.Text() != wordYours {
+		return fmt.Errorf("the process before ended, or changed its mind")
+	}
+	go func() { // ends with the process before
+		defer close(e.gone)
+		for words.Scan() {
+		}
+	}()
+	return nil
+}
+
+// Fail tells the process before why this one will not serve.
+func (e *Estate) Fail(why string) {
+	if e != nil {
+		_, _ = fmt.Fprintln(e.kin, strings.ReplaceAll(strings.TrimSpace(why), "\n", "; ")) // it sees that we end
+	}
+}
+
+// Tell passes a word to the process before.
+func (e *Estate) Tell(word string) {
+	if e != nil {
+		_, _ = fmt.Fprintln(e.kin, word) // one that is gone needs none
+	}
+}
+
+// Gone is closed when there is no process before this one any longer. It is called
+// after Ready.
+func (e *Estate) Gone() <-chan struct{} {
+	if e == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	return e.gone
+}

@@ -1,0 +1,102 @@
+package succession
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain is the heir, too, when it is started as one.
+func TestMain(m *testing.M) {
+	e, err := Inherit()
+	if err != nil {
+		panic(err)
+	}
+	if e == nil {
+		os.Exit(m.Run())
+	}
+	os.Exit(inherits(e))
+}
+
+// inherits is an heir: what it is left tells what it does.
+func inherits(e *Estate) int {
+	if _, ok := e.Take("bad luck"); ok {
+		e.Fail("the configuration is wrong\nin two places")
+		return 1
+	}
+	fd, ok := e.Take("pipe")
+	if _, again := e.Take("pipe"); !ok || again || e.Generation() != 3 {
+		return 2
+	}
+	if err := e.Ready(); err != nil {
+		return 3
+	}
+	_, _ = unix.Write(fd, []byte("mine"))
+	e.Tell(Drain)
+	<-e.Gone()
+	return 0
+}
+
+func TestSuccession(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	h := start(t, Heirloom{"pipe", int(w.Fd())}, Heirloom{"of no use", int(r.Fd())})
+	w.Close()
+	if err := h.Await(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Yield(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 10)
+	if n, err := r.Read(got); err != nil || string(got[:n]) != "mine" {
+		t.Errorf("by the pipe came %q, %v", got[:n], err)
+	}
+	if word := <-h.Said(); word != Drain {
+		t.Errorf("the heir said %q", word)
+	}
+	h.kin.Close()
+	if err := <-h.exited; err != nil {
+		t.Errorf("the heir ended with %v", err)
+	}
+}
+
+// An heir that fails tells why, and has ended.
+func TestHeirFails(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for name, want := range map[string]string{
+		"bad luck": "the configuration is wrong; in two places",
+		"nothing":  "exit status 2",
+	} {
+		if err := start(t, Heirloom{name, int(w.Fd())}).Await(20 * time.Second); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	if _, err := Start("/no/such/binary", 3, nil); err == nil {
+		t.Error("nothing was started")
+	}
+}
+
+func start(t *testing.T, left ...Heirloom) *Heir {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := Start(path, 3, left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}

@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// gap is what nobody hears: packets of 20 ms that may be missing in a row.
+const gap = 5
+
+// talker is one phone in a call.
+type talker struct {
+	phone *peers.Phone
+	media *peers.Media
+	call  *peers.Dialog
+}
+
+// The edge is replaced under twenty calls. Nobody hears of it: each packet of each
+// call sounds other than those near it, and none is missing for longer than 100 ms.
+// All that belongs to a call works after it, in either direction; who has no call is
+// served by the new process; and the one before ends with its calls.
+func TestUpgradeUnderCalls(t *testing.T) {
+	const calls = 20
+	o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{})
+	var all []talker
+	var p *peers.Phone
+	for i := range calls { // each phone makes one, and is called
+		if i%2 == 0 {
+			p = o.registered(strconv.Itoa(1001 + i/2))
+		}
+		m := p.NewMedia(suite)
+		m.Count()
+		if i%2 == 0 {
+			all = append(all, talker{p, m, o.echo(p, m, 0)})
+			continue
+		}
+		o.pbx.Originate(p.User, "600")
+		all = append(all, talker{p, m, o.answer(p, m, 0)})
+	}
+	idle := o.registered("1020")
+	hears := func() {
+		t.Helper()
+		for _, c := range all {
+			c.media.Forget()
+		}
+		time.Sleep(time.Second) // of sound
+		for i, c := range all {
+			if heard, longest := c.media.Skipped(); heard < 25 || longest > gap {
+				t.Errorf("call %d: %d packets heard, %d missing in a row", i, heard, longest)
+			}
+		}
+	}
+	hears()
+
+	for _, c := range all {
+		c.media.Forget()
+	}
+	before := o.edge.Upgrade()
+	time.Sleep(2 * time.Second) // of sound
+	for i, c := range all {
+		heard, longest := c.media.Skipped()
+		t.Logf("call %d over the upgrade: %d packets heard, %d missing in a row", i, heard, longest)
+		if heard < 75 || longest > gap {
+			t.Errorf("call %d over the upgrade: %d packets heard, %d missing in a row", i, heard, longest)
+		}
+	}
+	if n := o.pbx.Channels(); n != calls {
+		t.Fatalf("Asterisk has %d channels, want %d", n, calls)
+	}
+
+	// Who had no call comes back, and is served by the new process.
+	if _, err := idle.Read(15 * time.Second); err == nil {
+		t.Error("a phone without a call was told something")
+	}
+	idle.Connect(o.edge)
+	if m := idle.Register("secret-1020", 600, ""); m.Status() != 200 {
+		t.Fatalf("registering at the new process was answered %s", m.Start)
+	}
+	if n := o.edge.Metric("sallyport_bindings"); n != 1 {
+		t.Errorf("the new process has %v bindings, want 1", n)
+	}
+	media := idle.NewMedia(suite)
+	d := o.echo(idle, media, 900)
+	media.Hears(900, 10*time.Second)
+	o.bye(d, media)
+	o.pbx.Originate("1020", "602")
+	media = idle.NewMedia(suite)
+	o.answer(idle, media, 900)
+	media.Hears(1004, 10*time.Second)
+
+	// Calls of before: hold and resume, goodbye from either end.
+	out, in := all[0], all[3]
+	o.change(out.call, out.media)
+	o.change(in.call, in.media)
+	hears()
+	// A phone in a call can call, and be called, on the connection that it has.
+	second := out.phone.NewMedia(suite)
+	again := o.echo(out.phone, second, 1100)
+	second.Hears(1100, 10*time.Second)
+	o.bye(again, second)
+	o.pbx.Originate(in.phone.User, "602")
+	second = in.phone.NewMedia(suite)
+	called := o.answer(in.phone, second, 1100)
+	second.Hears(1004, 10*time.Second)
+	o.bye(called, second)
+	for _, c := range all[:4] {
+		o.bye(c.call, c.media)
+	}
+	if !before.Running() {
+		t.Fatal("the process before ended with calls")
+	}
+	o.pbx.Must("channel request hangup all")
+	for _, c := range all[4:] {
+		c.phone.Answer(c.phone.Expect("BYE", 10*time.Second), 200, "OK", "")
+		c.media.Stop()
+	}
+	idle.Answer(idle.Expect("BYE", 10*time.Second), 200, "OK", "")
+	media.Stop()
+	if status, err := before.Wait(60 * time.Second); status != 0 || err != nil {
+		t.Errorf("the process before ended with status %d, %v", status, err)
+	}
+	o.idle()
+}
