@@ -235,6 +235,9 @@ func (p *Proxy) via(f *flow.Flow) *sip.ViaHeader {
 	}
 	v.Params.Add("branch", sip.RFC3261BranchMagicCookie+randomToken(16))
 	v.Params.Add("rport", "")
+	if f.Shared() { // its far end may send by this connection, too (RFC 5923 section 4)
+		v.Params.Add("alias", "")
+	}
 	return v
 }
 

@@ -27,6 +27,10 @@ func (p *Proxy) owe(to *leg, bye *sip.Request) {
 		}
 		return
 	}
+	if t.Account.User != "" { // it may have been sent with the answer to a challenge
+		bye = bye.Clone()
+		bye.CSeq().SeqNo += maxTries
+	}
 	p.pay(to, bye, time.Now().Add(owedFor))
 }
 

@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"errors"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -17,8 +18,13 @@ import (
 // nothing but keys is answered here. Who called begins; if that one never does, the
 // other, a tenth later.
 
-// rekeyRetry is how long after an attempt that failed the next one is.
-const rekeyRetry = 30 * time.Second
+const (
+	// rekeyRetry is how long after an attempt that failed the next one is, and twice as
+	// long after each that is refused in a row, up to rekeyRarely. The first is sooner
+	// than media go over to a key whose answer was lost.
+	rekeyRetry  = 20 * time.Second
+	rekeyRarely = 10 * time.Minute
+)
 
 // rekeyFirst is how long a call is answered before its keys are replaced, whatever
 // has passed under them.
@@ -27,6 +33,7 @@ const rekeyFirst = 5 * time.Second
 // keys is what is known of those that a call has.
 type keys struct {
 	next   time.Time                             // no attempt is made before
+	failed int                                   // how many in a row were refused
 	under  bool                                  // one is under way
 	before map[*stream]map[media.Suite]media.Key // ours, while it is
 }
@@ -72,7 +79,7 @@ func (c *call) keysDue(r Rekey, now time.Time) bool {
 // offerKeys sends the re-INVITE. call.mu is held.
 func (p *Proxy) offerKeys(d *dialog, now time.Time) {
 	c := d.call
-	c.media.keys.next = now.Add(rekeyRetry)
+	c.media.keys.next = now.Add(min(rekeyRetry<<min(c.media.keys.failed, 8), rekeyRarely))
 	b, r := c.media.offerKeys()
 	if r != nil {
 		c.log.Warn("keys not replaced", "call_id", c.callID, "reason", r.text)
@@ -94,14 +101,22 @@ func (p *Proxy) offerKeys(d *dialog, now time.Time) {
 	}
 }
 
-// keysAnswered takes what the far end said to it.
+// keysAnswered takes what the far end said to it. That it knows of no such call ends
+// the call (RFC 3261 section 12.2.1.2).
 func (p *Proxy) keysAnswered(d *dialog, res *sip.Response, err error) {
-	c := d.call
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err == nil && res.StatusCode < 200 {
 		return
 	}
+	p.settleKeys(d, res, err)
+	if err == nil && (res.StatusCode == sip.StatusCallTransactionDoesNotExists || res.StatusCode == sip.StatusRequestTimeout) {
+		p.hangUp(d.call, "the far end knows the call no longer")
+	}
+}
+
+func (p *Proxy) settleKeys(d *dialog, res *sip.Response, err error) {
+	c := d.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var r *refusal
 	if err == nil && res.StatusCode < 300 {
 		p.acknowledge(d, flow.Secure, res)
@@ -115,9 +130,14 @@ func (p *Proxy) keysAnswered(d *dialog, res *sip.Response, err error) {
 	switch {
 	case c.ended:
 	case err == nil && res.StatusCode < 300 && r == nil:
+		c.media.keys.failed = 0
 		c.log.Info("keys replaced", "call_id", c.callID)
+	case errors.Is(err, transaction.ErrFlowClosed):
+		c.media.keepKeys()
+		c.media.keys.next = time.Time{} // by the next connection
 	default:
 		c.media.keepKeys()
+		c.media.keys.failed++
 		why := "no answer"
 		if r != nil {
 			why = r.text

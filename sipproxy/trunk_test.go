@@ -400,6 +400,23 @@ func TestTrunkRekey(t *testing.T) {
 	}
 }
 
+// A far end that knows the call no longer is not asked over and over: the call ends.
+func TestTrunkRekeyOfALostCall(t *testing.T) {
+	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Rekey.After = time.Minute })
+	far := b.trunk()
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k4", 102, "", plainSDP))
+	far.send(reply(far.next("INVITE"), 200, "bar", trunkSDP, "Contact: <sip:2001@192.0.2.8:5061;transport=tls>"))
+	b.atPBX("200")
+	b.fromPBXTo(at, b.fromBranch(at, "ACK", "2001", "k4", 102, "bar", ""))
+	far.next("ACK")
+	b.proxy.rekey(b.proxy.calls.list()[0], time.Now().Add(2*time.Minute))
+	far.send(reply(far.next("INVITE"), 481, "", ""))
+	if bye := b.atPBX("BYE"); !strings.Contains(bye.h.Get("Reason"), "knows the call no longer") {
+		t.Errorf("the reason is %q", bye.h.Get("Reason"))
+	}
+	b.noCallLeft()
+}
+
 // An INVITE without an offer is let come to its end before keys are replaced.
 func TestTrunkRekeysAfterInvite(t *testing.T) {
 	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Rekey.After = time.Minute })

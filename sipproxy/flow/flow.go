@@ -99,6 +99,9 @@ func (f *Flow) Remote() netip.AddrPort { return f.remote }
 // TLS is what the handshake agreed on; nil on UDP.
 func (f *Flow) TLS() *tls.ConnectionState { return f.tls }
 
+// Shared tells whether many users are behind the flow: it is a trunk's.
+func (f *Flow) Shared() bool { return f.Trunk() != nil }
+
 // Users are those that the client's certificate may speak for; nil if it showed
 // none, or one of a trunk, and may try to speak for anybody.
 func (f *Flow) Users() []string { return f.users }

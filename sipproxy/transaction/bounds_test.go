@@ -28,6 +28,23 @@ func numbered(t *testing.T, method string, n int) *sip.Request {
 	return req
 }
 
+// What many share is bounded with all together alone.
+func TestSharedFlowsAreBoundedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLayer(DefaultTimers(), Limits{PerFlow: 2, Total: 6, Lingering: 1})
+		trunk := &wire{id: 1, reliable: true, shared: true}
+		for i := range 6 {
+			if tx := asks(t, l, trunk, numbered(t, "INVITE", i)); tx.Fault() != nil {
+				t.Fatalf("request %d was refused: %v", i+1, tx.Fault())
+			}
+		}
+		if tx := asks(t, l, trunk, numbered(t, "INVITE", 6)); !errors.Is(tx.Fault(), ErrTooMany) {
+			t.Errorf("more were taken than there is room for: %v", tx.Fault())
+		}
+		l.FlowClosed(trunk)
+	})
+}
+
 // A phone that asks without end is told so, and of what is refused nothing is
 // kept. The PBX is refused nothing.
 func TestRequestsAreBounded(t *testing.T) {

@@ -204,7 +204,7 @@ func (l *Layer) admitLocked(s *Server, precedence Precedence) error {
 	total := precedence.room(l.limits.Total)
 	sent := len(l.client) - l.lingering.Len()
 	if flow := l.byFlow[s.conn.ID()]; outside && s.request.Method != sip.CANCEL &&
-		(l.asked >= total || sent >= total || flow != nil && flow.asked >= precedence.perFlow(l.limits)) {
+		(l.asked >= total || sent >= total || flow != nil && flow.asked >= precedence.perFlow(l.limits) && !isShared(s.conn)) {
 		return ErrTooMany
 	}
 	if key, ok := mergeKeyOf(s.conn, s.request); ok {
@@ -219,6 +219,13 @@ func (l *Layer) admitLocked(s *Server, precedence Precedence) error {
 		l.asked++
 	}
 	return nil
+}
+
+// isShared tells whether many share a flow, as they do a trunk's: then what is of it all
+// is no one phone's, and Limits.Total alone bounds it.
+func isShared(conn Conn) bool {
+	s, ok := conn.(interface{ Shared() bool })
+	return ok && s.Shared()
 }
 
 // Invite returns the INVITE that a CANCEL on the same flow means, or nil

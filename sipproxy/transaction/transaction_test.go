@@ -16,6 +16,7 @@ import (
 type wire struct {
 	id       uint64
 	reliable bool
+	shared   bool
 	mu       sync.Mutex
 	sent     []string // first lines
 	messages []sip.Message
@@ -24,6 +25,7 @@ type wire struct {
 
 func (w *wire) ID() uint64     { return w.id }
 func (w *wire) Reliable() bool { return w.reliable }
+func (w *wire) Shared() bool   { return w.shared }
 func (w *wire) Send(m sip.Message) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
