@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,4 +125,57 @@ func TestUpgradeUnderCalls(t *testing.T) {
 		t.Errorf("the process before ended with status %d, %v", status, err)
 	}
 	o.idle()
+}
+
+// A process that cannot start changes nothing. Upgrades may follow one another while
+// each process has a call; and one that is told to end has the others end, too.
+func TestUpgradeChain(t *testing.T) {
+	o := newOffice(t)
+	var all []talker
+	call := func() {
+		t.Helper()
+		p := o.registered(strconv.Itoa(1001 + len(all)))
+		m := p.NewMedia(suite)
+		all = append(all, talker{p, m, o.echo(p, m, 700)})
+	}
+	speak := func(hz float64) {
+		t.Helper()
+		for i, c := range all {
+			o.speaks(c.media, hz+float64(100*i))
+		}
+	}
+	call()
+	good := o.edge.Configured()
+	o.edge.Reconfigure(strings.Replace(good, "[edge]\n", "[edge]\nhandover = \"-1s\"\n", 1))
+	if said := o.edge.UpgradeFails(); !strings.Contains(said, "the former process goes on") || !strings.Contains(said, "edge.handover") {
+		t.Errorf("an upgrade to a bad configuration says %s", said)
+	}
+	o.edge.Reconfigure(good)
+	speak(500)
+	var before []*peers.Process
+	for i := range 2 {
+		before = append(before, o.edge.Upgrade())
+		call()
+		speak(float64(600 + 50*i))
+	}
+	o.edge.Signal(syscall.SIGTERM)
+	peers.Until(t, 10*time.Second, "new calls to be refused", func() bool {
+		_, m := all[2].phone.Invite("602", all[2].phone.NewMedia(suite).Offer())
+		return m.Status() == 503
+	})
+	speak(800)
+	o.edge.Signal(syscall.SIGTERM)
+	for _, c := range all {
+		c.phone.Answer(c.phone.Expect("BYE", 10*time.Second), 200, "OK", "")
+		c.media.Stop()
+	}
+	for i, p := range before {
+		if _, err := p.Wait(10 * time.Second); err != nil {
+			t.Errorf("process %d: %v", i, err)
+		}
+	}
+	if _, err := o.edge.Wait(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	peers.Until(t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
 }

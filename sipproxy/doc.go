@@ -38,6 +38,11 @@
 // from, and a web phone that is no browser ICE with it. negotiate is the drawing
 // of offer and answer; sdes and link are the two ways to keys.
 //
+// When another process follows (succession), this one keeps its phones' connections and
+// their calls. IsForeign tells what the PBX says to the process before: it goes there
+// as it came. Yield leaves checking the PBXs and registering with providers to the
+// process after.
+//
 // # What it refuses
 //
 // Media that is not encrypted on the secure side (488 with a Warning), a

@@ -20,6 +20,9 @@
 // enemy records, loses, delays, repeats and forges packets as a test tells him to.
 // Capture.Clear reads what passed there as one who has no keys.
 //
+// Edge.Upgrade has the edge replaced while it runs; the process before is then a
+// Process of its own.
+//
 // SIPVicious speaks UDP alone: a Shim brings what it says to the edge by TLS.
 //
 // Sites are two branches, each a PBX behind an edge, and between them a hostile

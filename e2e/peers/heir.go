@@ -30,6 +30,34 @@ func (e *Edge) Upgrade() (before *Process) {
 	return before
 }
 
+// UpgradeFails asks for an upgrade that must change nothing, and returns what was said.
+func (e *Edge) UpgradeFails() string {
+	e.lab.t.Helper()
+	said, err := e.command("upgrade").CombinedOutput()
+	if err == nil {
+		e.lab.t.Fatalf("the edge was upgraded: %s", said)
+	}
+	return string(said)
+}
+
+// Configured is the configuration; Reconfigure writes another.
+func (e *Edge) Configured() string {
+	e.lab.t.Helper()
+	text, err := os.ReadFile(e.config)
+	if err != nil {
+		e.lab.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Reconfigure replaces the configuration.
+func (e *Edge) Reconfigure(text string) {
+	e.lab.t.Helper()
+	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
+		e.lab.t.Fatal(err)
+	}
+}
+
 // adopt takes care of a process that another one started. How it ended, nobody knows.
 func (l *Lab) adopt(parent *Process, pid int) *Process {
 	l.t.Helper()

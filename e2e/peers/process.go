@@ -111,6 +111,9 @@ func (p *Process) Wait(timeout time.Duration) (int, error) {
 	if p.err != nil && !errors.As(p.err, &exit) {
 		return -1, p.err
 	}
+	if p.cmd.ProcessState == nil { // it was adopted: its status is its parent's to know
+		return 0, nil
+	}
 	return p.cmd.ProcessState.ExitCode(), nil
 }
 
