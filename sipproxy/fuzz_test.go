@@ -14,7 +14,7 @@ func hiding() *Proxy {
 	c := Defaults()
 	c.Domain, c.Secret, c.Inside = "pbx.example.com", make([]byte, 32), []string{"asterisk.lan", "ast"}
 	c.PlainAddr, c.PBXs = netip.MustParseAddrPort("10.0.0.1:5060"), []locate.Server{{Addr: netip.MustParseAddrPort("10.0.0.5:5060")}}
-	p := &Proxy{cfg: c, bindings: newBindings()}
+	p := &Proxy{cfg: c, bindings: newBindings(), pool: &pool{addr: c.PlainAddr}}
 	p.inside.Store(newInsideHosts(c, c.PBXs, nil))
 	return p
 }
