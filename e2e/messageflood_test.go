@@ -73,7 +73,7 @@ func TestMessageFlood(t *testing.T) {
 			if left := o.held(); left["go_goroutines"] > before["go_goroutines"]+5 || left["descriptors"] > before["descriptors"] {
 				t.Errorf("the edge held %v, and holds %v", before, left)
 			}
-			peers.Until(t, 20*time.Second, "the edge to give its memory back", func() bool { return o.edge.Memory() <= memory+spare })
+			peers.Until(t, 12*time.Second, "the edge to give its memory back", func() bool { return o.edge.Memory() <= memory+spare })
 			after := o.edge.Memory()
 			t.Logf("afterwards the edge holds %d MB", after>>20)
 			o.calls(honest, "1004")

@@ -198,8 +198,13 @@ func (o *office) answers610(phone *peers.Phone, m *peers.Media, hz float64, star
 // the phone could open all that came, reports among it.
 func (o *office) bothHear(m *peers.Media, hz float64) {
 	o.t.Helper()
+	if !m.Relayed() { // else not yet: rtpengine loses what comes before it has taken up the call
+		m.Report()
+	}
 	m.Hears(1004, 10*time.Second)
-	m.Report() // not sooner: rtpengine may not have taken up the call yet
+	if m.Relayed() {
+		m.Report()
+	}
 	o.pbxHeard(hz)
 	peers.Until(o.t, 5*time.Second, "a report from Asterisk", func() bool {
 		_, reports, _ := m.Counts()

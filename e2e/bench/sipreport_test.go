@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -87,17 +85,7 @@ func (r *sipReport) crash(t testing.TB, system, said string) {
 // write prints the table, and writes all figures where BENCH_JSON says.
 func (r *sipReport) write(t testing.TB) {
 	fmt.Printf("\n%s\n\n%s", r.Machine, r.table())
-	path := os.Getenv("BENCH_JSON")
-	if path == "" {
-		return
-	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err == nil {
-		err = os.WriteFile(path, append(b, '\n'), 0o644)
-	}
-	if err != nil {
-		t.Errorf("write the figures: %v", err)
-	}
+	writeJSON(t, r)
 }
 
 // sipRows are the rows of the table.

@@ -20,6 +20,9 @@ func (m *Media) Through(r *RTPEngine) {
 	m.engine = &engine{RTPEngine: r, callID: Random(8)}
 }
 
+// Relayed tells whether it does so.
+func (m *Media) Relayed() bool { return m.engine != nil }
+
 func (e *engine) offer(m *Media) string {
 	return e.Offer(e.callID, enginePhone, m.PlainOffer(), NG{
 		"transport-protocol": "RTP/SAVP", "SDES": []string{"only-" + m.Suite}, "ICE": "remove", "rtcp-mux": []string{"demux"},
