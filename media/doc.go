@@ -6,12 +6,14 @@
 //
 // A worker is one goroutine with one epoll set: its secure sockets, its
 // streams' plain sockets, and a wake-up. It owns the crypto contexts, tables,
-// buffers and counters of its sessions; nothing is shared, so nothing is
-// locked, and nothing is allocated for a packet. Control hands it functions to
-// run between packets, by a queue and a wake-up. Sessions are kept together on
-// as few workers as can well have them: what costs most is not to relay a
-// packet but to wake a thread for it. For the same reason a worker has no
-// thread of its own, which would have to tell Go's scheduler of each wait.
+// buffers and counters of its sessions, under one mutex that it gives up only
+// while it waits for packets: a packet takes no lock, and allocates nothing.
+// Control takes the mutex and does what it has to between two batches; what
+// may not wait for it, as a handshake's answers, goes into a queue, with a
+// wake-up. Sessions are kept together on as few workers as can well have them:
+// what costs most is not to relay a packet but to wake a thread for it. For the
+// same reason a worker has no thread of its own, which would have to tell Go's
+// scheduler of each wait.
 //
 // # Latching
 //
@@ -75,7 +77,7 @@
 //
 // The secure sockets outlive the process. Heirlooms are what the next one inherits;
 // once that has them, Yield has this one read no longer, while it sends by them as
-// before. What the reader finds no stream, no check and no handshake for, it passes on,
+// before; Resume has it read again, if that one is gone. What the reader finds no stream, no check and no handshake for, it passes on,
 // as it came, to the process before it by a seam: so the calls of that one keep their
 // sound. In a chain each passes on what is not its own, and the oldest drops it.
 // inherit is all of that.
@@ -90,8 +92,8 @@
 //
 // Engine.Run owns the workers, one goroutine that delivers events, and those of
 // the lobby; all are gone, and all sockets closed, when it returns. A Session is
-// used by one call; its methods may be called from any goroutine. Buffers belong
-// to the worker; nothing outlives its batch.
+// used by one call; its methods may be called from any goroutine, and run there.
+// Buffers belong to the worker; nothing outlives its batch.
 //
 // RFCs: 3550, 3551 (marker), 3711, 4568, 4571 (framing), 5576 (announced sources), 5761 (telling
 // RTCP from RTP), 5763 and 5764 (DTLS-SRTP), 6188, 6347 (DTLS 1.2), 6544 (ICE-TCP),

@@ -1,10 +1,13 @@
 package media
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/media/packet"
 	"github.com/sallyport/sallyport/media/seam"
@@ -29,7 +32,7 @@ type Heirloom struct {
 	FD      int
 }
 
-// Heirlooms are the sockets of the secure side.
+// Heirlooms are the sockets of the secure side. Those of TCP are none after Yield.
 func (e *Engine) Heirlooms() (list []Heirloom, err error) {
 	for _, w := range e.workers {
 		w.do(func() {
@@ -39,12 +42,12 @@ func (e *Engine) Heirlooms() (list []Heirloom, err error) {
 		})
 	}
 	for _, ln := range e.lobby.ports {
-		raw, err := ln.SyscallConn()
-		if err != nil {
-			return nil, fmt.Errorf("hand on media.tcp_listen: %w", err)
-		}
 		at := ln.Addr().(*net.TCPAddr).AddrPort()
-		if err := raw.Control(func(fd uintptr) { list = append(list, Heirloom{"tcp", canonical(at), int(fd)}) }); err != nil {
+		raw, err := ln.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { list = append(list, Heirloom{"tcp", canonical(at), int(fd)}) })
+		}
+		if err != nil && !errors.Is(err, net.ErrClosed) {
 			return nil, fmt.Errorf("hand on media.tcp_listen: %w", err)
 		}
 	}
@@ -75,6 +78,39 @@ func (w *worker) yield(s *secureSocket, fd int) error {
 	w.know(s.FD, nil)
 	w.seams = append(w.seams, fd)
 	return w.watch(fd, &endpoint{secure: s, kind: s.kind, seam: true})
+}
+
+// Resume takes the packets of the secure sockets back from a process that is gone, and
+// the seams from it are closed. It listens by TCP no more. What Yield has not left is
+// as it was.
+func (e *Engine) Resume() error {
+	var failed error
+	for _, w := range e.workers {
+		w.do(func() {
+			if err := w.resume(); err != nil {
+				failed = err
+			}
+		})
+	}
+	return failed
+}
+
+func (w *worker) resume() error {
+	if w.seams == nil {
+		return nil
+	}
+	for _, fd := range w.seams {
+		w.poll.Remove(fd)
+		w.know(fd, nil)
+		_ = unix.Close(fd)
+	}
+	w.seams = nil
+	for _, s := range w.secure {
+		if err := w.watch(s.FD, &endpoint{secure: s, kind: s.kind}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listenUDP binds a secure socket, or takes the one that is bound already, and the

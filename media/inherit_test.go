@@ -1,6 +1,7 @@
 package media
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -50,14 +51,14 @@ func succeed(t *testing.T, old *Engine, c Config) *Engine {
 	if err := old.Yield(seams); err != nil {
 		t.Fatal(err)
 	}
-	return serve(t, fresh)
+	return fresh
 }
 
 // Calls go on in the process that they began in, whatever socket they come by, while
 // its successors have calls of their own; and all the phones speak to one port.
 func TestSuccession(t *testing.T) {
 	c := testConfig()
-	c.Port, c.PlainPorts = 42900, PortRange{42000, 42199}
+	c.Port, c.PlainPorts = 30900, PortRange{30000, 30199}
 	engines := []*Engine{runEngine(t, c)}
 	calls := []*leg{call(t, engines[0], AEADAES128GCM, nil)}
 	seq := uint16(0)
@@ -76,7 +77,7 @@ func TestSuccession(t *testing.T) {
 	}
 	speak()
 	for range 2 {
-		engines = append(engines, succeed(t, engines[len(engines)-1], c))
+		engines = append(engines, serve(t, succeed(t, engines[len(engines)-1], c)))
 		speak()
 		calls = append(calls, call(t, engines[len(engines)-1], AEADAES128GCM, nil))
 		speak()
@@ -100,6 +101,47 @@ func TestSuccession(t *testing.T) {
 	if n := engines[2].Stats().Drops["no_stream"]; n != 0 {
 		t.Errorf("the youngest dropped %d packets that it passed on", n)
 	}
+}
+
+// An engine takes its sockets back from one that is gone, and its calls go on; it may
+// yield them again.
+func TestResume(t *testing.T) {
+	c := testConfig()
+	c.Port, c.PlainPorts = 30910, PortRange{30200, 30399}
+	old := runEngine(t, c)
+	l := call(t, old, AEADAES128GCM, nil)
+	seq := uint16(0)
+	speak := func(l *leg) {
+		t.Helper()
+		for range 3 {
+			seq++
+			said := fmt.Sprintf("packet %d", seq)
+			l.phone.send(l.secure, said)
+			wants(t, l.pbx, said)
+			write(t, l.pbx, l.addrs.Plain, rtpPacket(7, seq, said))
+			l.phone.hears(said)
+		}
+	}
+	speak(l)
+	if err := old.Resume(); err != nil { // nobody has them
+		t.Fatal(err)
+	}
+	for range 3 {
+		fresh, ended := succeed(t, old, c), make(chan error)
+		ctx, die := context.WithCancel(context.Background())
+		go func() { ended <- fresh.Run(ctx) }() // ends with ctx, and is waited for
+		speak(l)
+		speak(call(t, fresh, AEADAES128GCM, nil))
+		die()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if err := old.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		speak(l)
+	}
+	speak(call(t, old, AEADAES128GCM, nil))
 }
 
 // What is passed on costs no allocation, in either process.

@@ -305,7 +305,7 @@ func descriptors(t *testing.T) int {
 
 func TestPortsRunOut(t *testing.T) {
 	c := testConfig()
-	c.PlainPorts = PortRange{42100, 42103}
+	c.PlainPorts = PortRange{30100, 30103}
 	e := runEngine(t, c)
 	a, b := call(t, e, AEADAES128GCM, nil), call(t, e, AEADAES128GCM, nil)
 	s, _ := e.Open(nil)

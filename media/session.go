@@ -139,7 +139,7 @@ func (s *Session) SetSecure(index int, p SecureParams) error {
 	return s.change(index, func(st *stream) error { return s.worker.protect(st, p, rx, tx) })
 }
 
-// change runs f for a stream on the worker.
+// change runs f for a stream, between two batches.
 func (s *Session) change(index int, f func(*stream) error) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,6 +20,7 @@ const (
 
 // worker relays the media of its sessions, on a goroutine of its own.
 type worker struct {
+	mu      sync.Mutex // guards what follows, but for control; the loop has it unless it waits
 	poll    *packet.Poller
 	batch   *packet.Batch
 	secure  []*secureSocket // RTP and RTCP of each secure address
@@ -31,6 +32,7 @@ type worker struct {
 	dtls    doorman
 	scratch scratch
 	counts  counts
+	running bool      // the loop does, and sets the time
 	now     int64     // nanoseconds, read once a batch
 	began   time.Time // what now counts from
 	load    workload
@@ -55,7 +57,6 @@ type workload struct {
 type control struct {
 	mu       sync.Mutex // guards what follows
 	queue    []func()
-	running  bool // the loop owns the worker
 	stopping bool
 	ended    bool // the loop has run; its sockets are closed
 }
@@ -69,13 +70,13 @@ type endpoint struct {
 }
 
 func newWorker(c Config, n int, ev *events) (*worker, error) {
-	poll, err := packet.NewPoller(sweepEvery)
-	if err != nil {
-		return nil, err
-	}
 	w := &worker{
-		poll: poll, batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), scratch: newScratch(),
+		batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), scratch: newScratch(),
 		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, began: time.Now(),
+	}
+	var err error
+	if w.poll, err = packet.NewPoller(sweepEvery, &w.mu); err != nil {
+		return nil, err
 	}
 	for _, ip := range c.SecureIPs {
 		if err := w.listen(c, ip, n); err != nil {
@@ -138,24 +139,20 @@ func (w *worker) unwatch(s packet.Socket) {
 	_ = s.Close()
 }
 
-// do runs f between two batches, and returns when it has run. Where the
-// worker does not run yet, or any longer, f runs here.
+// do runs f between two batches. It runs on the caller's goroutine: to hand it
+// to the loop and wait for it would cost two switches and a wake-up for each
+// call's beginning and end.
 func (w *worker) do(f func()) {
-	c := &w.control
-	c.mu.Lock()
-	if !c.running {
-		defer c.mu.Unlock()
-		f()
-		return
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running {
+		w.clock()
 	}
-	done := make(chan struct{})
-	c.queue = append(c.queue, func() { f(); close(done) })
-	w.poll.Wake() // under the mutex: the poller is open as long as the worker runs
-	c.mu.Unlock()
-	<-done
+	f()
 }
 
-// post runs f between two batches, soon, unless the worker has ended.
+// post has the loop run f between two batches, soon, unless the worker has
+// ended. It does not wait for a batch, as do may.
 func (w *worker) post(f func()) {
 	c := &w.control
 	c.mu.Lock()
@@ -164,18 +161,16 @@ func (w *worker) post(f func()) {
 		return
 	}
 	c.queue = append(c.queue, f)
-	if c.running {
-		w.poll.Wake()
-	}
+	w.poll.Wake()
 }
 
 // run relays until stop is called.
 func (w *worker) run() error {
-	w.control.mu.Lock()
-	w.control.running = true
-	w.control.mu.Unlock()
 	defer w.dtls.running.Wait() // each was stopped by finish
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	defer w.finish()
+	w.running = true
 	w.clock()
 	swept := w.now
 	for w.commands() {
@@ -230,8 +225,7 @@ func (w *worker) hasEnded() bool {
 	return w.control.ended
 }
 
-// finish runs what was still queued, so that nobody waits for ever, and frees
-// all that the worker holds. From here on do runs its functions itself.
+// finish runs what was still queued, and frees all that the worker holds.
 func (w *worker) finish() {
 	w.control.mu.Lock()
 	defer w.control.mu.Unlock()
@@ -249,7 +243,7 @@ func (w *worker) finish() {
 		w.end(a)
 	}
 	w.close()
-	w.control.running, w.control.ended = false, true
+	w.running, w.control.ended = false, true
 }
 
 // close frees the worker's own sockets, when it does not run.

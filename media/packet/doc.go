@@ -6,7 +6,7 @@
 // that encryption adds. Packets are received into slots, changed in place by
 // the caller, and sent from the same memory. A Poller tells which sockets are
 // ready, and can be woken from any goroutine. All else here belongs to one
-// goroutine.
+// goroutine at a time.
 //
 // This is the only package of the project that uses unsafe: recvmmsg and
 // sendmmsg have no wrapper that does not allocate for every packet.

@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,11 +36,7 @@ func TestAddrRoundTrip(t *testing.T) {
 // receive waits for the next packets on a socket.
 func receive(t *testing.T, b *Batch, s Socket) int {
 	t.Helper()
-	p, err := NewPoller(time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := newPoller(t, time.Second)
 	if err := p.Add(s.FD); err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +143,12 @@ func TestNothingToSend(t *testing.T) {
 	}
 }
 
+// newPoller is a poller of the test's.
 func newPoller(t *testing.T, tick time.Duration) *Poller {
 	t.Helper()
-	p, err := NewPoller(tick)
+	var owner sync.Mutex
+	owner.Lock()
+	p, err := NewPoller(tick, &owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +177,30 @@ func TestPollerTicks(t *testing.T) {
 		if ready, err := p.Wait(); err != nil || len(ready) != 0 {
 			t.Fatalf("at a tick: %v, %v", ready, err)
 		}
+	}
+}
+
+// While a Wait waits, others have the poller; then it is the waiter's again, whose
+// Wait has seen what they did.
+func TestPollerLends(t *testing.T) {
+	p, from, to := newPoller(t, time.Hour), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	at := MakeAddr(to.Local)
+	Send(from.FD, []byte("x"), &at)
+	var other sync.WaitGroup
+	other.Go(func() {
+		p.owner.Lock() // as soon as the Wait waits
+		defer p.owner.Unlock()
+		if err := p.Add(to.FD); err != nil {
+			t.Error(err)
+		}
+	})
+	ready, err := p.Wait()
+	other.Wait()
+	if err != nil || len(ready) != 1 || ready[0] != to.FD {
+		t.Errorf("ready %v, %v; want %d", ready, err, to.FD)
+	}
+	if p.owner.(*sync.Mutex).TryLock() {
+		t.Error("after the Wait anybody may have it")
 	}
 }
 

@@ -3,6 +3,7 @@ package packet
 import (
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -18,6 +19,7 @@ import (
 // Sockets are watched for edges: a set that tells levels asks each socket once
 // more at the next wait. So what is left in one must be remembered, by Again.
 type Poller struct {
+	owner  sync.Locker // locked by whoever uses the poller, but while Wait waits
 	epoll  int
 	file   *os.File // of epoll
 	conn   syscall.RawConn
@@ -31,8 +33,11 @@ type Poller struct {
 }
 
 // NewPoller returns an empty poller. Its Wait returns at each tick at least.
-func NewPoller(tick time.Duration) (*Poller, error) {
-	p := &Poller{wake: -1, tick: -1}
+//
+// All but Wake is called with owner locked, which is unlocked while Wait waits:
+// others may then use the poller, and what it is a part of.
+func NewPoller(tick time.Duration, owner sync.Locker) (*Poller, error) {
+	p := &Poller{owner: owner, wake: -1, tick: -1}
 	p.poll = p.look
 	if err := p.open(tick); err != nil {
 		p.Close()
@@ -104,7 +109,9 @@ func (p *Poller) Again(fd int) {
 func (p *Poller) Wait() ([]int, error) {
 	p.ready, p.again = p.again, p.ready[:0]
 	known := len(p.ready)
-	if err := p.conn.Read(p.poll); err != nil {
+	p.owner.Unlock()
+	if err := p.conn.Read(p.poll); err != nil { // else look has locked owner
+		p.owner.Lock()
 		return nil, fmt.Errorf("wait for packets: %w", err)
 	}
 	for _, fd := range p.ready[:known] {
@@ -113,8 +120,9 @@ func (p *Poller) Wait() ([]int, error) {
 	return p.ready, nil
 }
 
-// look reads what is ready, and tells whether anything is.
+// look reads what is ready, and tells whether anything is: then owner stays locked.
 func (p *Poller) look(fd uintptr) bool {
+	p.owner.Lock()
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
 	if errno != 0 { // it does not wait, so nothing interrupts it
 		n = 0
@@ -127,7 +135,11 @@ func (p *Poller) look(fd uintptr) bool {
 			p.ready = append(p.ready, at)
 		}
 	}
-	return n > 0 || len(p.ready) > 0
+	if n > 0 || len(p.ready) > 0 {
+		return true
+	}
+	p.owner.Unlock()
+	return false
 }
 
 // Wake makes a Wait, or the next one, return. It may be called from any

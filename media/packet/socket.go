@@ -47,12 +47,13 @@ func Listen(addr netip.AddrPort, o Options) (Socket, error) {
 		_ = unix.Close(fd)
 		return Socket{}, fmt.Errorf("bind %s: %w", addr, err)
 	}
-	local, err := localAddr(fd)
-	if err != nil {
-		_ = unix.Close(fd)
-		return Socket{}, err
+	if addr.Port() == 0 { // the kernel has chosen one
+		if addr, err = localAddr(fd); err != nil {
+			_ = unix.Close(fd)
+			return Socket{}, err
+		}
 	}
-	return Socket{FD: fd, Local: local}, nil
+	return Socket{FD: fd, Local: addr}, nil
 }
 
 // Take is for a socket that another process has bound. It is given away.

@@ -63,11 +63,7 @@ func TestStream(t *testing.T) {
 	if tos, err := unix.GetsockoptInt(near.FD, unix.IPPROTO_IP, unix.IP_TOS); err != nil || tos != 46<<2 {
 		t.Errorf("type of service is %d, %v", tos, err)
 	}
-	p, err := NewPoller(50 * time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := newPoller(t, 50*time.Millisecond)
 	if err := p.AddStream(near.FD); err != nil {
 		t.Fatal(err)
 	}
