@@ -3,6 +3,7 @@ package sdp
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -12,18 +13,18 @@ import (
 func (s *Session) Marshal() []byte {
 	w := &writer{b: make([]byte, 0, 1024)}
 	w.line("v=0")
-	w.line("o=%s %d %d %s", orDash(s.Origin.Username), s.Origin.ID, s.Origin.Version, addrText(s.Origin.Addr))
-	w.line("s=%s", orDash(s.Name))
+	w.line("o=", orDash(s.Origin.Username), " ", decimal(s.Origin.ID), " ", decimal(s.Origin.Version), " ", addrText(s.Origin.Addr))
+	w.line("s=", orDash(s.Name))
 	if s.Addr.IsValid() {
-		w.line("c=%s", addrText(s.Addr))
+		w.line("c=", addrText(s.Addr))
 	}
 	w.line("t=0 0")
 	for _, g := range s.Groups {
-		w.line("a=group:%s", strings.Join(append([]string{g.Semantics}, g.MIDs...), " "))
+		w.line("a=group:", strings.Join(append([]string{g.Semantics}, g.MIDs...), " "))
 	}
 	w.flag("ice-lite", s.ICELite)
 	if s.Direction != SendRecv {
-		w.line("a=%s", s.Direction)
+		w.line("a=", s.Direction.String())
 	}
 	w.keying(s.ICE, s.Fingerprints, s.Setup)
 	for i := range s.Media {
@@ -35,25 +36,31 @@ func (s *Session) Marshal() []byte {
 // writer holds what is written so far.
 type writer struct{ b []byte }
 
-func (w *writer) line(format string, args ...any) {
-	w.b = append(fmt.Appendf(w.b, format, args...), "\r\n"...)
+func (w *writer) line(parts ...string) {
+	for _, p := range parts {
+		w.b = append(w.b, p...)
+	}
+	w.b = append(w.b, "\r\n"...)
 }
+
+// decimal writes a number, which is never negative in a model.
+func decimal[T int | uint16 | uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
 func (w *writer) text(name, value string) {
 	if value != "" {
-		w.line("a=%s:%s", name, value)
+		w.line("a=", name, ":", value)
 	}
 }
 
 func (w *writer) number(name string, value int) {
 	if value > 0 {
-		w.line("a=%s:%d", name, value)
+		w.line("a=", name, ":", decimal(value))
 	}
 }
 
 func (w *writer) flag(name string, on bool) {
 	if on {
-		w.line("a=%s", name)
+		w.line("a=", name)
 	}
 }
 
@@ -85,12 +92,12 @@ func (w *writer) media(m *Media, session netip.Addr) {
 	if len(names) == 0 {
 		names = append(names, "0") // the grammar wants one, also on a rejected line
 	}
-	w.line("m=%s %d %s %s", m.Kind, m.Port, m.Proto, strings.Join(names, " "))
+	w.line("m=", m.Kind, " ", decimal(m.Port), " ", string(m.Proto), " ", strings.Join(names, " "))
 	if m.Addr != session || !session.IsValid() {
-		w.line("c=%s", addrText(m.Addr))
+		w.line("c=", addrText(m.Addr))
 	}
 	for _, b := range m.Bandwidth {
-		w.line("b=%s:%d", b.Type, b.Value)
+		w.line("b=", b.Type, ":", decimal(b.Value))
 	}
 	for i := range m.Formats {
 		w.format(&m.Formats[i])
@@ -104,7 +111,7 @@ func (w *writer) media(m *Media, session netip.Addr) {
 	w.names(m)
 	w.number("ptime", m.Ptime)
 	w.number("maxptime", m.Maxptime)
-	w.line("a=%s", m.Direction)
+	w.line("a=", m.Direction.String())
 	w.rtcp(m)
 }
 
@@ -112,15 +119,15 @@ func (w *writer) format(f *Format) {
 	switch {
 	case f.Codec == "" || f.ClockRate <= 0:
 	case f.Channels > 0:
-		w.line("a=rtpmap:%s %s/%d/%d", f.Name, f.Codec, f.ClockRate, f.Channels)
+		w.line("a=rtpmap:", f.Name, " ", f.Codec, "/", decimal(f.ClockRate), "/", decimal(f.Channels))
 	default:
-		w.line("a=rtpmap:%s %s/%d", f.Name, f.Codec, f.ClockRate)
+		w.line("a=rtpmap:", f.Name, " ", f.Codec, "/", decimal(f.ClockRate))
 	}
 	if f.Fmtp != "" {
-		w.line("a=fmtp:%s %s", f.Name, f.Fmtp)
+		w.line("a=fmtp:", f.Name, " ", f.Fmtp)
 	}
 	for _, v := range f.Feedback {
-		w.line("a=rtcp-fb:%s %s", f.Name, v)
+		w.line("a=rtcp-fb:", f.Name, " ", v)
 	}
 }
 
@@ -134,7 +141,7 @@ func (w *writer) keying(ice ICE, fingerprints []Fingerprint, setup string) {
 	}
 	w.flag("end-of-candidates", ice.EndOfCandidates)
 	for _, f := range fingerprints {
-		w.line("a=fingerprint:%s %s", f.Hash, f.Value)
+		w.line("a=fingerprint:", f.Hash, " ", f.Value)
 	}
 	w.text("setup", setup)
 }
@@ -150,35 +157,35 @@ func (w *writer) names(m *Media) {
 	w.text("label", m.Label)
 	w.text("content", m.Content)
 	for _, g := range m.SSRCGroups {
-		w.line("a=ssrc-group:%s %s", g.Semantics, strings.Trim(fmt.Sprint(g.IDs), "[]"))
+		w.line("a=ssrc-group:", g.Semantics, " ", strings.Trim(fmt.Sprint(g.IDs), "[]"))
 	}
 	for _, s := range m.SSRCs {
 		if s.CNAME == "" {
-			w.line("a=ssrc:%d", s.ID)
+			w.line("a=ssrc:", decimal(s.ID))
 		} else {
-			w.line("a=ssrc:%d cname:%s", s.ID, s.CNAME)
+			w.line("a=ssrc:", decimal(s.ID), " cname:", s.CNAME)
 		}
 	}
 }
 
 func (w *writer) extmap(e Extmap) {
-	id, attributes := fmt.Sprint(e.ID), ""
+	id, attributes := decimal(e.ID), ""
 	if e.Direction != "" {
 		id += "/" + e.Direction
 	}
 	if e.Attributes != "" {
 		attributes = " " + e.Attributes
 	}
-	w.line("a=extmap:%s %s%s", id, e.URI, attributes)
+	w.line("a=extmap:", id, " ", e.URI, attributes)
 }
 
 func (w *writer) rtcp(m *Media) {
 	switch {
 	case m.RTCP.Port() == 0:
 	case m.RTCP.Addr().IsValid():
-		w.line("a=rtcp:%d %s", m.RTCP.Port(), addrText(m.RTCP.Addr()))
+		w.line("a=rtcp:", decimal(m.RTCP.Port()), " ", addrText(m.RTCP.Addr()))
 	default:
-		w.line("a=rtcp:%d", m.RTCP.Port())
+		w.line("a=rtcp:", decimal(m.RTCP.Port()))
 	}
 	w.flag("rtcp-mux", m.RTCPMux)
 	w.flag("rtcp-rsize", m.RTCPRsize)
