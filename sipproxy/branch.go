@@ -220,6 +220,10 @@ func (p *Proxy) asksForTrunk(f *flow.Flow, in *sip.Request) bool {
 // hears nothing if the far end is not, or has none, since to it any answer is a yes.
 func (p *Proxy) qualifyTrunk(f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
 	t := p.trunkOf(f)
+	if f.Side() == flow.Secure && takesLeave(in) {
+		p.log.Info("the far end of the trunk is replaced: new calls go by its other connections", "trunk", t.Name, "peer", f.Remote().String())
+		f.Spare()
+	}
 	switch {
 	case f.Side() == flow.Secure && t.pool.anyUp():
 		_ = tx.Respond(p.capabilities(in, methods))

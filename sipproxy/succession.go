@@ -1,6 +1,8 @@
 package sipproxy
 
 import (
+	"fmt"
+
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -41,8 +43,45 @@ func (p *Proxy) isElsewhere(f *flow.Flow, in *sip.Request) bool {
 }
 
 // Yield leaves all that is not a call's own business to the process after this one:
-// whether the PBXs are there, and registering with providers.
-func (p *Proxy) Yield() { p.yielded.Store(true) }
+// whether the PBXs are there, registering with providers, and new calls of trunks.
+func (p *Proxy) Yield() {
+	p.yielded.Store(true)
+	for _, t := range p.trunks {
+		for _, f := range t.far.Flows() {
+			p.takeLeave(t, f)
+		}
+	}
+}
+
+// The far end of a trunk has no way to see that the edge was replaced: it keeps the
+// connections on which there are calls, and would begin new ones on them, so that the
+// process before might never be without a call. Closing them would take the calls'
+// signalling away. So it is told, by an OPTIONS with this header: an edge then begins
+// new calls by the other connections, which are the new process's. To any other peer it
+// is an OPTIONS like all others.
+const (
+	flowHeader  = "Sallyport-Flow"
+	flowLeaving = "leaving"
+)
+
+// takeLeave asks a trunk's far end to begin nothing new on a connection.
+func (p *Proxy) takeLeave(t *trunk, f *flow.Flow) {
+	req := sip.NewRequest(sip.OPTIONS, sip.Uri{Scheme: "sip", Host: t.Domain})
+	req.AppendHeader(p.via(f))
+	req.AppendHeader(sip.NewHeader("Max-Forwards", "70"))
+	req.AppendHeader(sip.NewHeader("From", fmt.Sprintf("<sip:%s>;tag=%s", p.cfg.Domain, randomToken(6))))
+	req.AppendHeader(sip.NewHeader("To", fmt.Sprintf("<sip:%s>", t.Domain)))
+	req.AppendHeader(sip.NewHeader("Call-ID", randomToken(12)))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.OPTIONS})
+	req.AppendHeader(sip.NewHeader(flowHeader, flowLeaving))
+	appendBody(req, body{})
+	if _, err := p.tx.Request(f, req, func(*sip.Response, error) {}); err != nil {
+		p.log.Debug("take leave of a trunk", "trunk", t.Name, "peer", f.Remote().String(), "reason", err)
+	}
+}
+
+// takesLeave tells whether that is what the far end of a trunk says.
+func takesLeave(in *sip.Request) bool { return headerOf(in, flowHeader) == flowLeaving }
 
 // IsIdle tells whether nothing is under way on a phone's or a trunk's connection.
 func (p *Proxy) IsIdle(f *flow.Flow) bool { return !p.tx.Busy(f) && !p.isTalking(f) }

@@ -95,26 +95,50 @@ func (t *Trunk) once(ctx context.Context) (lasted time.Duration) {
 	return 0
 }
 
-// serve reads from a connection until it ends.
+// serve reads from a connection until it ends. It returns before that if another is to
+// take its place.
 func (t *Trunk) serve(ctx context.Context, c *conn) time.Duration {
+	f, replaced, ended := c.flow(c), make(chan struct{}), make(chan struct{})
 	t.mu.Lock()
-	t.dialled[c] = struct{}{}
+	t.dialled[c] = replaced
 	t.mu.Unlock()
-	f := c.flow(c)
-	stop := context.AfterFunc(ctx, func() { f.Close(ErrDone) })
-	defer stop()
-	defer func() {
+	t.wg.Go(func() { // ends with the connection, or with ctx; Run waits for it
+		defer close(ended)
+		stop := context.AfterFunc(ctx, func() { f.Close(ErrDone) })
+		defer stop()
+		t.gained(f)
+		if t.cfg.OnUp != nil {
+			t.cfg.OnUp(f)
+		}
+		t.recheck(c) // withdrawn since the handshake, when Recheck did not find it
+		c.serve(f)
 		t.mu.Lock()
+		defer t.mu.Unlock()
 		delete(t.dialled, c)
-		t.mu.Unlock()
-	}()
-	t.gained(f)
-	if t.cfg.OnUp != nil {
-		t.cfg.OnUp(f)
+	})
+	select {
+	case <-ended:
+	case <-replaced:
 	}
-	t.recheck(c) // withdrawn since the handshake, when Recheck did not find it
-	c.serve(f)
 	return time.Since(c.began)
+}
+
+// mostReplaced bounds how many connections there are for each that is to be kept: a far
+// end may be replaced several times while it has calls, but not without end.
+const mostReplaced = 8
+
+// replace has a connection that we dialled give its place to another.
+func (t *Trunk) replace(f *Flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.dialled) >= mostReplaced*t.cfg.Connections {
+		return
+	}
+	for c, replaced := range t.dialled {
+		if c.made.Load() == f {
+			close(replaced)
+		}
+	}
 }
 
 // dial connects and shakes hands.

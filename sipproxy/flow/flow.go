@@ -52,12 +52,18 @@ type Flow struct {
 	browser   bool
 	trace     *tracer
 	out       outlet
-	expected  atomic.Int64 // nanoseconds; see Expect
-	spoke     atomic.Bool
+	marks
 
 	done chan struct{}
 	once sync.Once
 	err  error // set before done is closed
+}
+
+// marks are what was learnt of a flow since it is there.
+type marks struct {
+	expected atomic.Int64 // nanoseconds; see Expect
+	spoke    atomic.Bool
+	spared   atomic.Bool // see Spare
 }
 
 // outlet is where a flow's bytes go. write owns b, and does not block.
@@ -182,6 +188,15 @@ func (f *Flow) End(reason error) {
 
 // Spoke tells whether a valid message came by the flow.
 func (f *Flow) Spoke() bool { return f.spoke.Load() }
+
+// Spare has nothing new begin on a trunk's connection while there is another: its far
+// end has asked for that. What belongs to calls by it goes on. If we dialled it, we dial
+// again.
+func (f *Flow) Spare() {
+	if f.trunk != nil && f.spared.CompareAndSwap(false, true) {
+		f.trunk.replace(f)
+	}
+}
 
 // queue writes to a connection without making the sender wait. A goroutine
 // lives only while bytes wait; it ends when they have left or the connection

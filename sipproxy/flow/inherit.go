@@ -61,6 +61,18 @@ func (s *PlainSocket) Yield(fd int) {
 	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the reader goes over
 }
 
+// Resume takes the socket back from a process after this one that is gone.
+func (s *PlainSocket) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || s.later == nil {
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Time{})
+	_ = s.later.Close() // the reader comes back
+	s.later = nil
+}
+
 // close ends the reader, wherever it reads.
 func (s *PlainSocket) close() {
 	s.mu.Lock()
@@ -72,11 +84,14 @@ func (s *PlainSocket) close() {
 	}
 }
 
-// readSeam reads what the process after this one passes on, until close.
+// readSeam reads what the process after this one passes on, until close or Resume.
 func (s *PlainSocket) readSeam(buf []byte) {
 	s.mu.Lock()
 	later := s.later
 	s.mu.Unlock()
+	if later == nil { // taken back before it was looked at
+		return
+	}
 	room := make([]byte, len(buf)+seam.Head)
 	for {
 		n, err := later.Read(room)
@@ -149,7 +164,7 @@ func (t *Trunk) Dismiss(idle func(*Flow) bool, most int) (left int) {
 	return dismiss(t.dialled, idle, most)
 }
 
-func dismiss(conns map[*conn]struct{}, idle func(*Flow) bool, most int) int {
+func dismiss[V any](conns map[*conn]V, idle func(*Flow) bool, most int) int {
 	for c := range conns {
 		if most <= 0 {
 			break

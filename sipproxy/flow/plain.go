@@ -114,7 +114,7 @@ func (s *PlainSocket) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) { // it was yielded
 			s.readSeam(buf)
-			break
+			continue // it was taken back, or is closed
 		}
 		if err != nil { // an ICMP error of something sent before
 			s.event("read_error")

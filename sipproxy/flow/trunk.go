@@ -20,13 +20,13 @@ type Trunk struct {
 
 	mu       sync.Mutex // guards what follows
 	flows    []*Flow
-	dialled  map[*conn]struct{}
-	next     int       // of the flows, in turn
-	since    time.Time // up, or down
-	reason   string    // why the last attempt failed or the last connection ended
-	told     string    // of it, last
-	flapping bool      // the last connection ended before anything came of it
-	retired  bool      // it connects no more
+	dialled  map[*conn]chan struct{} // closed when another is to take the connection's place
+	next     int                     // of the flows, in turn
+	since    time.Time               // up, or down
+	reason   string                  // why the last attempt failed or the last connection ended
+	told     string                  // of it, last
+	flapping bool                    // the last connection ended before anything came of it
+	retired  bool                    // it connects no more
 	dials    uint64
 	failures map[string]uint64
 	shunned  map[netip.AddrPort]time.Time // until when others are tried first
@@ -79,24 +79,30 @@ func NewTrunk(cfg TrunkConfig, limits Limits, to Handler, log *slog.Logger) *Tru
 	cfg.Connections = max(1, cfg.Connections)
 	return &Trunk{
 		service: service{limits: limits, to: to, log: log.With("trunk", cfg.Name), trace: &tracer{log}},
-		cfg:     cfg, dialled: make(map[*conn]struct{}), failures: make(map[string]uint64), since: time.Now(),
+		cfg:     cfg, dialled: make(map[*conn]chan struct{}), failures: make(map[string]uint64), since: time.Now(),
 	}
 }
 
 // Name is the trunk's, of its configuration.
 func (t *Trunk) Name() string { return t.cfg.Name }
 
-// Flow returns a connection to the peer, each in its turn; nil if there is none.
+// Flow returns a connection to the peer, each in its turn; nil if there is none. One
+// that is to be spared comes after all others.
 func (t *Trunk) Flow() *Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var spared *Flow
 	for range t.flows {
 		t.next = (t.next + 1) % len(t.flows)
-		if f := t.flows[t.next]; f.Err() == nil {
+		switch f := t.flows[t.next]; {
+		case f.Err() != nil:
+		case f.spared.Load():
+			spared = f
+		default:
 			return f
 		}
 	}
-	return nil
+	return spared
 }
 
 // Flows are all connections to the peer.
@@ -218,7 +224,7 @@ func (t *Trunk) lost(f *Flow, lasted time.Duration) {
 	quietly := t.flapping && t.told == reason
 	t.told, t.reason = reason, reason
 	t.mu.Unlock()
-	if last && !errors.Is(f.Err(), ErrDone) {
+	if last && !errors.Is(f.Err(), ErrDone) && !errors.Is(f.Err(), ErrMoved) {
 		t.log.Log(context.Background(), level(quietly, slog.LevelWarn), "trunk is down", "peer", f.Remote().String(), "reason", reason)
 	}
 }

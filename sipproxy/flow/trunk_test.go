@@ -73,6 +73,59 @@ func message(t *testing.T) sip.Message {
 const optionsText = "OPTIONS sip:bar.example.com SIP/2.0\r\nVia: SIP/2.0/TLS 192.0.2.1:5061;branch=z9hG4bK1\r\n" +
 	"From: <sip:foo.example.com>;tag=1\r\nTo: <sip:bar.example.com>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
 
+// A connection that is to be spared is the last that is used, and if we dialled it,
+// another takes its place; but not without end, whatever the far end asks for.
+func TestTrunkSpares(t *testing.T) {
+	ln, there, _ := accepting(t, "foo", DefaultLimits())
+	here, _, _ := dialled(t, TrunkConfig{Name: "bar", Locate: located(ln.Addr())}, DefaultLimits())
+	until(t, "both ends to be up", func() bool { return here.Flow() != nil && there.Flow() != nil })
+	first := here.Flow()
+	there.Flow().Spare() // nobody but the peer dials it
+	if there.Flow() == nil {
+		t.Error("the only connection is not used as it is spared")
+	}
+	first.Spare()
+	first.Spare()
+	if here.Flow() == nil {
+		t.Error("nothing is left until there is another connection")
+	}
+	until(t, "another connection", func() bool { return len(here.Flows()) == 2 && len(there.Flows()) == 2 })
+	for range 4 {
+		if here.Flow() == first {
+			t.Error("a connection is used that is to be spared")
+		}
+	}
+	if first.Err() != nil {
+		t.Errorf("the connection was closed: %v", first.Err())
+	}
+	for _, f := range here.Flows() {
+		if f != first {
+			f.Close(ErrDone)
+		}
+	}
+	if f := here.Flow(); f != first {
+		t.Error("the connection that is to be spared is not used where there is no other")
+	}
+
+	here.mu.Lock() // as many as there may be
+	for range mostReplaced {
+		here.dialled[&conn{}] = make(chan struct{})
+	}
+	c := &conn{}
+	replaced := make(chan struct{})
+	here.dialled[c] = replaced
+	here.mu.Unlock()
+	f := newFlow(Secure, "TLS", ln.Addr(), ln.Addr(), nil, nil)
+	f.trunk = here
+	c.made.Store(f)
+	f.Spare()
+	select {
+	case <-replaced:
+		t.Error("connections are replaced without end")
+	default:
+	}
+}
+
 // Each end sends to the other over the one connection, and knows whose it is.
 func TestTrunkBothWays(t *testing.T) {
 	ln, there, heardThere := accepting(t, "foo", DefaultLimits())

@@ -1,0 +1,296 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/media/seam"
+)
+
+// kept is an inbox that knows the messages of some Call-IDs alone.
+type kept struct {
+	*inbox
+	own string
+}
+
+// IsForeign implements Stranger.
+func (k kept) IsForeign(_ *Flow, m sip.Message) bool {
+	return !strings.HasPrefix(m.(interface{ CallID() *sip.CallIDHeader }).CallID().Value(), k.own)
+}
+
+// asked are the Call-IDs of what came.
+func (h *inbox) asked() (ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.messages {
+		ids = append(ids, m.(*sip.Request).CallID().Value())
+	}
+	return ids
+}
+
+// follow makes a socket that takes another's over, which yields it, and runs it.
+func follow(t *testing.T, old *PlainSocket, h Handler) *PlainSocket {
+	t.Helper()
+	fresh := take(t, old, h)
+	run(t, fresh.Run)
+	return fresh
+}
+
+// take makes one that does not run yet.
+func take(t *testing.T, old *PlainSocket, h Handler) *PlainSocket {
+	t.Helper()
+	fd, err := old.Heirloom()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := TakePlain(left, DefaultLimits(), h, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in, err := seam.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh.Follow(in)
+	old.Yield(out)
+	fresh.Expect([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
+	return fresh
+}
+
+// Three processes in a row have a socket: each message reaches, once and with its source,
+// the one that knows its call, and each answers by the same address.
+func TestPlainSocketYields(t *testing.T) {
+	var inboxes []kept
+	for _, own := range []string{"first", "second", "third"} {
+		inboxes = append(inboxes, kept{newInbox(), own})
+	}
+	old, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), inboxes[0], quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Expect([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
+	run(t, old.Run)
+	pbx, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pbx.Close()
+	say := func(callID string) {
+		t.Helper()
+		text := strings.Replace(options, "Call-ID: ", "Call-ID: "+callID+"-", 1)
+		if !strings.Contains(text, callID) {
+			t.Fatal("the request has no Call-ID to change")
+		}
+		if _, err := pbx.WriteToUDPAddrPort([]byte(text), old.Addr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sockets := []*PlainSocket{old}
+	want := []int{0, 0, 0}
+	for round := range inboxes {
+		if round > 0 {
+			sockets = append(sockets, follow(t, sockets[round-1], inboxes[round]))
+		}
+		for i := range round + 1 {
+			say(inboxes[i].own)
+			want[i]++
+			until(t, "the message at its process", func() bool { n, _ := inboxes[i].count(); return n == want[i] })
+		}
+	}
+	say("nobody's") // ends at the oldest
+	want[0]++
+	until(t, "the oldest to hear the rest", func() bool { n, _ := inboxes[0].count(); return n == want[0] })
+	at := netip.MustParseAddrPort(pbx.LocalAddr().String())
+	for i, in := range inboxes {
+		if n, _ := in.count(); n != want[i] {
+			t.Errorf("process %d heard %v, want %d", i, in.asked(), want[i])
+		}
+		in.mu.Lock()
+		for _, f := range in.flows {
+			if f.Remote() != at {
+				t.Errorf("process %d was told that %s said it, not %s", i, f.Remote(), at)
+			}
+		}
+		in.mu.Unlock()
+		if sockets[i].Addr() != old.Addr() {
+			t.Errorf("process %d is at %s", i, sockets[i].Addr())
+		}
+		if err := sockets[i].Flow(at).Send(message(t)); err != nil {
+			t.Fatal(err)
+		}
+		_ = pbx.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if n, from, err := pbx.ReadFromUDPAddrPort(make([]byte, 2000)); err != nil || from != old.Addr() || n == 0 {
+			t.Errorf("process %d answers by %s, %v", i, from, err)
+		}
+	}
+}
+
+// A socket is taken back from a process that is gone, and may be yielded again, as often
+// as it comes to that; each message is heard by one.
+func TestPlainSocketResumes(t *testing.T) {
+	h := newInbox()
+	old, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), h, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loopback := netip.MustParseAddr("127.0.0.1")
+	old.Expect([]netip.Addr{loopback})
+	run(t, old.Run)
+	pbx, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(old.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pbx.Close()
+	// heardBy says something, and tells which of them hears it, by how far they are.
+	heardBy := func(all ...*inbox) (at int) {
+		t.Helper()
+		before := make([]int, len(all))
+		for i, in := range all {
+			before[i], _ = in.count()
+		}
+		if _, err := pbx.Write([]byte(options)); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the message", func() bool {
+			for i, in := range all {
+				if n, _ := in.count(); n > before[i] {
+					at = i
+					return true
+				}
+			}
+			return false
+		})
+		return at
+	}
+	old.Resume() // nobody has it
+	heardBy(h)
+	for range 3 {
+		heir := newInbox()
+		fresh, ended := take(t, old, heir), make(chan error)
+		ctx, die := context.WithCancel(context.Background())
+		go func() { ended <- fresh.Run(ctx) }() // ends with ctx, and is waited for
+		for heardBy(h, heir) == 0 {             // the last that was on its way to the former
+		}
+		if heardBy(h, heir) == 0 {
+			t.Error("the former reads a socket that it has yielded")
+		}
+		die()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		old.Resume()
+		heardBy(h)
+	}
+	for range 100 { // before its reader has looked
+		out, in, err := seam.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.Yield(out)
+		old.Resume()
+		_ = unix.Close(in)
+	}
+	heardBy(h)
+}
+
+// A socket is yielded once, and not when it is closed: who would give it again keeps no
+// descriptor.
+func TestPlainSocketYieldsOnce(t *testing.T) {
+	h := newInbox()
+	s, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), h, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s.Run)
+	var ins [2]int
+	for i := range ins {
+		out, in, err := seam.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ins[i] = in
+		defer unix.Close(in)
+		s.Yield(out)
+	}
+	if _, err := unix.Write(ins[1], []byte("x")); !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the second seam is open: %v", err)
+	}
+	if _, err := unix.Write(ins[0], []byte("x")); err != nil {
+		t.Errorf("the first seam is not: %v", err)
+	}
+}
+
+// Connections that nothing needs are closed, so many at a time and with their reason; and
+// those that something needs stay.
+func TestDismiss(t *testing.T) {
+	h := newInbox()
+	ln := serve(t, DefaultLimits(), h, nil)
+	const all, busy = 7, 2
+	for range all {
+		conn := dial(t, ln)
+		if _, err := conn.Write([]byte(options)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the connections", func() bool { n, _ := h.count(); return n == all })
+	needed := make(map[*Flow]bool)
+	for _, f := range h.flows[:busy] {
+		needed[f] = true
+	}
+	idle := func(f *Flow) bool { return !needed[f] }
+	if left := ln.Dismiss(idle, 0); left != all {
+		t.Fatalf("%d connections are there, want %d", left, all)
+	}
+	for gone := 2; gone < all-busy; gone += 2 {
+		ln.Dismiss(idle, 2)
+		until(t, "two to be closed", func() bool { return ln.Dismiss(idle, 0) == all-gone })
+	}
+	ln.Dismiss(idle, all)
+	until(t, "the rest to be closed", func() bool { return ln.Dismiss(idle, all) == busy })
+	for _, f := range h.flows {
+		switch err := f.Err(); {
+		case needed[f] && err != nil:
+			t.Errorf("a connection that is needed was closed: %v", err)
+		case !needed[f] && !errors.Is(err, ErrMoved):
+			t.Errorf("a connection ended with %v, want %v", err, ErrMoved)
+		}
+	}
+}
+
+// A trunk that retires dials no more; what it has is dismissed as connections of phones
+// are, and nobody is warned of a trunk that is down.
+func TestTrunkRetires(t *testing.T) {
+	ln, there, _ := accepting(t, "foo", DefaultLimits())
+	here, _, log := dialled(t, TrunkConfig{Name: "bar", Locate: located(ln.Addr())}, DefaultLimits())
+	until(t, "both ends to be up", func() bool { return here.Flow() != nil && there.Flow() != nil })
+	f := here.Flow()
+	here.Retire()
+	if left := here.Dismiss(func(*Flow) bool { return false }, 1); left != 1 || f.Err() != nil {
+		t.Errorf("%d connections are left, and the one with a call ended with %v", left, f.Err())
+	}
+	until(t, "it to be dismissed", func() bool { return here.Dismiss(func(*Flow) bool { return true }, 1) == 0 })
+	if !errors.Is(f.Err(), ErrMoved) {
+		t.Errorf("the connection ended with %v", f.Err())
+	}
+	until(t, "the far end to see it", func() bool { return there.Flow() == nil })
+	dials := here.Stats().Dials
+	time.Sleep(2 * firstPause) // in which one that has not retired dials
+	if n := here.Stats().Dials; n != dials || here.Flow() != nil {
+		t.Errorf("dialled %d times since", n-dials)
+	}
+	if log.has("trunk is down") {
+		t.Error("the trunk is said to be down")
+	}
+}

@@ -1,0 +1,148 @@
+package sipproxy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
+)
+
+// outside is a request of the PBX in no dialog.
+func (b *bench) outside(method, uri, callID string, more ...string) string {
+	return text("", append([]string{
+		method + " " + uri + " SIP/2.0", fmt.Sprintf("Via: SIP/2.0/UDP %s;branch=z9hG4bK%s", b.pbx.LocalAddr(), randomToken(6)), "Max-Forwards: 70",
+		"From: <sip:1002@127.0.0.1>;tag=pbx", "To: <" + uri + ">", "Call-ID: " + callID, "CSeq: 102 " + method, "Contact: <sip:1002@127.0.0.1:5060>",
+	}, more...)...)
+}
+
+// Of what the PBX says, that is for the process before which no transaction, dialog,
+// subscription or phone here has to do with.
+func TestIsForeign(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	token := b.register(p)
+	at := func(user string) string { return fmt.Sprintf("sip:%s@%s", user, b.plain) }
+	elsewhere := strings.Repeat("a", len(token)) // as another process would have made it
+
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "c1", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	ringing := reply(inv, 180, "pbx", "", "Contact: <sip:602@127.0.0.1:5060>")
+	b.fromPBX(ringing)
+	p.next("180")
+	sub, _ := b.watch(p, "s1", 600)
+	b.fromPBX(b.outside("INVITE", at(token), "c2")) // rings at the phone
+	p.next("INVITE")
+	early := "c3" // a subscription that nobody has answered
+	p.send(p.request("SUBSCRIBE", "sip:1003@pbx.example.com", "<sip:1003@pbx.example.com>", early, 1, "", contact, "Event: dialog", "Expires: 600"))
+	unanswered := b.atPBX("SUBSCRIBE")
+
+	other := func(s, callID string) string {
+		return strings.ReplaceAll(s, "Call-ID: "+callID, "Call-ID: other-"+callID)
+	}
+	within := b.inside(inv, "BYE", "pbx", 103, "")
+	told := b.inside(sub, "NOTIFY", "pbx", 102, "", "Event: dialog", "Subscription-State: active")
+	asked := b.outside("INVITE", at(token), "c4")
+	for name, c := range map[string]struct {
+		text    string
+		foreign bool
+	}{
+		"an answer to a request of ours":                   {ringing, false},
+		"an answer to none":                                {strings.Replace(ringing, "z9hG4bK", "z9hG4bKx", 1), true},
+		"a request in a call":                              {within, false},
+		"one in no call":                                   {other(within, "c1"), true},
+		"one in a call of another tag":                     {strings.Replace(within, "tag=pbx", "tag=other", 1), true},
+		"the ACK of a 2xx in no call":                      {other(b.inside(inv, "ACK", "pbx", 102, ""), "c1"), true},
+		"a NOTIFY of a subscription":                       {told, false},
+		"one of none":                                      {other(told, "s1"), true},
+		"one before the answer to the SUBSCRIBE":           {b.inside(unanswered, "NOTIFY", "new", 102, "", "Event: dialog", "Subscription-State: active"), false},
+		"a call for a phone":                               {asked, false},
+		"one for a phone that has not come here":           {b.outside("INVITE", at(elsewhere), "c5"), true},
+		"a question for a phone that has not come here":    {b.outside("OPTIONS", at(elsewhere), "c6"), true},
+		"a question for us":                                {b.outside("OPTIONS", "sip:"+b.plain.String(), "c7"), false},
+		"the CANCEL of a call that rings nowhere":          {b.outside("CANCEL", at(token), "c8"), true},
+		"the ACK of a refusal that is none of ours":        {other(b.outside("ACK", at(elsewhere), "c9"), "c9"), true},
+		"a subscriber's request in no subscription of his": {other(b.inside(sub, "SUBSCRIBE", "pbx", 103, "", "Event: dialog"), "s1"), true},
+	} {
+		m, err := sip.ParseMessage([]byte(c.text))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		from := b.proxy.pool.plain.Flow(netip.MustParseAddrPort(b.pbx.LocalAddr().String()))
+		if got := b.proxy.IsForeign(from, m); got != c.foreign {
+			t.Errorf("%s: foreign is %v", name, got)
+		}
+		if b.proxy.IsForeign(b.phoneFlow(token), m) {
+			t.Errorf("%s: what a phone says is for another process", name)
+		}
+	}
+}
+
+// phoneFlow is the connection of a phone that has registered.
+func (b *bench) phoneFlow(token string) *flow.Flow {
+	return b.proxy.bindings.get(token).flow
+}
+
+// What is under way on a connection keeps it from being closed.
+func TestIsIdle(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	f := b.phoneFlow(b.register(p))
+	idle := func(what string, want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(3 * time.Second); b.proxy.IsIdle(f) != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: idle is %v", what, !want)
+			}
+		}
+	}
+	idle("registered", true)
+	p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "o1", 1, ""))
+	asked := b.atPBX("OPTIONS")
+	idle("a request waits for its answer", false)
+	b.fromPBX(reply(asked, 200, "pbx", ""))
+	p.next("200")
+	idle("it has it", true)
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "c1", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	idle("a call rings", false)
+	b.fromPBX(reply(inv, 486, "pbx", ""))
+	p.next("486")
+	idle("it was refused, and the phone may ask again", false)
+	b.noCallLeft()
+}
+
+// A trunk's far end is told when another process follows, on each connection; and an edge
+// that is told so keeps the connection for what is there.
+func TestTrunkTakesLeave(t *testing.T) {
+	b, _ := newTrunkBench(t, nil)
+	far := b.trunk()
+	first := b.proxy.trunks["bar"].far.Flow()
+	b.proxy.Yield()
+	told := far.next("OPTIONS")
+	if said := told.h.Get(flowHeader); said != flowLeaving || told.uri() != "sip:bar.example.com" {
+		t.Errorf("%s says %q", told.start, said)
+	}
+	far.send(reply(told, 200, "bar", ""))
+
+	far.send(far.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o1", 1, "")) // as any
+	far.next("200")
+	if b.proxy.trunks["bar"].far.Flow() != first {
+		t.Error("the connection is spared before its far end has asked for it")
+	}
+	far.send(far.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o2", 1, "", flowHeader+": "+flowLeaving))
+	far.next("200")
+	b.trunk() // dialled in its place
+	for deadline := time.Now().Add(3 * time.Second); b.proxy.trunks["bar"].far.Flow() == first; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("new calls go by the connection that is to be spared")
+		}
+	}
+	if first.Err() != nil {
+		t.Errorf("the connection was closed: %v", first.Err())
+	}
+}
