@@ -58,12 +58,12 @@ const repeatsFor = 32 * time.Second
 
 // accepted is an INVITE with a 2xx, which its far ends may repeat.
 type accepted struct {
-	at     time.Time
-	cseq   uint32
-	server *transaction.Server
-	res    *sip.Response // as the caller got it
-	ack    *sip.Request  // as the callee got it; nil before the caller sent it
-	shift  uint32        // of its CSeq
+	of    *invite
+	at    time.Time
+	cseq  uint32
+	res   *sip.Response // as the caller got it
+	ack   *sip.Request  // as the callee got it; nil before the caller sent it
+	shift uint32        // of its CSeq
 }
 
 func (d *dialog) leg(s flow.Side) *leg {
@@ -202,12 +202,13 @@ func (p *Proxy) endDialog(d *dialog, reason string) {
 // forget lets go of a dialog. Nobody waits for its ACK any longer.
 func (p *Proxy) forget(d *dialog) {
 	p.calls.removeDialog(d)
-	if d.accepted != nil {
-		d.accepted.server.Acknowledged()
+	for _, a := range []*accepted{d.accepted, d.keyed} {
+		if a != nil {
+			a.of.server.Acknowledged()
+			p.bury(a.of)
+		}
 	}
-	if d.keyed != nil {
-		d.keyed.server.Acknowledged()
-	}
+	d.accepted, d.keyed = nil, nil
 }
 
 // endCall frees all that a call holds and writes its record. c.mu is held.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -335,4 +336,70 @@ func TestTwoAnswers(t *testing.T) {
 		t.Errorf("the phone is told %s of %s", m.start, m.method())
 	}
 	b.noCallLeft()
+}
+
+// A PBX that did not get the ACK of a call that is over still repeats its answer. It is
+// not left with the call.
+func TestAnswerRepeatedAfterTheEnd(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	inv := b.callOut(p, "c1")
+	p.send(p.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
+	b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
+	p.next("200")
+	b.noCallLeft()
+	b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	for _, method := range []string{"ACK", "BYE"} {
+		m := b.atPBX(method)
+		if tag := m.h.Get("To"); !strings.Contains(tag, "tag=pbx") || m.h.Get("Call-Id") != inv.h.Get("Call-Id") || m.h.Get("From") != inv.h.Get("From") {
+			t.Errorf("%s is %v", method, m.h)
+		}
+	}
+}
+
+// The same, of a call whose phone is gone without a goodbye.
+func TestAnswerRepeatedToNobody(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	inv := b.callOut(p, "c1")
+	c := b.proxy.calls.list()[0]
+	p.conn.Close()
+	<-c.callerAt.flow.Done()
+	for range 2 {
+		b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+		b.atPBX("ACK")
+		b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
+	}
+	b.noCallLeft()
+}
+
+// A call that is over is held for some seconds, in case that the PBX repeats its answer.
+// There may be thousands of such, and the collector of garbage looks at them all: so
+// little of each is held, and nothing of its messages.
+func TestEndedCallsAreSmall(t *testing.T) {
+	const calls, objects, size = 300, 40, 4 << 10 // a call's
+	b := newBench(t)
+	go echo(b.pbx) // ends when the socket is closed
+	p := &load{phone: b.phone(), user: "1001"}
+	held := func() (objects, size uint64) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what pools have kept
+		runtime.ReadMemStats(&m)
+		return m.HeapObjects, m.HeapAlloc
+	}
+	p.call() // all that is made once
+	o1, s1 := held()
+	for range calls {
+		p.call()
+	}
+	if n := b.proxy.tx.Len(); n < calls { // or there is nothing to be measured
+		t.Fatalf("%d transactions are held, want %d at least", n, calls)
+	}
+	o2, s2 := held()
+	if o, s := (o2-o1)/calls, (s2-s1)/calls; o > objects || s > size {
+		t.Errorf("%d objects and %d bytes are held of a call, want %d and %d at most", o, s, objects, size)
+	} else {
+		t.Logf("%d objects and %d bytes are held of a call", o, s)
+	}
 }

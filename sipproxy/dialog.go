@@ -162,7 +162,7 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if from == flow.Secure && d.keyed != nil && d.keyed.cseq == in.CSeq().SeqNo {
-		d.keyed.server.Acknowledged()
+		d.keyed.of.server.Acknowledged()
 		d.keyed = nil
 		c.media.keysConfirmed()
 		return
@@ -182,7 +182,7 @@ func (p *Proxy) ack(f *flow.Flow, in *sip.Request) {
 	})
 	if d.accepted != nil && d.accepted.cseq == in.CSeq().SeqNo {
 		d.accepted.ack = req
-		d.accepted.server.Acknowledged()
+		d.accepted.of.server.Acknowledged()
 	}
 	if err := far.flow.Send(req); err != nil {
 		c.log.Debug("send ACK", "call_id", c.callID, "reason", err)

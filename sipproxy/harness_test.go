@@ -18,6 +18,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rule
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	mc := media.Defaults()
-	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = []netip.Addr{loopback}, loopback, 0, 1, media.PortRange{First: 43000, Last: 43999}
+	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = []netip.Addr{loopback}, loopback, 0, 1, media.PortRange{First: 31000, Last: 31999}
 	mc.Silence = silence
 	engine, err := media.New(mc)
 	if err != nil {
@@ -137,12 +138,18 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 	return append(b.attachTrunks(c, limits, log), plain.Run, ln.Run, web.Run)
 }
 
-// freePort is below the ports that the kernel gives to whoever asks for any, as
-// the tests of other packages do meanwhile.
+var (
+	firstPort  = mathrand.Uint32N(5000) // two runs side by side begin apart
+	portsGiven atomic.Uint32
+)
+
+// freePort was free a moment ago, and is given once. It is none of those that the
+// kernel gives to whoever asks for any, nor of another package's tests, which run
+// meanwhile.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
-		port := 15000 + mathrand.IntN(5000)
+		port := 15000 + int((firstPort+portsGiven.Add(1))%5000)
 		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err == nil {
 			c.Close()

@@ -17,12 +17,12 @@ import (
 type hunt struct {
 	pool *pool
 	tx   *transaction.Layer
-	req  *sip.Request
 	via  func(*flow.Flow) *sip.ViaHeader
 	to   hearer
 
-	mu        sync.Mutex // guards what follows; never held while calling out
-	left      []*pbx     // not tried yet
+	mu        sync.Mutex   // guards what follows; never held while calling out
+	req       *sip.Request // nil once nobody else can be asked
+	left      []*pbx       // not tried yet
 	try       *try
 	cancelled bool
 	why       []sip.Header
@@ -38,20 +38,27 @@ type hearer struct {
 	late func(at *flow.Flow, res *sip.Response)
 }
 
-// sender is a way to send a request, and returns what a CANCEL can stop.
-type sender func(*sip.Request, hearer) (transaction.Canceler, error)
+// sent is a request on its way, as *transaction.Client is: a CANCEL can stop it, and who
+// heard its answer can let go of it.
+type sent interface {
+	transaction.Canceler
+	Settle(on func(*sip.Response))
+}
+
+// sender is a way to send a request.
+type sender func(*sip.Request, hearer) (sent, error)
 
 // try is one PBX asked.
 type try struct {
 	at     *pbx
 	client *transaction.Client
-	timer  *time.Timer // of impatience; guarded by the hunt's mutex
+	timer  *time.Timer // of impatience, until something is heard; guarded by the hunt's mutex
 }
 
 // send sends a request on to the far end of a leg: by its flow or, if that is nil, to
 // the best PBX for its sender, as the PBX reads him. It returns errNoPBX if there is
 // none. Whom a trunk names as the sender is nobody in whose name we log in.
-func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (transaction.Canceler, error) {
+func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (sent, error) {
 	user, _ := aorKey(to.self.URI) // who can't be read is nobody, and somewhere all the same
 	switch {
 	case to.flow == nil && to.trunk != nil:
@@ -72,20 +79,20 @@ func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (transaction.Cancel
 
 // sendTo sends by one flow.
 func (p *Proxy) sendTo(to *flow.Flow) sender {
-	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	return func(req *sip.Request, hear hearer) (sent, error) {
 		return p.tx.Request(to, req, func(res *sip.Response, err error) { hear.on(to, res, err) })
 	}
 }
 
 // ask sends a request of a user to a PBX: first to the one that he is at, unless
 // that is nil. req has no Via yet.
-func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, hear hearer) (transaction.Canceler, error) {
+func (p *Proxy) ask(user string, at *flow.Flow, req *sip.Request, hear hearer) (sent, error) {
 	return p.inTheNameOf(flow.NameAddr{URI: "sip:" + user}, p.hunted(p.pool, user, at))(req, hear)
 }
 
 // hunted sends to the best of some PBXs for a user.
 func (p *Proxy) hunted(l *pool, user string, at *flow.Flow) sender {
-	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	return func(req *sip.Request, hear hearer) (sent, error) {
 		h := &hunt{pool: l, tx: p.tx, req: req, via: p.via, to: hear, left: l.rank(user, at)}
 		first := h.claim(nil)
 		if first == nil {
@@ -97,10 +104,7 @@ func (p *Proxy) hunted(l *pool, user string, at *flow.Flow) sender {
 
 // start asks the PBX of a try.
 func (h *hunt) start(t *try) error {
-	req := h.req
-	if h.hasMore() { // it may be needed again
-		req = h.req.Clone()
-	}
+	req := h.request()
 	req.PrependHeader(h.via(t.at.flow)) // a branch of its own (RFC 3261 section 16.6, item 8)
 	client, err := h.tx.Request(t.at.flow, req, func(res *sip.Response, err error) { h.answered(t, res, err) })
 	if err != nil {
@@ -117,10 +121,27 @@ func (h *hunt) start(t *try) error {
 	return nil
 }
 
-func (h *hunt) hasMore() bool {
+// request is what the next PBX is asked. The last one has it all.
+func (h *hunt) request() (req *sip.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.left) > 0
+	if len(h.left) > 0 {
+		return h.req.Clone()
+	}
+	req, h.req = h.req, nil
+	return req
+}
+
+// settle notes that a try had the final answer, so that nobody else is asked. It
+// tells whether the try was the one that counts.
+func (h *hunt) settle(t *try) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.try != t {
+		return false
+	}
+	h.req, h.left = nil, nil
+	return true
 }
 
 // isCurrent tells whether a try is the one that counts.
@@ -133,20 +154,29 @@ func (h *hunt) isCurrent(t *try) bool {
 // answered takes what a PBX said.
 func (h *hunt) answered(t *try, res *sip.Response, err error) {
 	h.mu.Lock()
-	if t.timer != nil {
-		t.timer.Stop() // nothing is left to be impatient about
+	if t.timer != nil { // nothing is left to be impatient about
+		t.timer.Stop()
+		t.timer = nil
 	}
 	h.mu.Unlock()
+	final := err != nil || res.StatusCode >= 200
 	switch {
 	case !h.isCurrent(t):
-		if h.to.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
-			h.to.late(t.at.flow, res)
-		}
+		h.tooLate(t, res, err)
 	case errors.Is(err, transaction.ErrExpired): // it rang, and would ring there again
 		h.to.on(t.at.flow, nil, err)
 	case (err != nil || res.StatusCode == sip.StatusServiceUnavailable) && h.goOn(t):
+	case final && !h.settle(t): // since a moment
+		h.tooLate(t, res, err)
 	default:
 		h.to.on(t.at.flow, res, err)
+	}
+}
+
+// tooLate takes what a PBX said after the next had been asked.
+func (h *hunt) tooLate(t *try, res *sip.Response, err error) {
+	if h.to.late != nil && err == nil && res.StatusCode >= 200 && res.StatusCode < 300 {
+		h.to.late(t.at.flow, res)
 	}
 }
 
@@ -166,7 +196,9 @@ func (h *hunt) impatient(t *try) {
 		h.to.on(t.at.flow, nil, errNoPBX)
 	default:
 		h.mu.Lock()
-		t.timer.Reset(patience)
+		if t.timer != nil {
+			t.timer.Reset(patience)
+		}
 		h.mu.Unlock()
 	}
 }
@@ -216,5 +248,18 @@ func (h *hunt) Cancel(headers ...sip.Header) {
 	h.mu.Unlock()
 	if client != nil {
 		client.Cancel(headers...)
+	}
+}
+
+// Settle does as transaction.Client.Settle, of the try that counts.
+func (h *hunt) Settle(on func(*sip.Response)) {
+	h.mu.Lock()
+	var client *transaction.Client
+	if h.try != nil {
+		client = h.try.client
+	}
+	h.mu.Unlock()
+	if client != nil {
+		client.Settle(on)
 	}
 }

@@ -18,11 +18,27 @@ type invite struct {
 	dialog *dialog // nil for the first INVITE, whose dialog its answers make
 	server *transaction.Server
 	in     *sip.Request
+	sent   sent // nil until it is
 	from   flow.Side
 	// offered tells that the INVITE carried the offer; otherwise the 2xx
 	// does, and the ACK the answer (RFC 3264 section 4, RFC 3261 section 13.2.1).
 	offered bool
 	offer   *offer // that one
+}
+
+// bury lets go of an INVITE whose dialog is over. All that may still come is a 2xx that
+// the far end repeats: it is told goodbye. A PBX, by UDP, may have cause to repeat it, so
+// nothing is held of a phone's call but for that: not even the INVITE.
+func (p *Proxy) bury(inv *invite) {
+	switch {
+	case inv.sent == nil: // we have answered it
+	case inv.dialog == nil && inv.from == flow.Secure:
+		c, caller, callee := inv.call, *inv.call.callerAt, *inv.call.calleeAt
+		rest := &invite{from: inv.from, call: &call{callID: c.callID, log: c.log, callerAt: &caller, calleeAt: &callee, ended: true}}
+		inv.sent.Settle(func(res *sip.Response) { p.answeredLate(rest, callee.flow, res, "caller gone") })
+	default:
+		inv.sent.Settle(nil)
+	}
 }
 
 // invite starts a call.
@@ -196,7 +212,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	})
 	client, err := p.send(to, req, hearer{
 		on:   func(at *flow.Flow, res *sip.Response, err error) { p.inviteAnswered(inv, at, res, err) },
-		late: func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res) },
+		late: func(at *flow.Flow, res *sip.Response) { p.answeredLate(inv, at, res, "another PBX was asked") },
 	})
 	if err != nil {
 		inv.call.media.withdraw(inv.from, inv.offered)
@@ -205,6 +221,7 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 	if inv.dialog != nil {
 		inv.dialog.under = inv
 	}
+	inv.sent = client
 	inv.server.SetNext(client)
 	inv.server.OnGone(func() { client.Cancel() })
 	return nil
@@ -280,7 +297,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusRequestTerminated, "Request Terminated", "the call is over")))
 		return
 	}
-	if res.StatusCode >= 200 && d.accepted != nil && d.accepted.server == inv.server {
+	if res.StatusCode >= 200 && d.accepted != nil && d.accepted.of == inv {
 		p.acceptedAgain(inv, d)
 		return
 	}
@@ -315,7 +332,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 	out := p.response(inv.in, inv.from, res, contacts, b)
 	if res.StatusCode >= 200 {
-		d.accepted = &accepted{at: time.Now(), cseq: inv.in.CSeq().SeqNo, server: inv.server, res: out, shift: shiftOf(inv.in, res)}
+		d.accepted = &accepted{of: inv, at: time.Now(), cseq: inv.in.CSeq().SeqNo, res: out, shift: shiftOf(inv.in, res)}
 		if inv.offered {
 			c.media.withdraw(inv.from, true) // unless it was answered
 		}
@@ -391,13 +408,14 @@ func (inv *invite) farewell(at *flow.Flow, res *sip.Response) *dialog {
 	return d
 }
 
-// answeredLate is for a PBX that answered a call after another had been asked.
-func (p *Proxy) answeredLate(inv *invite, at *flow.Flow, res *sip.Response) {
+// answeredLate is for a PBX that answered a call after another had been asked, or after
+// the end.
+func (p *Proxy) answeredLate(inv *invite, at *flow.Flow, res *sip.Response, reason string) {
 	inv.call.mu.Lock()
 	defer inv.call.mu.Unlock()
 	d := inv.farewell(at, res)
 	p.acknowledge(d, other(inv.from), res)
-	p.bye(d, other(inv.from), "another PBX was asked")
+	p.bye(d, other(inv.from), reason)
 }
 
 // cancel takes a CANCEL: it is answered here, and one of ours goes on

@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,8 +49,11 @@ func TestNothingOfTLSInside(t *testing.T) {
 			}
 			delete(inv.h, "Authorization")
 			delete(inv.h, "Proxy-Authorization")
+			// A branch, a token and our port may have any of these letters and digits.
+			chosen := regexp.MustCompile(`branch=z9hG4bK[0-9a-f]+|(<sip:[a-z2-7]{16}@)?` + regexp.QuoteMeta(b.plain.String()))
+			text := chosen.ReplaceAllString(fmt.Sprint(inv.start, inv.h), "")
 			for _, word := range []string{"sips:", "transport=", ".invalid", "5061", "WSS"} {
-				if text := fmt.Sprint(inv.start, inv.h); strings.Contains(strings.ToLower(text), strings.ToLower(word)) {
+				if strings.Contains(strings.ToLower(text), strings.ToLower(word)) {
 					t.Errorf("the PBX read %s in %s", word, text)
 				}
 			}

@@ -7,7 +7,6 @@ import (
 	client "github.com/icholy/digest"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
-	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // login is a request in whose sender's place a challenge is answered: the PBX's to a
@@ -15,14 +14,14 @@ import (
 // CSeq (RFC 3261 section 22.2), so what the sender counts and what the other side sees
 // differ from then on: leg.shift.
 type login struct {
-	p   *Proxy
-	as  proof
-	req *sip.Request // as it was sent, or is to be
-	to  hearer
+	p  *Proxy
+	as proof
+	to hearer
 
-	mu        sync.Mutex // guards what follows; never held while calling out
+	mu        sync.Mutex   // guards what follows; never held while calling out
+	req       *sip.Request // as it was sent; nil once it has its answer
 	tries     int
-	current   transaction.Canceler
+	current   sent
 	cancelled bool
 	why       []sip.Header
 }
@@ -56,7 +55,7 @@ func (p *Proxy) inTheNameOf(by flow.NameAddr, send sender) sender {
 // afresh gives a request that begins no dialog a Call-ID of its own: the sender's next
 // may have the CSeq that the answer to a challenge takes.
 func afresh(send sender) sender {
-	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	return func(req *sip.Request, hear hearer) (sent, error) {
 		if beginsNothing(req) {
 			req.ReplaceHeader(sip.NewHeader("Call-ID", randomToken(12)))
 		}
@@ -66,7 +65,7 @@ func afresh(send sender) sender {
 
 // proving is a sender that answers challenges by a proof.
 func (p *Proxy) proving(as proof, send sender) sender {
-	return func(req *sip.Request, hear hearer) (transaction.Canceler, error) {
+	return func(req *sip.Request, hear hearer) (sent, error) {
 		l := &login{p: p, as: as, req: req.Clone(), to: hear}
 		first, err := send(req, hearer{on: l.answered, late: hear.late})
 		if err != nil {
@@ -83,7 +82,7 @@ func beginsNothing(req *sip.Request) bool {
 }
 
 // follow makes what was sent the one that a CANCEL stops.
-func (l *login) follow(c transaction.Canceler) {
+func (l *login) follow(c sent) {
 	l.mu.Lock()
 	l.current = c
 	cancelled, why := l.cancelled, l.why
@@ -104,31 +103,50 @@ func (l *login) Cancel(headers ...sip.Header) {
 	}
 }
 
+// Settle does as transaction.Client.Settle, of what was sent last.
+func (l *login) Settle(on func(*sip.Response)) {
+	l.mu.Lock()
+	current := l.current
+	l.mu.Unlock()
+	if current != nil {
+		current.Settle(on)
+	}
+}
+
 func (l *login) answered(at *flow.Flow, res *sip.Response, err error) {
 	if err != nil || !isChallenge(res.StatusCode) {
+		if err != nil || res.StatusCode >= 200 {
+			l.keep(nil)
+		}
 		l.to.on(at, res, err)
 		return
 	}
 	l.mu.Lock()
 	l.tries++
-	again := l.tries == 1 || l.tries <= maxTries && isStale(res)
+	again, req := l.tries == 1 || l.tries <= maxTries && isStale(res), l.req
 	l.mu.Unlock()
-	if again && l.again(at, res) {
+	if again && l.again(at, req.Clone(), res) {
 		return
 	}
 	l.as.vain(at)
 	l.to.on(at, unanswerable(res), nil)
 }
 
-// again sends the request with credentials, and tells whether it could.
-func (l *login) again(at *flow.Flow, res *sip.Response) bool {
-	req := l.req.Clone()
+// keep notes what was sent last.
+func (l *login) keep(req *sip.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.req = req
+}
+
+// again sends a request with credentials, and tells whether it could.
+func (l *login) again(at *flow.Flow, req *sip.Request, res *sip.Response) bool {
 	if !authorize(req, res, l.as) {
 		return false
 	}
 	removeAll(req, "Via")
 	req.PrependHeader(l.p.via(at))
-	l.req = req.Clone()
+	l.keep(req.Clone())
 	c, err := l.p.tx.Request(at, req, func(res *sip.Response, err error) { l.answered(at, res, err) })
 	if err != nil {
 		l.to.on(at, nil, err)

@@ -412,7 +412,7 @@ func (n *negotiation) heard() (last time.Time) {
 }
 
 // close ends the media, and returns what the call's record says of them. Keys and
-// descriptions go at once: transactions know the call for half a minute more.
+// descriptions go at once: transactions know the call for a while longer.
 func (n *negotiation) close() []any {
 	if n.pending != nil { // its INVITE knows it too
 		n.pending.session = nil

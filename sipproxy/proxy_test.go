@@ -53,7 +53,7 @@ func TestInviteIsWrittenAnew(t *testing.T) {
 			t.Errorf("the PBX's SDP has %q:\n%s", secret, inv.body)
 		}
 	}
-	if !regexp.MustCompile(`c=IN IP4 127\.0\.0\.1\r\n(.*\r\n)*m=audio 43\d\d\d RTP/AVP 0 101\r\n`).MatchString(inv.body) {
+	if !regexp.MustCompile(`c=IN IP4 127\.0\.0\.1\r\n(.*\r\n)*m=audio 31\d\d\d RTP/AVP 0 101\r\n`).MatchString(inv.body) {
 		t.Errorf("the PBX's SDP is\n%s", inv.body)
 	}
 	b.fromPBX(reply(inv, 183, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>", "Record-Route: <sip:127.0.0.1;lr>"))

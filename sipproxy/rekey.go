@@ -32,10 +32,10 @@ const rekeyFirst = 5 * time.Second
 
 // keys is what is known of those that a call has.
 type keys struct {
-	next   time.Time                             // no attempt is made before
-	failed int                                   // how many in a row were refused
-	under  bool                                  // one is under way
-	before map[*stream]map[media.Suite]media.Key // ours, while it is
+	next   time.Time // no attempt is made before
+	failed int       // how many in a row were refused
+	under  bool      // one is under way
+	before ownKeys   // while it is
 }
 
 // outside is the leg on the secure side.
@@ -165,7 +165,7 @@ func (p *Proxy) takeKeys(d *dialog, tx *transaction.Server, in *sip.Request, fro
 	res := bare(in, sip.StatusOK, "OK", "")
 	res.AppendHeader(sip.NewHeader("Contact", d.secure.contact))
 	appendBody(res, b)
-	d.keyed = &accepted{cseq: in.CSeq().SeqNo, server: tx}
+	d.keyed = &accepted{of: &invite{call: c, dialog: d, server: tx, in: in, from: from}, cseq: in.CSeq().SeqNo}
 	if err := tx.Respond(res); err == nil {
 		c.log.Info("keys replaced by the far end", "call_id", c.callID)
 	}
@@ -219,14 +219,31 @@ func (n *negotiation) keysConfirmed() {
 	}
 }
 
+// ownKeys are those of ours that others are to take the place of.
+type ownKeys map[*stream]map[media.Suite]media.Key
+
+// dropKeys has some streams get other keys of ours with the next description.
+func (n *negotiation) dropKeys(of func(*stream) bool) ownKeys {
+	dropped := make(ownKeys)
+	for _, s := range n.lines[flow.Secure] {
+		if of(s) {
+			dropped[s], s.sdes.ours = s.sdes.ours, nil
+		}
+	}
+	return dropped
+}
+
+// restore returns to them.
+func (k ownKeys) restore() {
+	for s, ours := range k {
+		s.sdes.ours = ours
+	}
+}
+
 // offerKeys is an offer of what was agreed last, under new keys. The old ones stay in
 // use until it is answered.
 func (n *negotiation) offerKeys() (body, *refusal) {
-	kept, before := n.voices[flow.Plain], make(map[*stream]map[media.Suite]media.Key)
-	for _, s := range n.lines[flow.Secure] {
-		before[s] = s.sdes.ours
-		s.sdes.ours = nil
-	}
+	kept, before := n.voices[flow.Plain], n.dropKeys(func(*stream) bool { return true })
 	b, r := n.offerSession(flow.Plain, n.said[flow.Plain])
 	n.voices[flow.Plain] = kept
 	n.keys.under, n.keys.before = true, before
@@ -249,9 +266,7 @@ func (n *negotiation) answerKeys(b body) *refusal {
 
 // keepKeys returns to the keys of before.
 func (n *negotiation) keepKeys() {
-	for s, ours := range n.keys.before {
-		s.sdes.ours = ours
-	}
+	n.keys.before.restore()
 	n.keys.under, n.keys.before = false, nil
 	n.rollback()
 }
@@ -267,22 +282,15 @@ func (n *negotiation) takeKeys(b body) (body, bool) {
 	if r != nil || !otherKeysAlone(in, n.said[flow.Secure]) {
 		return body{}, false
 	}
-	before := make(map[*stream]map[media.Suite]media.Key)
 	kept, said := n.voices[flow.Plain], n.said[flow.Plain]
 	if _, r = n.offerSession(flow.Secure, in); r != nil {
 		return body{}, false
 	}
-	for _, s := range n.lines[flow.Secure] {
-		if before[s] = s.sdes.ours; s.isEdges() {
-			s.sdes.ours = nil
-		}
-	}
+	before := n.dropKeys((*stream).isEdges)
 	out, r := n.answerSession(flow.Plain, said)
 	n.voices[flow.Plain] = kept
 	if r != nil {
-		for s, ours := range before {
-			s.sdes.ours = ours
-		}
+		before.restore()
 		n.rollback()
 		return body{}, false
 	}

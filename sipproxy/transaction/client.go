@@ -24,16 +24,18 @@ type Client struct {
 	key    clientKey
 	conn   Conn
 	invite bool
+
+	lingers *list.Element // guarded by the layer's mutex
+
+	mu sync.Mutex // guards what follows; never held while calling out
 	// on is called for each response that is not a repetition (a repeated 2xx
 	// to an INVITE is passed on: the far end waits for an ACK), and once with
 	// an error if there will be none. A 100 means this hop alone and is not
 	// passed on, nor is any provisional response to another method (RFC 3261
-	// section 16.7, item 5; RFC 4320 section 4.1).
-	on func(*sip.Response, error)
-
-	lingers *list.Element // guarded by the layer's mutex
-
-	mu        sync.Mutex // guards what follows; never held while calling out
+	// section 16.7, item 5; RFC 4320 section 4.1). It is let go of with all that
+	// hangs on it when it was called last: what only absorbs repetitions is to be
+	// small, as there are thousands.
+	on        func(*sip.Response, error)
 	request   *sip.Request
 	state     clientState
 	ack       *sip.Request // of a failed INVITE, repeated with its response
@@ -116,6 +118,23 @@ func (c *Client) Abandon() {
 	c.Cancel()
 }
 
+// Settle tells that the call is over which an INVITE began. What may still come are a
+// 2xx that the far end repeats, and another one's. It repeats each at intervals of T2 at
+// most, and gives up by itself (RFC 3261 section 13.3.1.4): so they are awaited for T4,
+// which is longer, rather than until timer M (RFC 6026 section 7.2). If on is not nil, it
+// hears them in place of who heard the first, so that nothing is held for him.
+func (c *Client) Settle(on func(*sip.Response)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != clientAccepted {
+		return
+	}
+	c.end.Reset(c.layer.timers.T4)
+	if on != nil {
+		c.on = func(res *sip.Response, _ error) { on(res) }
+	}
+}
+
 // Heard tells whether anything came back, a 100 at least.
 func (c *Client) Heard() bool {
 	c.mu.Lock()
@@ -174,6 +193,10 @@ func (c *Client) receive(answer *sip.Response) {
 	case c.state == clientCompleted:
 		ack = c.ack
 	}
+	on := c.on
+	if over {
+		c.on = nil
+	}
 	c.mu.Unlock()
 	if ack != nil {
 		_ = c.conn.Send(ack) // a flow that can't be written reports itself closed
@@ -182,7 +205,7 @@ func (c *Client) receive(answer *sip.Response) {
 		c.sendCancel()
 	}
 	if pass {
-		c.on(res, err)
+		on(res, err)
 	}
 	if over {
 		c.layer.linger(c)
@@ -211,6 +234,7 @@ func (c *Client) finalLocked(s clientState, linger time.Duration) {
 	c.state = s
 	c.request = nil
 	stop(c.repeat)
+	c.repeat = nil
 	stop(c.end)
 	c.end = time.AfterFunc(linger, c.terminate)
 }
@@ -264,12 +288,12 @@ func (c *Client) timeout() {
 
 func (c *Client) fail(err error) {
 	c.mu.Lock()
-	waiting := c.state <= clientProceeding
+	waiting, on := c.state <= clientProceeding, c.on
 	c.state = clientTerminated // at once: no response may pass beside the error
 	c.mu.Unlock()
 	c.terminate()
 	if waiting {
-		c.on(nil, err)
+		on(nil, err)
 	}
 }
 
@@ -278,7 +302,7 @@ func (c *Client) flowClosed() { c.fail(ErrFlowClosed) }
 func (c *Client) terminate() {
 	c.mu.Lock()
 	c.state = clientTerminated
-	c.request, c.ack = nil, nil
+	c.request, c.ack, c.on = nil, nil, nil
 	stop(c.repeat)
 	stop(c.end)
 	c.mu.Unlock()

@@ -165,6 +165,31 @@ func TestClientInviteSuccessPassesRepeats(t *testing.T) {
 	})
 }
 
+// Of a call that is over, another hears the 2xx that is repeated, for as long as one can
+// be on its way.
+func TestClientSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, w, h, late := NewLayer(DefaultTimers(), DefaultLimits()), &wire{}, &heard{}, &heard{}
+		inv := request(t, "INVITE", "z9hG4bK1")
+		c, _ := l.Request(w, inv, h.on)
+		hear := func(res *sip.Response) { late.on(res, nil) }
+		c.Settle(hear) // too early: nothing
+		l.Deliver(w, response(inv, 200))
+		c.Settle(nil)
+		l.Deliver(w, response(inv, 200))
+		c.Settle(hear)
+		time.Sleep(4 * time.Second) // T4 are 5
+		l.Deliver(w, response(inv, 200))
+		h.want(t, "200 200")
+		late.want(t, "200")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		wantLen(t, l, 0)
+		c.Settle(hear) // too late: nothing
+		wantLen(t, l, 0)
+	})
+}
+
 func TestClientTimeouts(t *testing.T) {
 	for _, c := range []struct {
 		name, method string
