@@ -37,6 +37,7 @@ type edge struct {
 	handover time.Duration
 	estate   *succession.Estate // of the process before this one; nil: there was none
 	binary   string             // what Upgrade starts
+	heirs    int                // started so far
 	upgrades chan chan error    // asked for, and answered when it is over
 	last     chan struct{}      // closed when none is taken any more
 	ledger   *ledger

@@ -18,7 +18,8 @@ const module = "github.com/sallyport/sallyport/"
 var house = map[string][]string{
 	"cmd/sallyport":           {"cmd/internal/admin", "cmd/internal/demo", "cmd/internal/phone", "cmd/internal/prove", "cmd/internal/succession", "media", "media/seam", "policy", "sipproxy", "sipproxy/flow", "sipproxy/locate", "sipproxy/users", "tlsconf"},
 	"cmd/internal/admin":      {"media", "policy", "sipproxy", "sipproxy/flow", "tlsconf"},
-	"cmd/internal/demo":       {"cmd/internal/sound"},
+	"cmd/internal/demo":       {"cmd/internal/nameaddr", "cmd/internal/sound"},
+	"cmd/internal/nameaddr":   {},
 	"cmd/internal/sound":      {},
 	"cmd/internal/phone":      {},
 	"cmd/internal/prove":      {"media"},
@@ -42,11 +43,11 @@ var house = map[string][]string{
 
 	"cmd/sallyload":             {"cmd/internal/load", "cmd/internal/load/answer", "cmd/internal/load/measure", "cmd/internal/load/media", "cmd/internal/load/plot", "cmd/internal/load/wire"},
 	"cmd/internal/load":         {"cmd/internal/load/measure", "cmd/internal/load/media", "cmd/internal/load/phone", "cmd/internal/load/wire"},
-	"cmd/internal/load/answer":  {"cmd/internal/load/media", "cmd/internal/load/message"},
+	"cmd/internal/load/answer":  {"cmd/internal/load/media", "cmd/internal/load/message", "cmd/internal/nameaddr"},
 	"cmd/internal/load/measure": {},
 	"cmd/internal/load/media":   {"cmd/internal/load/measure", "cmd/internal/sound"},
-	"cmd/internal/load/message": {},
-	"cmd/internal/load/phone":   {"cmd/internal/load/message", "cmd/internal/load/wire"},
+	"cmd/internal/load/message": {"cmd/internal/nameaddr"},
+	"cmd/internal/load/phone":   {"cmd/internal/load/message", "cmd/internal/load/wire", "cmd/internal/nameaddr"},
 	"cmd/internal/load/plot":    {"cmd/internal/load/measure"},
 	"cmd/internal/load/wire":    {"cmd/internal/load/message"},
 }

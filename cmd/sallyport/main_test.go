@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
 			for _, name := range []string{"TLS", "ADMIN", "SIP", "MEDIA", "TLS2", "ADMIN2", "SIP2", "MEDIA2", "TRUNK2"} {
-				e.Setenv(name, freePort(t))
+				e.Setenv(name, strconv.Itoa(int(freePort(t))))
 			}
 			return nil
 		},
@@ -37,23 +38,29 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePort is a port that nobody used a moment ago. It is even and its neighbour
-// is free, as media wants it; and it is below the plain ports of media and those
-// that the kernel gives to whoever asks for any, as other tests do meanwhile.
-func freePort(t *testing.T) string {
+var (
+	firstPort  = rand.Uint32N(4000) // two runs side by side begin apart
+	portsGiven atomic.Uint32
+)
+
+// freePort was free a moment ago, and is given once. It is even and its neighbour is
+// free, as media wants it. It is none of the plain ports of media, of those that the
+// kernel gives to whoever asks for any, nor of another package's tests, which run
+// meanwhile.
+func freePort(t *testing.T) uint16 {
 	for range 100 {
-		port := (11000 + rand.IntN(8000)) &^ 1
+		port := 11000 + int((firstPort+2*portsGiven.Add(1))%4000)&^1
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
 		l.Close()
 		if free(port) && free(port+1) {
-			return strconv.Itoa(port)
+			return uint16(port)
 		}
 	}
 	t.Fatal("no port is free")
-	return ""
+	return 0
 }
 
 func free(port int) bool {

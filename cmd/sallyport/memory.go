@@ -11,12 +11,14 @@ import (
 )
 
 const (
-	leastGarbage = 8 << 20                // bytes of garbage that there may be, or as many as are in use;
-	mostGarbage  = 64 << 20               // and this many where they
-	collectAfter = 400 * time.Millisecond // are made in so much time
-	quietRate    = 1 << 20                // bytes allocated in a second: nobody does much
-	worthwhile   = 4 << 20                // bytes allocated since memory was given back: nothing worth the work else,
-	manyEnded    = 100                    // or goroutines, one of each connection, that have ended
+	leastGarbage = 8 << 20         // bytes of garbage that there may be, or as many as are in use;
+	mostGarbage  = 128 << 20       // and this many, or
+	mostPart     = 4               // times what is in use, where they
+	collectAfter = 2 * time.Second // are made in so much time
+	quietRate    = 1 << 20         // bytes allocated in a second: nobody does much
+	worthwhile   = 4 << 20         // bytes allocated since memory was given back: nothing worth the work else,
+	manyEnded    = 100             // or goroutines, one of each connection, that have ended
+	manyBegun    = 50              // of which so many have begun since the last collection: see percentFor
 )
 
 // calm is how long nobody does much before memory is given back: once when transactions
@@ -27,8 +29,8 @@ var calm = []time.Duration{6 * time.Second, 40 * time.Second}
 // back when there is not. What is in use is small here, and to collect whenever it has
 // grown by some part cost a third of a loaded edge's time. But what a storm of
 // connections leaves behind keeps the places between them, and an idle connection is to
-// cost what it holds. The environment's GOGC is the operator's word: then nothing is
-// done.
+// cost what it holds: so while they come, little garbage is made between them. The
+// environment's GOGC is the operator's word: then nothing is done.
 type memory struct {
 	live metrics.Sample // bytes that the last collection found in use
 	made metrics.Sample // bytes allocated since the start
@@ -56,7 +58,7 @@ func (m *memory) Run(ctx context.Context) error {
 		m.over = true
 		debug.SetGCPercent(before)
 	}()
-	m.afterEach(m.allocated(), time.Now())
+	m.afterEach(m.allocated(), time.Now(), runtime.NumGoroutine())
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	quiet := quiet{last: m.allocated(), since: time.Now()}
@@ -108,9 +110,9 @@ func (m *memory) allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// afterEach sets when the next collection begins, after each, until Run does. made were
-// allocated at the last one.
-func (m *memory) afterEach(made uint64, last time.Time) {
+// afterEach sets when the next collection begins, after each, until Run ends. made were
+// allocated at the last one, when there were so many goroutines.
+func (m *memory) afterEach(made uint64, last time.Time, routines int) {
 	mark := &struct{ self *memory }{m} // is garbage at once, and cleaned up after one collection
 	runtime.AddCleanup(mark, func(m *memory) {
 		m.mu.Lock()
@@ -121,15 +123,21 @@ func (m *memory) afterEach(made uint64, last time.Time) {
 		sample := []metrics.Sample{m.live, m.made}
 		metrics.Read(sample)
 		live, now := sample[0].Value.Uint64(), sample[1].Value.Uint64()
-		debug.SetGCPercent(percentFor(live, now-made, time.Since(last)))
-		m.afterEach(now, time.Now())
+		running := runtime.NumGoroutine()
+		debug.SetGCPercent(percentFor(live, now-made, time.Since(last), running-routines))
+		m.afterEach(now, time.Now(), running)
 	}, m)
 }
 
 // percentFor is the part of what is in use, by which it may grow (runtime/debug,
-// SetGCPercent), where so much was allocated in some time. Little in use counts as 4 MB,
-// as it does there.
-func percentFor(live, made uint64, took time.Duration) int {
+// SetGCPercent), where so much was allocated in some time, and so many more goroutines
+// run. Little in use counts as 4 MB, as it does there.
+func percentFor(live, made uint64, took time.Duration, begun int) int {
+	used := float64(max(live, 4<<20))
+	if begun >= manyBegun {
+		return int(max(25, 100*leastGarbage/used))
+	}
 	wanted := float64(made) * collectAfter.Seconds() / max(took, time.Millisecond).Seconds()
-	return int(max(100, 100*min(max(wanted, leastGarbage), mostGarbage)/float64(max(live, 4<<20))))
+	most := max(leastGarbage, min(mostPart*used, mostGarbage))
+	return int(max(100, 100*min(max(wanted, leastGarbage), most)/used))
 }

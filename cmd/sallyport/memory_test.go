@@ -15,16 +15,19 @@ func TestPercentFor(t *testing.T) {
 		name       string
 		live, made uint64
 		took       time.Duration
+		begun      int // connections
 		want       int
 	}{
-		{"nothing in use, nothing made", 0, 0, time.Minute, 200},
-		{"little in use, much made", 8 << 20, 64 << 20, 400 * time.Millisecond, 800},
-		{"little in use, more made than is good", 8 << 20, 1 << 30, 400 * time.Millisecond, 800},
-		{"little in use, some made", 8 << 20, 16 << 20, 400 * time.Millisecond, 200},
-		{"much in use", 512 << 20, 1 << 30, time.Second, 100},
-		{"at once", 8 << 20, 1 << 20, 0, 800},
+		{"nothing in use, nothing made", 0, 0, time.Minute, 0, 200},
+		{"little in use, much made", 8 << 20, 64 << 20, collectAfter, 0, 400},
+		{"some in use, more made than is good", 64 << 20, 1 << 30, collectAfter, 0, 200},
+		{"little in use, some made", 8 << 20, 16 << 20, collectAfter, 0, 200},
+		{"much in use", 512 << 20, 1 << 30, time.Second, 0, 100},
+		{"at once", 8 << 20, 1 << 20, 0, 0, 400},
+		{"connections come", 8 << 20, 1 << 30, collectAfter, manyBegun, 100},
+		{"as many are here", 128 << 20, 1 << 30, collectAfter, 10 * manyBegun, 25},
 	} {
-		if got := percentFor(c.live, c.made, c.took); got != c.want {
+		if got := percentFor(c.live, c.made, c.took, c.begun); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

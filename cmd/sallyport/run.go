@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ func runCommand(c console, args []string) int {
 	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
+	hangup, usr2 := catch(syscall.SIGHUP), catch(syscall.SIGUSR2) // before what takes time: either may come at once
+	defer hangup.release()
+	defer usr2.release()
 	estate, err := succession.Inherit()
 	if err != nil {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
@@ -57,13 +61,13 @@ func runCommand(c console, args []string) int {
 	}
 	stop, hurry, release := signals()
 	defer release()
-	defer onSignal(syscall.SIGHUP, e.reload)()
-	defer onSignal(syscall.SIGUSR2, e.upgradeAsked)()
 	if err := estate.Ready(); err != nil {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
 		return exitFault
 	}
-	notifySystemd()
+	hangup.each(e.reload)
+	usr2.each(e.upgradeAsked)
+	notifyMain(os.Getpid(), serving)
 	if err := e.run(stop, hurry); err != nil {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
 		return exitFault
@@ -97,27 +101,37 @@ func signals() (stop, hurry context.Context, release func()) {
 	}
 }
 
-// onSignal calls f at each signal of a kind, one at a time, until release is called, which
-// waits for it.
-func onSignal(s os.Signal, f func()) (release func()) {
-	came := make(chan os.Signal, 1)
-	signal.Notify(came, s)
-	done := make(chan struct{})
-	go func() { // ends with release, which waits
-		defer close(done)
-		for range came {
+// caught is a signal that ends the process no more. One waits until each is called.
+type caught struct {
+	came chan os.Signal
+	done sync.WaitGroup
+}
+
+func catch(s os.Signal) *caught {
+	c := &caught{came: make(chan os.Signal, 1)}
+	signal.Notify(c.came, s)
+	return c
+}
+
+// each calls f at each one, one at a time, until release is called, which waits for it.
+func (c *caught) each(f func()) {
+	c.done.Go(func() {
+		for range c.came {
 			f()
 		}
-	}()
-	return func() {
-		signal.Stop(came)
-		close(came) // Stop has returned: no one sends any more
-		<-done
-	}
+	})
+}
+
+func (c *caught) release() {
+	signal.Stop(c.came)
+	close(c.came) // Stop has returned: no one sends any more
+	c.done.Wait()
 }
 
 // reload takes what can be taken without a restart.
 func (e *edge) reload() {
+	notifyReloading()
+	defer notify(serving)
 	e.log.Info("SIGHUP: reading the certificates anew; the configuration file itself is not read again, its changes need a restart")
 	e.certificate.Reload()
 }
@@ -158,6 +172,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 		for {
 			select {
 			case <-stop.Done():
+				notify(leaving)
 				close(e.last)
 				e.leave(ctx, hurry)
 			case <-ctx.Done(): // a part failed; Wait tells
@@ -169,7 +184,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 					continue
 				}
 				close(e.last)
-				e.handOver(ctx, stop, hurry, heir)
+				return e.handOver(ctx, stop, hurry, heir)
 			}
 			return nil
 		}

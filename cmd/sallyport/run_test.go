@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,22 +25,9 @@ import (
 // spec is an edge on free ports of loopback.
 func spec(t *testing.T) demo.EdgeSpec {
 	t.Helper()
-	given := make(map[uint64]bool)
-	port := func() uint16 { // none twice: they are not taken yet
-		for {
-			n, err := strconv.ParseUint(freePort(t), 10, 16)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !given[n] {
-				given[n] = true
-				return uint16(n)
-			}
-		}
-	}
 	return demo.EdgeSpec{
-		Domain: "edge.test", IP: loopback, TLSPort: port(), WebPort: port(), MediaPort: port(),
-		Plain: netip.AddrPortFrom(loopback, port()), PBX: netip.AddrPortFrom(loopback, 9), StateDir: t.TempDir(),
+		Domain: "edge.test", IP: loopback, TLSPort: freePort(t), WebPort: freePort(t), MediaPort: freePort(t),
+		Plain: netip.AddrPortFrom(loopback, freePort(t)), PBX: netip.AddrPortFrom(loopback, 9), StateDir: t.TempDir(),
 	}
 }
 
@@ -145,7 +132,8 @@ func TestHangup(t *testing.T) {
 	stop, end := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.run(stop, stop) }() // ends with stop; waited for below
-	release := onSignal(syscall.SIGHUP, e.reload)
+	hangup := catch(syscall.SIGHUP)
+	hangup.each(e.reload)
 	connect := func() *tls.Conn {
 		c, err := tls.Dial("tcp", p.listen[0].String(), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
@@ -185,7 +173,7 @@ func TestHangup(t *testing.T) {
 	}
 	old.Close()
 	fresh.Close()
-	release()
+	hangup.release()
 	end()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -211,3 +199,53 @@ func (l *lockedLog) String() string {
 }
 
 func (l *lockedLog) has(words string) bool { return strings.Contains(l.String(), words) }
+
+// A signal that comes while the configuration is read, which takes as long as the test
+// wants, ends nothing. It is heard once the edge is there.
+func TestEarlySignal(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreTopFunction("os/signal.signal_recv"))
+	good := fmt.Sprintf("[edge]\ndomain = \"edge.test\"\npublic_ip = \"127.0.0.1\"\nstate_dir = %q\n[pbx]\naddress = \"127.0.0.1:9\"\n"+
+		"[sip]\ntls_listen = \"127.0.0.1:%d\"\nplain_listen = \"127.0.0.1:%d\"\n[media]\nport = %d\n[admin]\nlisten = \"127.0.0.1:%d\"\n",
+		t.TempDir(), freePort(t), freePort(t), freePort(t), freePort(t))
+	for _, c := range []struct {
+		signal syscall.Signal
+		config string
+		status int
+	}{
+		{syscall.SIGHUP, good, exitOK},
+		{syscall.SIGHUP, "nonsense", exitFault},
+		{syscall.SIGUSR2, "nonsense", exitFault}, // heard, it would start another process
+	} {
+		path := filepath.Join(t.TempDir(), "edge.toml")
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log lockedLog
+		ended := make(chan int, 1)
+		go func() { ended <- runCommand(console{out: &log, err: &log}, []string{"-config", path}) }() // waited for below
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)                                                   // waits until the other end is opened
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(syscall.Getpid(), c.signal); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(c.config); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if c.status == exitOK {
+			for deadline := time.Now().Add(10 * time.Second); !log.has("SIGHUP: reading"); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("SIGHUP was not heard:\n%s", log.String())
+				}
+			}
+			if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if status := <-ended; status != c.status {
+			t.Errorf("%v, then %q: status %d, want %d:\n%s", c.signal, c.config, status, c.status, log.String())
+		}
+	}
+}

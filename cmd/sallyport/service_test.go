@@ -39,6 +39,9 @@ func TestServiceUnit(t *testing.T) {
 		"Service.LimitNOFILE":           "65536",
 		"Service.ExecStart":             "/usr/bin/sallyport run",
 		"Service.ExecReload":            "/bin/kill -HUP $MAINPID",
+		"Service.Type":                  "notify", // which process is watched changes with an upgrade
+		"Service.NotifyAccess":          "all",
+		"Service.KillMode":              "mixed", // the one that serves tells the one before to end
 	} {
 		if settings[name] != want {
 			t.Errorf("%s is %q, want %q", name, settings[name], want)

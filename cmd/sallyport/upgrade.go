@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,25 +14,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport/sallyport/cmd/internal/admin"
-	"github.com/sallyport/sallyport/cmd/internal/succession"
-	"github.com/sallyport/sallyport/media/seam"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
-const (
-	// readyWithin is how long a new process may take until it could serve.
-	readyWithin = time.Minute
-	// dismissEvery is when connections that nothing needs are closed, some at a time:
-	// a hundredth of those there were, so that phones come to the new process within
-	// ten seconds, and not all at once.
-	dismissEvery = 100 * time.Millisecond
-	// upgradePatience is longer than the edge may take to answer.
-	upgradePatience = readyWithin + 10*time.Second
-)
+// upgradePatience is longer than the edge may take to answer.
+const upgradePatience = readyWithin + 10*time.Second
 
 // unixControl is the name under which the control socket is handed on.
 const unixControl = "unix control"
@@ -118,193 +105,18 @@ func (e *edge) upgrade() error {
 	case e.upgrades <- asked:
 		return <-asked
 	case <-e.last:
-		return errors.New("the edge shuts down, or is upgraded already")
+		return errLast
 	}
 }
+
+// errLast refuses an upgrade of a process that no longer serves.
+var errLast = errors.New("the edge shuts down, or is upgraded already")
 
 // upgradeAsked is that at SIGUSR2. The log tells the outcome.
-func (e *edge) upgradeAsked() { _ = e.upgrade() }
-
-// heirlooms are the sockets that are handed on, and a seam from the heir for each of
-// UDP: outs are our ends of those, by the socket's address; ins are the heir's.
-func (e *edge) heirlooms() (left []succession.Heirloom, outs map[netip.AddrPort]int, ins []int, err error) {
-	outs = make(map[netip.AddrPort]int)
-	leave := func(name string, fd int, failed error) {
-		err = errors.Join(err, failed)
-		left = append(left, succession.Heirloom{Name: name, FD: fd})
+func (e *edge) upgradeAsked() {
+	if err := e.upgrade(); errors.Is(err, errLast) {
+		e.log.Warn("SIGUSR2 changes nothing here; send it to the process that serves, or run sallyport upgrade", "reason", err)
 	}
-	udp := func(at netip.AddrPort, fd int, failed error) {
-		leave("udp "+at.String(), fd, failed)
-		out, in, failed := seam.Pair()
-		leave("seam "+at.String(), in, failed)
-		if failed == nil {
-			outs[at], ins = out, append(ins, in)
-		}
-	}
-	for _, s := range append(e.trunkPlain[:len(e.trunkPlain):len(e.trunkPlain)], e.plain) {
-		fd, failed := s.Heirloom()
-		udp(s.Addr(), fd, failed)
-	}
-	for _, l := range e.listeners {
-		fd, failed := l.Heirloom()
-		leave("tcp "+l.Addr().String(), fd, failed)
-	}
-	fd, failed := e.admin.Heirloom()
-	leave("tcp "+e.admin.Addr().String(), fd, failed)
-	fd, failed = e.control.Heirloom()
-	leave(unixControl, fd, failed)
-	media, failed := e.media.Heirlooms()
-	err = errors.Join(err, failed)
-	for _, h := range media {
-		if h.Network == "udp" {
-			udp(h.Addr, h.FD, nil)
-		} else {
-			leave(h.Network+" "+h.Addr.String(), h.FD, nil)
-		}
-	}
-	return left, outs, ins, err
-}
-
-// succeed starts the binary anew and leaves it all that the next calls need. An error
-// tells why nothing has changed.
-func (e *edge) succeed(yield func()) (*succession.Heir, error) {
-	e.log.Info("upgrade: starting the new process", "binary", e.binary)
-	heir, outs, err := e.raise()
-	if err != nil {
-		for _, fd := range outs {
-			_ = unix.Close(fd)
-		}
-		e.log.Error("upgrade failed; this process goes on as before", "reason", err)
-		return nil, err
-	}
-	e.ledger.sealed.Store(true)
-	for _, l := range e.listeners {
-		l.StopAccepting()
-	}
-	for _, t := range e.trunks {
-		t.Retire()
-	}
-	e.proxy.Yield()
-	for _, s := range append(e.trunkPlain[:len(e.trunkPlain):len(e.trunkPlain)], e.plain) {
-		s.Yield(outs[s.Addr()])
-		delete(outs, s.Addr())
-	}
-	if err := e.media.Yield(outs); err != nil {
-		e.log.Error("calls may lose their sound", "reason", err)
-	}
-	e.control.Yield()
-	if err := heir.Yield(); err != nil {
-		e.log.Error("upgrade", "reason", err) // it has died since; handOver sees so too
-	}
-	yield()
-	return heir, nil
-}
-
-// raise starts the heir and waits until it could serve. outs are our ends of the seams.
-func (e *edge) raise() (heir *succession.Heir, outs map[netip.AddrPort]int, err error) {
-	left, outs, ins, err := e.heirlooms()
-	defer func() {
-		for _, fd := range ins {
-			_ = unix.Close(fd) // the heir has its own
-		}
-	}()
-	if err != nil {
-		return nil, outs, err
-	}
-	if heir, err = succession.Start(e.binary, e.estate.Generation()+1, left); err != nil {
-		return nil, outs, err
-	}
-	return heir, outs, heir.Await(readyWithin)
-}
-
-// handOver is the rest of a process that another has followed: its calls end, and
-// phones without one come to the other. It returns when nothing is left.
-func (e *edge) handOver(ctx, stop, hurry context.Context, heir *succession.Heir) {
-	e.log.Info("upgraded: another process serves; this one ends with its calls", "pid", heir.Pid(), "calls", e.proxy.Calls(), "at_most", e.handover)
-	over := time.NewTimer(e.handover)
-	defer over.Stop()
-	tick := time.NewTicker(dismissEvery)
-	defer tick.Stop()
-	at := e.dismiss(0)/100 + 1
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if e.dismiss(at) == 0 && e.proxy.Calls() == 0 && e.isAlone() {
-				e.log.Info("nothing is left of the time before the upgrade; this process ends")
-				return
-			}
-			continue
-		case <-over.C:
-			e.log.Warn("edge.handover is over; the calls that are left are hung up", "calls", e.proxy.Calls())
-			ended, end := context.WithCancel(ctx)
-			end()
-			e.leave(ctx, ended)
-			return
-		case <-stop.Done():
-		case word, ok := <-heir.Said():
-			if ok && word != succession.Drain {
-				continue
-			}
-			if !ok {
-				e.log.Error("the process that serves is gone; calls of this one have no sound any longer")
-			}
-		}
-		e.leave(ctx, hurried(hurry, heir))
-		return
-	}
-}
-
-// hurried ends with a context, or when the heir says so, or is gone.
-func hurried(ctx context.Context, heir *succession.Heir) context.Context {
-	soon, cancel := context.WithCancel(ctx)
-	go func() { // ends with the heir
-		defer cancel()
-		for word := range heir.Said() {
-			if word == succession.Hurry {
-				return
-			}
-		}
-	}()
-	return soon
-}
-
-// isAlone tells whether no process before this one is left, which hears by our sockets.
-func (e *edge) isAlone() bool {
-	select {
-	case <-e.estate.Gone():
-		return true
-	default:
-		return false
-	}
-}
-
-// dismiss closes connections that nothing needs, so many at most, and tells how many
-// there are.
-func (e *edge) dismiss(most int) (left int) {
-	for _, l := range e.listeners {
-		left += l.Dismiss(e.proxy.IsIdle, most)
-	}
-	for _, t := range e.trunks {
-		left += t.Dismiss(e.proxy.IsIdle, most)
-	}
-	return left
-}
-
-// notifySystemd tells the service manager, if there is one, that this is the process
-// to watch (sd_notify(3)).
-func notifySystemd() {
-	at := os.Getenv("NOTIFY_SOCKET")
-	if at == "" {
-		return
-	}
-	c, err := net.Dial("unixgram", at) // a leading @ is an abstract name to both
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "MAINPID=%d\nREADY=1\n", os.Getpid())
 }
 
 // upgradeCommand has the edge that runs replaced, and tells the outcome.

@@ -23,6 +23,9 @@ const (
 	// Drain and Hurry are what an heir that is told to end passes on.
 	Drain = "drain"
 	Hurry = "hurry"
+	// Yielded is what an heir says that has an heir of its own: from then on all is that
+	// one's, whatever becomes of the former.
+	Yielded = "yielded"
 )
 
 // firstFD is the first descriptor that a process is left: that of its kin.

@@ -75,6 +75,7 @@ func Start(path string, generation int, left []Heirloom) (*Heir, error) {
 }
 
 func (h *Heir) listen() {
+	defer h.kin.Close()
 	defer close(h.said)
 	for lines := bufio.NewScanner(h.kin); lines.Scan(); {
 		h.said <- lines.Text()
