@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/answer"
+	"github.com/sallyport/sallyport/cmd/internal/load/media"
 )
 
 // runAnswer stands for a PBX until it is told to stop.
@@ -22,6 +23,7 @@ func runAnswer(args []string, out, errs io.Writer) int {
 	listen := flags.String("listen", "udp:127.0.0.1:5060", "where to listen, `udp:ADDRESS:PORT`")
 	password := flags.String("password", "", "that is asked for, where %s is the user; empty: none is")
 	sha := flags.Bool("sha256", false, "ask for it by SHA-256, not by MD5")
+	codecs := flags.String("codecs", strings.ToLower(strings.Join(media.Codecs(), ",")), "that the echo takes, of what is offered the first")
 	ring := flags.Duration("ring", 0, "how long a call rings")
 	duration := flags.Duration("duration", 0, "after which it ends; 0: when it is told to")
 	if err := flags.Parse(args); err != nil {
@@ -35,7 +37,13 @@ func runAnswer(args []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "sallyload answer: --listen %s: want udp:ADDRESS:PORT, an address that calls can be sent to\n", *listen)
 		return exitUsage
 	}
-	s, err := answer.New(answer.Config{Listen: at, Password: *password, SHA256: *sha, Ring: *ring, Readers: runtime.GOMAXPROCS(0)})
+	for _, name := range list(*codecs) {
+		if !media.KnownCodec(name) {
+			fmt.Fprintf(errs, "sallyload answer: --codecs %s: there are %s\n", *codecs, strings.Join(media.Codecs(), ", "))
+			return exitUsage
+		}
+	}
+	s, err := answer.New(answer.Config{Listen: at, Password: *password, SHA256: *sha, Ring: *ring, Readers: runtime.GOMAXPROCS(0), Codecs: list(*codecs)})
 	if err != nil {
 		fmt.Fprintf(errs, "sallyload answer: %v\n", err)
 		return exitUsage

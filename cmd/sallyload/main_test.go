@@ -24,16 +24,40 @@ func TestCommandLine(t *testing.T) {
 		{"call --target 127.0.0.1:1 --phones 1", exitUsage, "it takes two"},
 		{"call --target 127.0.0.1:1 --media wax", exitUsage, "--media wax"},
 		{"mix --target 127.0.0.1:1 --mix call=x", exitUsage, "no weight"},
+		{"mix --target 127.0.0.1:1 --mix ,", exitUsage, "--mix"},
+		{"mix --target 127.0.0.1:1 --mix=", exitUsage, "--mix"},
+		{"register --target 127.0.0.1:1 --key key.pem", exitUsage, "--cert"},
 		{"register --target 127.0.0.1:1 --ca /nowhere", exitUsage, "--ca"},
 		{"register --target 127.0.0.1:1 --pin 12", exitUsage, "--pin"},
 		{"register --target 127.0.0.1:1 --arrivals odd", exitUsage, "poisson or even"},
 		{"storm --target 127.0.0.1:1 --retry-max 1h --retry 1s --nonsense", exitUsage, "nonsense"},
 		{"answer --listen tcp:1", exitUsage, "--listen"},
+		{"answer --codecs opus", exitUsage, "--codecs"},
+		{"call --target 127.0.0.1:1 --codecs opus", exitUsage, "PCMU, PCMA"},
 		{"answer --help", exitOK, "-password"},
 	} {
 		var out, errs bytes.Buffer
 		if exit := run(strings.Fields(c.args), &out, &errs); exit != c.exit || !strings.Contains(out.String()+errs.String(), c.says) {
 			t.Errorf("sallyload %s ends with %d, and says %q %q; want %d and %q", c.args, exit, out.String(), errs.String(), c.exit, c.says)
+		}
+	}
+}
+
+// An address of IPv6 stands in brackets in URIs, and without them in a certificate.
+func TestConnection(t *testing.T) {
+	for _, c := range []struct{ args, domain, name, addr string }{
+		{"--target [2001:db8::1]", "[2001:db8::1]", "2001:db8::1", "[2001:db8::1]:5061"},
+		{"--target wss://pbx.example.com/ws", "pbx.example.com", "pbx.example.com", "pbx.example.com:443"},
+		{"--target 192.0.2.1:5062 --domain pbx.example.com:5070", "pbx.example.com:5070", "pbx.example.com", "192.0.2.1:5062"},
+		{"--target 192.0.2.1 --domain a.example --server-name b.example", "a.example", "b.example", "192.0.2.1:5061"},
+	} {
+		o := newOptions(commands()[0])
+		if err := o.parse(strings.Fields(c.args)); err != nil {
+			t.Errorf("%s: %v", c.args, err)
+			continue
+		}
+		if p := o.plan; p.Domain != c.domain || p.Connect.Name != c.name || p.Connect.TLS.ServerName != c.name || p.Connect.Addr != c.addr {
+			t.Errorf("%s: the domain is %s, the name %s, the address %s", c.args, p.Domain, p.Connect.Name, p.Connect.Addr)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 
@@ -25,6 +26,7 @@ type options struct {
 	plan       load.Plan
 	kind       string
 	suites     string
+	codecs     string
 	mix        string
 	arrivals   string
 	ca         string
@@ -56,6 +58,7 @@ func newOptions(c command) *options {
 	f.StringVar(&o.ca, "ca", "", "the server's CA, a `FILE`")
 	f.StringVar(&o.pin, "pin", "", "the SHA-256 of the server's certificate, in place of a CA")
 	f.BoolVar(&o.insecure, "insecure", false, "take any certificate")
+	f.BoolVar(&p.Resume, "resume", false, "phones that come back resume their TLS sessions, as most do; not by default: full handshakes are the most that a server must bear, and all there are after it restarts without its tickets' keys")
 	f.StringVar(&o.serverName, "server-name", "", "the `NAME` that the certificate must have; the domain unless set")
 	f.StringVar(&o.cert, "cert", "", "a certificate of the phones, a `FILE`")
 	f.StringVar(&o.key, "key", "", "its key, a `FILE`")
@@ -80,8 +83,9 @@ func newOptions(c command) *options {
 		f.BoolVar(&o.reconnect, "reconnect", false, "each by a new connection")
 		return o
 	}
-	f.StringVar(&o.kind, "media", string(p.Media), "none, sdes or dtls")
+	f.StringVar(&o.kind, "media", string(p.Media), "none (it is described and not sent: SDES by TLS, DTLS by WSS), sdes or dtls")
 	f.StringVar(&o.suites, "suites", strings.Join(p.Suites, ","), "that SDES offers, best first: "+strings.Join(media.Suites(), ", "))
+	f.StringVar(&o.codecs, "codecs", strings.ToLower(strings.Join(p.Codecs, ",")), "that are offered, best first; what is spoken is what the answer names first")
 	f.StringVar(&p.Callee, "callee", "", "a user or number that all call; unless set, half of the phones call the others")
 	f.StringVar(&p.Hear, "hear", "", "what callers must hear: peer, own (an echo), anything, or a frequency")
 	f.DurationVar(&p.Talk, "talk", p.Talk, "from the answer to the hanging up")
@@ -109,14 +113,14 @@ func (o *options) parse(args []string) error {
 		p.Mix = map[measure.Operation]int{load.Reconnect: 1}
 	}
 	var err error
-	if o.mix != "" {
+	if o.command.name == "mix" {
 		if p.Mix, err = load.ParseMix(o.mix); err != nil {
 			return err
 		}
 	}
 	if o.kind != "" {
 		p.Media = media.Kind(o.kind)
-		p.Suites = strings.Split(o.suites, ",")
+		p.Suites, p.Codecs = list(o.suites), list(o.codecs)
 	}
 	switch o.arrivals {
 	case "even":
@@ -132,6 +136,14 @@ func (o *options) parse(args []string) error {
 	return p.Validate()
 }
 
+// list takes words with commas apart.
+func list(text string) (words []string) {
+	for _, w := range strings.Split(text, ",") {
+		words = append(words, strings.TrimSpace(w))
+	}
+	return words
+}
+
 // connection reads how to reach the server, and whom to take for it.
 func (o *options) connection() error {
 	p := &o.plan
@@ -144,8 +156,11 @@ func (o *options) connection() error {
 		p.Transport = "wss"
 	}
 	host, _, _ := net.SplitHostPort(t.Addr)
+	if strings.Contains(host, ":") { // as URIs have it (RFC 3261 section 25.1)
+		host = "[" + host + "]"
+	}
 	p.Domain = cmp.Or(p.Domain, host)
-	t.Name = cmp.Or(o.serverName, p.Domain)
+	t.Name = cmp.Or(o.serverName, (&url.URL{Host: p.Domain}).Hostname())
 	t.Origin = o.origin
 	t.TLS = &tls.Config{ServerName: t.Name, MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.insecure}
 	if p.Transport == "wss" {
@@ -167,6 +182,9 @@ func (o *options) connection() error {
 		}
 	}
 	if o.cert != "" || o.key != "" {
+		if o.cert == "" {
+			return errors.New("--key: say which certificate it is of, with --cert")
+		}
 		pair, err := tls.LoadX509KeyPair(o.cert, cmp.Or(o.key, o.cert))
 		if err != nil {
 			return fmt.Errorf("--cert: %w", err)

@@ -199,24 +199,3 @@ func fullName(name string) string {
 	}
 	return name
 }
-
-// inAngles is the URI of a name-addr or addr-spec.
-func inAngles(value string) string {
-	if _, rest, ok := strings.Cut(value, "<"); ok {
-		uri, _, _ := strings.Cut(rest, ">")
-		return uri
-	}
-	uri, _, _ := strings.Cut(value, ";")
-	return strings.TrimSpace(uri)
-}
-
-// userOf is the user part of a SIP URI.
-func userOf(uri string) string {
-	_, rest, _ := strings.Cut(uri, ":")
-	user, _, ok := strings.Cut(rest, "@")
-	if !ok {
-		return ""
-	}
-	user, _, _ = strings.Cut(user, ";")
-	return user
-}

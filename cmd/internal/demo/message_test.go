@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 func TestReadMessage(t *testing.T) {
@@ -14,7 +16,7 @@ func TestReadMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.method() != "INVITE" || userOf(m.uri()) != "600" || m.get("Call-ID") != "one" || string(m.body) != "body" || m.status() != 0 {
+	if m.method() != "INVITE" || nameaddr.User(m.uri()) != "600" || m.get("Call-ID") != "one" || string(m.body) != "body" || m.status() != 0 {
 		t.Errorf("read %+v", m)
 	}
 	m, err = readMessage(r)
@@ -46,7 +48,7 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, _, _ = m.uri(), m.method(), userOf(inAngles(m.get("To")))
+		_, _, _ = m.uri(), m.method(), nameaddr.User(nameaddr.URI(m.get("To")))
 		_, _ = parseSDP(m.body)
 		once := m.bytes()
 		again, err := parseMessage(once)

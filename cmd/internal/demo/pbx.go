@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
@@ -145,7 +146,7 @@ func (p *PBX) serve(m *message) *message {
 }
 
 func (p *PBX) register(m *message) *message {
-	user := userOf(inAngles(m.get("To")))
+	user := nameaddr.User(nameaddr.URI(m.get("To")))
 	if !slices.Contains(p.registered, user) && len(p.registered) < maxCalls {
 		p.registered = append(p.registered, user)
 		p.log.Info("registered at the demo's PBX", "user", user)
@@ -179,7 +180,7 @@ func (p *PBX) answerCall(callID string, m *message) *message {
 		if len(p.calls) >= maxCalls || p.closed {
 			return withTag(answer(m, 503, "Service Unavailable"), callID)
 		}
-		if c, err = p.startCall(userOf(m.uri()), offer); err != nil {
+		if c, err = p.startCall(nameaddr.User(m.uri()), offer); err != nil {
 			p.log.Warn("call refused by the demo's PBX", "call_id", callID, "reason", err)
 			return withTag(answer(m, 488, "Not Acceptable Here"), callID)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
@@ -92,7 +93,7 @@ func (c *phoneCall) invite(ctx context.Context) error {
 		ack.start = "ACK " + c.uri + " SIP/2.0"
 		return errors.Join(fmt.Errorf("the answer is %q", r.start), c.phone.send(ack))
 	}
-	c.dialogTo, c.target = r.get("To"), inAngles(r.get("Contact"))
+	c.dialogTo, c.target = r.get("To"), nameaddr.URI(r.get("Contact"))
 	for _, f := range r.fields {
 		if f.name == "Record-Route" {
 			c.route = append([]string{f.value}, c.route...)

@@ -20,7 +20,11 @@ var (
 // cause is why something failed, in words that are few enough to be counted by:
 // in which step, and what.
 func cause(err error) string {
-	known := []error{phone.ErrTimeout, phone.ErrPassword, phone.ErrAuth, phone.ErrBusy, errEarly, errUnrung, errLeft, errQuick, media.ErrSilent, media.ErrWrong}
+	known := []error{
+		phone.ErrTimeout, phone.ErrPassword, phone.ErrAuth, phone.ErrBusy, errEarly, errUnrung, errLeft, errQuick,
+		phone.ErrDown, // why is told of the connection itself, as lost; here it depends on who hears of it first
+		media.ErrNoAudio, media.ErrUnkeyed, media.ErrPath, media.ErrFingerprint, media.ErrHandshake, media.ErrSilent, media.ErrWrong,
+	}
 	var refused *phone.Refused
 	what := ""
 	if errors.As(err, &refused) {
@@ -33,9 +37,6 @@ func cause(err error) string {
 	}
 	if what == "" {
 		what = wire.Cause(err)
-	}
-	if what == "other" && errors.Is(err, phone.ErrDown) {
-		what = phone.ErrDown.Error()
 	}
 	for _, step := range []string{"connect: ", "register: ", "call: ", "change: ", "hang up: ", "ask for options: "} {
 		if strings.HasPrefix(err.Error(), step) && !strings.HasPrefix(what, step) {

@@ -8,8 +8,9 @@
 // fails as "no phone free".
 //
 // Run owns all: the phones and their connections, the Recorder, the Engine of
-// their media. A registered phone is one goroutine, a call two more: its own, and that
-// of each end's sound (DTLS: two for each end beside it).
+// their media. A registered phone is one goroutine, a call one more, and one for each
+// end's sound; beside that DTLS has two for each end, and SDES one where RTCP has a
+// port of its own.
 // A run ends by itself after its duration; when ctx ends, calls are hung up and
 // registrations taken back, within a bounded time.
 package load

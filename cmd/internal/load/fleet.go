@@ -35,8 +35,10 @@ type member struct {
 	number int
 	signed atomic.Bool
 	online atomic.Bool
-	mu     sync.Mutex // guards what follows
-	expect *pair      // the call that it is to answer
+	asking atomic.Bool // for a refresh
+	mu     sync.Mutex  // guards what follows
+	expect *pair       // the call that it is to answer
+	again  time.Time   // when a refresh that failed is tried once more
 }
 
 func newFleet(p *Plan, record *measure.Recorder) (*fleet, error) {
@@ -45,11 +47,15 @@ func newFleet(p *Plan, record *measure.Recorder) (*fleet, error) {
 	if f.hearing, err = p.hear(); err != nil {
 		return nil, err
 	}
-	if f.engine, err = media.New(media.Config{Kind: p.Media, Suites: p.Suites}); err != nil {
+	describe := media.SDES
+	if p.Connect.Path != "" {
+		describe = media.DTLS
+	}
+	if f.engine, err = media.New(media.Config{Kind: p.Media, Describe: describe, Suites: p.Suites, Codecs: p.Codecs}); err != nil {
 		return nil, err
 	}
 	c := &phone.Config{
-		Target: p.Connect, Domain: p.Domain, Expires: p.Expires, Timeout: p.Timeout, Agent: "sallyload",
+		Target: p.Connect, Domain: p.Domain, Expires: p.Expires, Timeout: p.Timeout, Agent: "sallyload", Resume: p.Resume,
 		Answer: f.answer, Answered: f.answered, Lost: f.lost,
 	}
 	for i := range p.Phones {
@@ -74,24 +80,27 @@ func (f *fleet) state() measure.State {
 }
 
 // connect opens a phone's connection.
-func (f *fleet) connect(ctx context.Context, m *member, metric measure.Metric) error {
+func (f *fleet) connect(ctx context.Context, m *member, prefix measure.Metric) error {
 	ctx, done := context.WithTimeout(ctx, f.plan.Timeout)
 	defer done()
-	took, err := m.Connect(ctx)
+	took, resumed, err := m.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	if m.online.CompareAndSwap(false, true) {
 		f.online.Add(1)
 	}
-	f.record.Took(metric, m.number, took)
+	f.record.Took(prefix+measure.Connect, m.number, took)
+	if resumed {
+		f.record.Took(prefix+measure.Resumed, m.number, took)
+	}
 	return nil
 }
 
 // register connects a phone, if need be, and registers it.
 func (f *fleet) register(ctx context.Context, m *member, due time.Time, prefix measure.Metric) error {
 	if !m.Connected() {
-		if err := f.connect(ctx, m, prefix+measure.Connect); err != nil {
+		if err := f.connect(ctx, m, prefix); err != nil {
 			return err
 		}
 	}

@@ -11,10 +11,13 @@ import (
 	"github.com/sallyport/sallyport/cmd/internal/load/media"
 )
 
-// descriptors makes room for a socket of each phone, and of its sound.
+// descriptors makes room for a socket of each phone, and of its sound, and of what is told of that.
 func descriptors(phones int, kind media.Kind) error {
 	need := uint64(phones) + 100
-	if kind != media.None {
+	switch kind {
+	case media.SDES: // RTCP has a port of its own until the other end needs none
+		need += 2 * uint64(phones)
+	case media.DTLS:
 		need += uint64(phones)
 	}
 	var limit syscall.Rlimit

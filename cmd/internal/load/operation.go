@@ -80,7 +80,7 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 		return err
 	}
 	defer f.part(with)
-	uri := "sip:" + with.number + "@" + f.plan.Domain
+	uri := f.plan.uri(with.number)
 	f.calls.Add(1)
 	defer f.calls.Add(-1)
 	if op == Cancel {
@@ -144,6 +144,7 @@ func (f *fleet) talk(ctx context.Context, op measure.Operation, call *phone.Call
 			if err := f.change(ctx, call, with, i == 1, due); err != nil {
 				return time.Now(), err
 			}
+			due = time.Now() // who is held or back lasts as long, however long that took
 		}
 		due = due.Add(part)
 		select {
@@ -151,7 +152,10 @@ func (f *fleet) talk(ctx context.Context, op measure.Operation, call *phone.Call
 		case <-ctx.Done():
 			return time.Now(), nil
 		case <-call.Ended:
-			return due, fmt.Errorf("call: %w", errors.Join(errEarly, call.Err()))
+			if why := call.Err(); why != nil { // not by a BYE
+				return due, fmt.Errorf("call: %w", why)
+			}
+			return due, fmt.Errorf("call: %w", errEarly)
 		}
 	}
 	return due, nil

@@ -27,12 +27,16 @@ type pair struct {
 // tone is what a phone speaks. Callers and those that are called have none in
 // common, so that nobody takes an echo for the other end.
 func (f *fleet) tone(m *member) float64 {
-	const each = 30
+	const each, square = 30, 2000 // of four samples a period, which are as pure if a codec is taken for another
 	base := 400
 	if m.number >= f.plan.Phones-f.callees() {
 		base = 450
 	}
-	return float64(base + 100*(m.number%each))
+	hertz := base + 100*(m.number%each)
+	if hertz == square {
+		hertz = 400 + 100*each
+	}
+	return float64(hertz)
 }
 
 // callees is how many phones only answer.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type Plan struct {
 	Domain    string                    `json:"domain"`
 	Media     media.Kind                `json:"media"`
 	Suites    []string                  `json:"suites,omitempty"`
+	Codecs    []string                  `json:"codecs,omitempty"`
 	Phones    int                       `json:"phones"`
 	Users     string                    `json:"users"`  // a pattern with the phone's number
 	First     int                       `json:"first"`  // number
@@ -61,6 +63,7 @@ type Plan struct {
 	Expires   time.Duration             `json:"expires"` // of registrations
 	Timeout   time.Duration             `json:"timeout"` // of a request
 	KeepAlive time.Duration             `json:"keepalive"`
+	Resume    bool                      `json:"resume"` // TLS sessions
 	Window    time.Duration             `json:"window"` // of a storm
 	Cut       bool                      `json:"cut"`    // a storm of phones that were registered before
 	Stay      time.Duration             `json:"stay"`   // of phones, after a storm
@@ -78,8 +81,8 @@ type Retry struct {
 // Default is what is not said.
 func Default() Plan {
 	return Plan{
-		Media: media.None, Suites: media.Suites()[:2], Phones: 20, Users: "load%04d", First: 1, Rate: 1,
-		Duration: 10 * time.Second, Talk: 3 * time.Second, RampRate: 50, Expires: 10 * time.Minute, Timeout: 32 * time.Second,
+		Media: media.None, Suites: media.Suites()[:2], Codecs: media.Codecs(), Phones: 20, Users: "load%04d", First: 1, Rate: 1,
+		Mix: map[measure.Operation]int{Register: 1}, Duration: 10 * time.Second, Talk: 3 * time.Second, RampRate: 50, Expires: 10 * time.Minute, Timeout: 32 * time.Second,
 		KeepAlive: 30 * time.Second, Retry: Retry{Max: 30 * time.Minute},
 	}
 }
@@ -100,17 +103,26 @@ func (p *Plan) Validate() error {
 	check(p.Talk >= time.Second || p.Media == media.None, "--talk %s: from 1s on, or no tone can be told from another", p.Talk)
 	check(p.Stay >= 0 && p.Stay <= MaxDuration, "--stay %s: from 0 to %s", p.Stay, MaxDuration)
 	check(p.Ring >= 0 && p.Ring <= time.Minute, "--ring %s: from 0 to 1m", p.Ring)
+	check(p.Window >= 0 && p.Window <= MaxDuration, "--window %s: from 0 to %s", p.Window, MaxDuration)
+	check(p.Retry.Base >= 0 && (p.Retry.Base == 0 || p.Retry.Max >= p.Retry.Base), "--retry %s and --retry-max %s: the first from 0 on, the second not below it", p.Retry.Base, p.Retry.Max)
+	check(p.KeepAlive == 0 || p.KeepAlive >= time.Second, "--keepalive %s: 0 for none, or from 1s on", p.KeepAlive)
 	check(p.Expires >= 10*time.Second && p.Expires <= 7*MaxDuration, "--expires %s: from 10s to a week", p.Expires)
 	check(p.Timeout >= 100*time.Millisecond && p.Timeout <= 5*time.Minute, "--timeout %s: from 100ms to 5m", p.Timeout)
 	check(p.Media == media.None || p.Media == media.SDES || p.Media == media.DTLS, "--media %s: none, sdes or dtls", p.Media)
 	for _, name := range p.Suites {
 		check(media.Known(name), "--suites %s: there are %s", name, strings.Join(media.Suites(), ", "))
 	}
+	check(len(p.Codecs) > 0, "--codecs: there are %s", strings.Join(media.Codecs(), ", "))
+	for _, name := range p.Codecs {
+		check(media.KnownCodec(name), "--codecs %s: there are %s", name, strings.Join(media.Codecs(), ", "))
+	}
 	first, last := p.user(0), p.user(p.Phones-1)
 	check(!strings.Contains(first, "%!") && (p.Phones == 1 || first != last),
 		"--users %s: it must have one place for a number, like %s", p.Users, "load%04d")
+	check(p.AuthUsers == "" || !strings.Contains(pattern(p.AuthUsers, p.First), "%!"), "--auth-users %s: one place for a number at most, like %s", p.AuthUsers, "load%04d")
 	_, err := p.hear()
 	check(err == nil, "--hear %s: %v", p.Hear, err)
+	check(p.Command == "storm" || len(p.Mix) > 0, "--mix: it names nothing; an operation is one of %v", Operations)
 	calls := 0
 	for op, weight := range p.Mix {
 		known := false
@@ -127,18 +139,33 @@ func (p *Plan) Validate() error {
 }
 
 // user is that of a phone, by its place from 0 on.
-func (p *Plan) user(i int) string {
-	if !strings.Contains(p.Users, "%") {
-		return p.Users
+func (p *Plan) user(i int) string { return pattern(p.Users, p.First+i) }
+
+// pattern puts a number in its place, if there is one.
+func pattern(text string, number int) string {
+	if !strings.Contains(text, "%") {
+		return text
 	}
-	return fmt.Sprintf(p.Users, p.First+i)
+	return fmt.Sprintf(text, number)
+}
+
+// uri is that of a user or number, or of one that is a URI already.
+func (p *Plan) uri(number string) string {
+	scheme, rest, ok := strings.Cut(number, ":")
+	switch {
+	case ok && (strings.EqualFold(scheme, "sip") || strings.EqualFold(scheme, "sips") || strings.EqualFold(scheme, "tel")) && rest != "":
+		return number
+	case strings.Contains(number, "@"):
+		return "sip:" + number
+	}
+	return "sip:" + number + "@" + p.Domain
 }
 
 // account is what a phone authenticates with.
 func (p *Plan) account(i int) (user, password string) {
 	user = p.user(i)
 	if p.AuthUsers != "" {
-		user = fmt.Sprintf(p.AuthUsers, p.First+i)
+		user = pattern(p.AuthUsers, p.First+i)
 	}
 	return user, strings.ReplaceAll(p.Password, "%s", user)
 }
@@ -162,7 +189,7 @@ func (p *Plan) hear() (h hearing, err error) {
 		h.own = true
 	case "anything":
 	default:
-		if _, err = fmt.Sscanf(word, "%g", &h.hertz); err != nil || h.hertz < 100 || h.hertz > 3800 {
+		if h.hertz, err = strconv.ParseFloat(word, 64); err != nil || !(h.hertz >= 100 && h.hertz <= 3800) { // NaN is neither
 			return h, errors.New("own (an echo), peer, anything, or a frequency from 100 to 3800 Hz")
 		}
 	}
@@ -172,14 +199,19 @@ func (p *Plan) hear() (h hearing, err error) {
 	return h, nil
 }
 
+const maxWeight = 1_000_000 // of an operation in a mix
+
 // ParseMix reads weights: register=5,call=3.
 func ParseMix(text string) (map[measure.Operation]int, error) {
 	mix := make(map[measure.Operation]int)
 	for _, part := range strings.Split(text, ",") {
 		name, weight, ok := strings.Cut(strings.TrimSpace(part), "=")
 		n := 1
-		if _, err := fmt.Sscanf(weight, "%d", &n); ok && err != nil {
-			return nil, fmt.Errorf("read mix: %q is no weight", weight)
+		if ok {
+			var err error
+			if n, err = strconv.Atoi(weight); err != nil || n > maxWeight {
+				return nil, fmt.Errorf("--mix %s: %q is no weight: a whole number up to %d", text, weight, maxWeight)
+			}
 		}
 		mix[measure.Operation(name)] += n
 	}

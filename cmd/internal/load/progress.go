@@ -9,7 +9,8 @@ import (
 )
 
 // Progress writes a line each second: over the one before on a terminal, and
-// below it elsewhere. It is used by one goroutine at a time.
+// below it elsewhere. Above it stays a line for each cause of failure, when it is
+// first met: who sees what is wrong need not wait for the end. It is used by one goroutine at a time.
 type Progress struct {
 	Out      io.Writer
 	Terminal bool
@@ -30,7 +31,17 @@ func (p *Progress) Second(phase string, at measure.Point) {
 			fmt.Fprintf(&b, "  %s %.1f/%.1f ms", l.name, q.P50, q.P99)
 		}
 	}
-	line := b.String()
+	for _, news := range at.News {
+		p.line(strings.ReplaceAll(news, "\n", "; "))
+		if p.Terminal {
+			p.End()
+			p.wide = 0
+		}
+	}
+	p.line(b.String())
+}
+
+func (p *Progress) line(line string) {
 	if !p.Terminal {
 		fmt.Fprintln(p.Out, line)
 		return

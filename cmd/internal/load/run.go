@@ -76,6 +76,12 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 	if r.Storm = storm; storm != nil { // what failed before a phone was let in is no failure of it
 		r.Passed = storm.Registered == p.Phones
 	}
+	r.Ended = ctx.Err() != nil
+	done := 0
+	for _, c := range r.Operations {
+		done += c.Done
+	}
+	r.Passed = r.Passed && done > 0 // what was ended before it did anything shows nothing
 	r.Generator = w.generator(bytes)
 	return r, nil
 }
@@ -181,7 +187,7 @@ func (w *watch) keep(now time.Time, second int) {
 	every := int(f.plan.KeepAlive / time.Second)
 	for i, m := range f.members {
 		refresh := m.Refresh()
-		if !refresh.IsZero() && now.After(refresh) {
+		if !refresh.IsZero() && now.After(refresh) && m.mayRefresh(now) {
 			w.kept.Go(func() { f.refresh(m) }) // ends with the answer; Run waits for it, as for the next one
 		} else if every > 0 && (second+i)%every == 0 && m.online.Load() {
 			w.kept.Go(m.Ping)
@@ -192,14 +198,40 @@ func (w *watch) keep(now time.Time, second int) {
 // refresh registers a phone once more. A connection that is lost meanwhile is told
 // elsewhere.
 func (f *fleet) refresh(m *member) {
+	defer m.asking.Store(false)
 	ctx, done := context.WithTimeout(context.Background(), f.plan.Timeout)
 	defer done()
 	err := m.Register(ctx)
 	if errors.Is(err, phone.ErrDown) {
 		return
 	}
+	if err != nil {
+		m.postpone(err, f.plan.KeepAlive)
+	}
 	f.record.Due(Refresh)
-	f.outcome(ctx, Refresh, m, err)
+	f.outcome(context.Background(), Refresh, m, err) // also if it took all its time
+}
+
+// mayRefresh tells whether a refresh may begin, and that it does: one at a time, and
+// after one that failed not at once.
+func (m *member) mayRefresh(now time.Time) bool {
+	m.mu.Lock()
+	again := m.again
+	m.mu.Unlock()
+	return !now.Before(again) && m.asking.CompareAndSwap(false, true)
+}
+
+// postpone has a refresh that failed wait before it is tried again: what the server
+// says, and some time in any case.
+func (m *member) postpone(why error, least time.Duration) {
+	wait := max(least, 10*time.Second)
+	var refused *phone.Refused
+	if errors.As(why, &refused) {
+		wait = max(wait, refused.RetryAfter)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.again = time.Now().Add(wait)
 }
 
 func (w *watch) generator(perPhone int64) measure.Generator {

@@ -13,10 +13,13 @@ import (
 // Summarise writes a report for people to read.
 func Summarise(out io.Writer, r *measure.Report) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\noperation\tdue\tdone\tfailed\tdone/s\t\n")
+	if r.Ended {
+		fmt.Fprintf(out, "\nended before its time, after %.1f s\n", r.Seconds)
+	}
+	fmt.Fprintf(w, "\noperation\tdue\tdone\tfailed\tgiven up\tdone/s\t\n")
 	for _, op := range slices.Sorted(maps.Keys(r.Operations)) {
 		c := r.Operations[op]
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%.1f\t\n", op, c.Due, c.Done, c.Failed, c.PerSecond)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%.1f\t\n", op, c.Due, c.Done, c.Failed, c.GivenUp, c.PerSecond)
 	}
 	fmt.Fprintf(w, "\nlatency, ms\tcount\tp50\tp90\tp99\tp99.9\tmax\t\n")
 	for _, m := range slices.Sorted(maps.Keys(r.Latency)) {
@@ -32,6 +35,10 @@ func Summarise(out io.Writer, r *measure.Report) {
 	fmt.Fprintln(out)
 	if m := r.Media; m != nil {
 		fmt.Fprintf(out, "media, %d ends: %d packets sent, %d received, %d lost (%.2f %%), %d unverified; jitter p99 %.1f ms\n", m.Ends, m.Sent, m.Received, m.Lost, m.LossPercent, m.Bad, m.Jitter.P99)
+		if r := m.Reports; r.Sent+r.Received > 0 {
+			fmt.Fprintf(out, "RTCP: %d sent, %d received, %d unverified; %d ends are told of %d lost; jitter p99 %.1f ms, round trip p50 %.1f ms, p99 %.1f ms\n",
+				r.Sent, r.Received, r.Bad, r.Told, r.Lost, r.Jitter.P99, r.RoundTrip.P50, r.RoundTrip.P99)
+		}
 		fmt.Fprintf(out, "content: %d right, %d wrong, %d silent, %d with nothing to expect\n", m.Right, m.Wrong, m.Silent, m.Unjudged)
 	}
 	if s := r.Storm; s != nil {

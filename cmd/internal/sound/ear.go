@@ -12,25 +12,23 @@ type Ear struct {
 	Silent  int   // that had nothing
 	Other   Pitch // what the first wrong one had
 
-	block []byte
+	block []int16
 }
 
 const (
 	blockSize = Rate / 10
 	hush      = 100.0 // amplitude below which there is nothing to hear
-	pure      = 0.8   // share of the power that a tone must have
+	pure      = 0.95  // share of the power that a tone must have: less than G.711 leaves it, more than one law taken for the other
 	some      = 0.3
 )
 
-// Hear takes a payload of PCMU, borrowed.
-func (e *Ear) Hear(payload []byte) {
+// Hear takes a payload, borrowed.
+func (e *Ear) Hear(c Codec, payload []byte) {
 	if e.block == nil {
-		e.block = make([]byte, 0, blockSize)
+		e.block = make([]int16, 0, blockSize)
 	}
-	for len(payload) > 0 {
-		n := min(blockSize-len(e.block), len(payload))
-		e.block, payload = append(e.block, payload[:n]...), payload[n:]
-		if len(e.block) == blockSize {
+	for _, b := range payload {
+		if e.block = append(e.block, c.Decode(b)); len(e.block) == blockSize {
 			e.judge()
 			e.block = e.block[:0]
 		}
@@ -43,8 +41,8 @@ func (e *Ear) Forget() { e.block = e.block[:0] }
 func (e *Ear) judge() {
 	var samples [blockSize]float64
 	var total float64
-	for i, b := range e.block {
-		samples[i] = float64(DecodeULaw(b))
+	for i, s := range e.block {
+		samples[i] = float64(s)
 		total += samples[i] * samples[i]
 	}
 	if total < hush*hush/2*blockSize {

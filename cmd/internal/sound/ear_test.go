@@ -31,7 +31,7 @@ func TestEar(t *testing.T) {
 	} {
 		e := &Ear{Hertz: 1050}
 		for range 100 {
-			e.Hear(frames(c.tones...))
+			e.Hear(PCMU, frames(c.tones...))
 		}
 		if e.Heard() != c.heard || e.Nothing() != c.nothing {
 			t.Errorf("%s: heard %v, nothing %v: %+v", c.name, e.Heard(), e.Nothing(), *e)
@@ -40,18 +40,35 @@ func TestEar(t *testing.T) {
 	// A second of another tone in ten is enough, and named; silence before is none.
 	e := &Ear{Hertz: 1050}
 	for range 50 {
-		e.Hear(frames())
+		e.Hear(PCMU, frames())
 	}
 	for range 450 {
-		e.Hear(frames(1050))
+		e.Hear(PCMU, frames(1050))
 	}
 	if !e.Heard() {
 		t.Errorf("after silence it is not heard: %+v", *e)
 	}
 	for range 50 {
-		e.Hear(frames(2000))
+		e.Hear(PCMU, frames(2000))
 	}
 	if e.Heard() || !e.Other.Is(2000) {
 		t.Errorf("another tone went by: %+v", *e)
+	}
+}
+
+// What is spoken by one codec is heard by it, and is noise by the other.
+func TestEarKnowsItsCodec(t *testing.T) {
+	for _, spoken := range Codecs() {
+		for _, heard := range Codecs() {
+			e, tone := &Ear{Hertz: 1050}, &Tone{Hertz: 1050, Codec: spoken}
+			for range 100 {
+				var payload [FrameSamples]byte
+				tone.Frame(payload[:])
+				e.Hear(heard, payload[:])
+			}
+			if e.Heard() != (spoken == heard) {
+				t.Errorf("%s, taken for %s: heard %v: %+v", spoken, heard, e.Heard(), *e)
+			}
+		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package sound makes tones and knows them again: PCMU (ITU-T G.711), and
+// Package sound makes tones and knows them again: PCMU and PCMA (ITU-T G.711), and
 // Goertzel's algorithm. It holds no state but a caller's Tone or Ear, which are
 // not for concurrent use.
 package sound
@@ -7,53 +7,27 @@ import "math"
 
 // Of all sound here.
 const (
-	Rate         = 8000 // Hz, of PCMU (RFC 3551)
+	Rate         = 8000 // Hz, of PCMU and PCMA (RFC 3551)
 	FrameSamples = 160  // 20 ms, the default packet
 )
 
 // Tone makes a sine, one frame after another without a click between.
 type Tone struct {
 	Hertz float64
+	Codec Codec
 	at    int // samples made so far
 }
 
-// Frame fills a packet's payload with the next 20 ms, as PCMU.
+// Frame fills a packet's payload with the next 20 ms.
 func (t *Tone) Frame(payload []byte) {
 	for i := range payload {
 		phase := 2 * math.Pi * t.Hertz * float64(t.at) / Rate
-		payload[i] = EncodeULaw(int16(8000 * math.Sin(phase)))
+		payload[i] = t.Codec.Encode(int16(8000 * math.Sin(phase)))
 		t.at++
 	}
 }
 
-// EncodeULaw encodes a sample (ITU-T G.711 table 2a).
-func EncodeULaw(s int16) byte {
-	const bias, clip = 0x84, 32635
-	sign, v := byte(0), int(s)
-	if v < 0 {
-		sign, v = 0x80, -v
-	}
-	v = min(v, clip) + bias
-	exponent := 7
-	for mask := 0x4000; v&mask == 0 && exponent > 0; mask >>= 1 {
-		exponent--
-	}
-	mantissa := byte(v>>(exponent+3)) & 0x0f
-	return ^(sign | byte(exponent)<<4 | mantissa)
-}
-
-// DecodeULaw decodes one.
-func DecodeULaw(b byte) int16 {
-	b = ^b
-	exponent := int(b>>4) & 7
-	v := (int(b&0x0f)<<3+0x84)<<exponent - 0x84
-	if b&0x80 != 0 {
-		return int16(-v)
-	}
-	return int16(v)
-}
-
-// Decode is a payload as samples.
+// Decode is a payload of PCMU as samples.
 func Decode(payload []byte) []float64 {
 	out := make([]float64, len(payload))
 	for i, b := range payload {

@@ -20,6 +20,32 @@ func TestULawRoundTrip(t *testing.T) {
 	}
 }
 
+func TestALawRoundTrip(t *testing.T) {
+	// Known values of G.711, the ends of its segments among them.
+	for b, want := range map[byte]int16{0xd5: 8, 0x55: -8, 0xaa: 32256, 0x2a: -32256, 0xc5: 264, 0xf5: 528, 0xb5: 8448, 0x80: 5504} {
+		if got := DecodeALaw(b); got != want {
+			t.Errorf("decode %#02x = %d, want %d", b, got, want)
+		}
+	}
+	for i := range 256 {
+		b := byte(i)
+		if again := EncodeALaw(DecodeALaw(b)); again != b {
+			t.Errorf("%#02x becomes %#02x", b, again)
+		}
+	}
+	// Any sample is within half a step of its segment.
+	for s := -32768; s <= 32767; s++ {
+		size, got := max(s, -s-1), int(DecodeALaw(EncodeALaw(int16(s))))
+		step := 16
+		for end := 512; end <= size; end *= 2 {
+			step *= 2
+		}
+		if d := got - s; max(d, -d) > step/2 {
+			t.Fatalf("%d becomes %d", s, got)
+		}
+	}
+}
+
 func TestListen(t *testing.T) {
 	pure := func(hertz float64, frames int) (samples []float64) {
 		tone := Tone{Hertz: hertz}

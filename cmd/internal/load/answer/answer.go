@@ -17,6 +17,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/media"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // Config says how to answer.
@@ -26,6 +27,7 @@ type Config struct {
 	SHA256   bool          // by SHA-256, not by MD5
 	Ring     time.Duration // from 180 to 200
 	Readers  int           // goroutines for each socket
+	Codecs   []string      // that the echo takes; none: all
 }
 
 // Counts are what came.
@@ -49,6 +51,9 @@ const (
 
 // New opens the sockets.
 func New(c Config) (*Server, error) {
+	if len(c.Codecs) == 0 {
+		c.Codecs = media.Codecs()
+	}
 	s := &Server{config: c, calls: make(map[string]*answer)}
 	_, _ = rand.Read(s.secret[:]) // never fails (crypto/rand)
 	var err error
@@ -156,7 +161,7 @@ func (s *Server) request(r *sip.Request, from netip.AddrPort) {
 		s.acknowledged(message.Get(r, "Call-ID"))
 		return
 	case sip.REGISTER, sip.INVITE:
-		if s.config.Password != "" && message.Tag(message.Get(r, "To")) == "" && !s.authenticated(r) {
+		if s.config.Password != "" && nameaddr.Tag(message.Get(r, "To")) == "" && !s.authenticated(r) {
 			s.counts.refused.Add(1)
 			s.send(s.challenge(message.Answer(r, 401, "Unauthorized", tag)), r, from)
 			return
@@ -194,7 +199,7 @@ func bind(r *sip.Request, ok *message.Draft) *message.Draft {
 		all = "3600"
 	}
 	for _, c := range message.All(r, "Contact") {
-		own := message.Param(c, "expires")
+		own := nameaddr.Param(c, "expires")
 		if own == "" {
 			own = all
 			c += ";expires=" + all
@@ -218,7 +223,7 @@ func (s *Server) send(d *message.Draft, r *sip.Request, from netip.AddrPort) []b
 	via := message.All(r, "Via")[0]
 	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	seen := ";received=" + from.Addr().String()
-	if message.Param(via, "rport") == "" {
+	if nameaddr.Param(via, "rport") == "" {
 		via = strings.Replace(via, ";rport", ";rport="+strconv.Itoa(int(from.Port())), 1)
 	}
 	b := d.Set("Via", via+seen).Bytes()
@@ -231,5 +236,5 @@ func (s *Server) describe(callID, offer string) (string, error) {
 	sum := sha256.Sum256([]byte(callID))
 	conn := s.sound[int(sum[0])%len(s.sound)]
 	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	return media.Echo(offer, netip.AddrPortFrom(s.config.Listen.Addr(), port))
+	return media.Echo(offer, netip.AddrPortFrom(s.config.Listen.Addr(), port), s.config.Codecs)
 }

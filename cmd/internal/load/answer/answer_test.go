@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,10 +100,10 @@ func TestPassword(t *testing.T) {
 				}
 				c.send(c.draft("REGISTER").Add("Authorization", cred.String()))
 				r := c.next(want)
-				if got := message.Param(message.Get(r, "Contact"), "expires"); want == 200 && got != "60" {
+				if got := nameaddr.Param(message.Get(r, "Contact"), "expires"); want == 200 && got != "60" {
 					t.Errorf("the contact has expires=%q", got)
 				}
-				if via := message.Get(r, "Via"); message.Param(via, "received") != "127.0.0.1" || message.Param(via, "rport") == "" {
+				if via := message.Get(r, "Via"); nameaddr.Param(via, "received") != "127.0.0.1" || nameaddr.Param(via, "rport") == "" {
 					t.Errorf("the Via is %q", via)
 				}
 			}
@@ -123,7 +124,7 @@ func TestCall(t *testing.T) {
 		t.Errorf("it was repeated as another: %s", message.Get(again, "To"))
 	}
 	c.send(invite)
-	if c.next(200); message.Tag(message.Get(ok, "To")) == "" {
+	if c.next(200); nameaddr.Tag(message.Get(ok, "To")) == "" {
 		t.Error("the answer has no tag")
 	}
 	c.cseq--

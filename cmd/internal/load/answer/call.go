@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // The timers of RFC 3261 section 17.1.1.1.
@@ -62,7 +63,7 @@ func (s *Server) called(r *sip.Request, ok *message.Draft, tag string, from neti
 		old.timer.Stop()
 	}
 	s.calls[id] = a
-	if message.Tag(message.Get(r, "To")) != "" {
+	if nameaddr.Tag(message.Get(r, "To")) != "" {
 		a.bytes = s.send(ok, r, from)
 		a.timer = time.AfterFunc(t1, func() { s.again(id, a) }) // ends at once, as the next one does
 		return

@@ -11,15 +11,16 @@ import (
 // Metric names a latency.
 type Metric string
 
-// The latencies. All but Connect, Cancelled and FirstPacket begin when the request
+// The latencies. All but Connect, Resumed, Cancelled and FirstPacket begin when the request
 // was due.
 const (
-	Connect     Metric = "connect"      // from the start of TCP to the end of TLS, or of the WebSocket's upgrade
-	Register    Metric = "register"     // to the 200, a challenge and a connection included
-	Ringing     Metric = "invite_180"   // to the first 180 or 183
-	Answered    Metric = "invite_200"   // to the 200, a challenge included
-	Hangup      Metric = "bye_200"      // to the 200
-	Change      Metric = "reinvite_200" // to the 200 that holds or resumes
+	Connect     Metric = "connect"         // from the start of TCP to the end of TLS, or of the WebSocket's upgrade
+	Resumed     Metric = "connect_resumed" // those of Connect that resumed a TLS session
+	Register    Metric = "register"        // to the 200, a challenge and a connection included
+	Ringing     Metric = "invite_180"      // to the first 180 or 183
+	Answered    Metric = "invite_200"      // to the 200, a challenge included
+	Hangup      Metric = "bye_200"         // to the 200
+	Change      Metric = "reinvite_200"    // to the 200 that holds or resumes
 	Options     Metric = "options_200"
 	Cancelled   Metric = "cancel_487"   // from the CANCEL to the 487 of the INVITE
 	FirstPacket Metric = "first_packet" // from the 200, or from the answer to it, to the first packet that decrypts
@@ -34,6 +35,7 @@ type Counts struct {
 	Due       int            `json:"due"`
 	Done      int            `json:"done"`
 	Failed    int            `json:"failed"`
+	GivenUp   int            `json:"given_up"`        // with the run, before they were either
 	PerSecond float64        `json:"done_per_second"` // while there were arrivals
 	Causes    map[string]int `json:"causes,omitempty"`
 	First     string         `json:"first_failure,omitempty"` // at full length
@@ -108,7 +110,9 @@ func (r *Recorder) Failed(op Operation, phone int, cause, full string) {
 	if _, known := c.Causes[cause]; !known && len(c.Causes) >= maxCauses {
 		cause = "other"
 	}
-	c.Causes[cause]++
+	if c.Causes[cause]++; c.Causes[cause] == 1 {
+		r.now.News = append(r.now.News, string(op)+" failed: "+cmp.Or(full, cause))
+	}
 	if phone >= 0 {
 		r.phones[phone].failed++
 	}
@@ -153,6 +157,7 @@ type Point struct {
 	Due     int                  `json:"due"`
 	Done    int                  `json:"done"`
 	Failed  int                  `json:"failed"`
+	News    []string             `json:"-"` // the first failure of each cause, at full length
 	State                        // at its end
 	Latency map[Metric]Quantiles `json:"latency_ms,omitempty"`
 }
@@ -172,6 +177,7 @@ func (r *Recorder) Tick(s State) Point {
 	p.Second = len(r.series) + 1
 	if len(r.series) < maxPoints {
 		r.series = append(r.series, p)
+		r.series[len(r.series)-1].News = nil // they are among the causes
 	}
 	r.now = Point{}
 	return p

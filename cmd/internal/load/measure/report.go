@@ -13,7 +13,8 @@ type Report struct {
 	Started    time.Time             `json:"started"`
 	Seconds    float64               `json:"seconds"`
 	Arrivals   float64               `json:"arrival_seconds"` // of which there were arrivals
-	Passed     bool                  `json:"passed"`          // no operation and no sound failed
+	Ended      bool                  `json:"ended"`           // before its time
+	Passed     bool                  `json:"passed"`          // no operation and no sound failed, and some were done
 	Operations map[Operation]*Counts `json:"operations"`
 	Latency    map[Metric]Quantiles  `json:"latency_ms"`
 	Media      *Media                `json:"media,omitempty"`
@@ -36,6 +37,18 @@ type Media struct {
 	Wrong       int       `json:"content_wrong"`
 	Silent      int       `json:"content_silent"`
 	Unjudged    int       `json:"content_unjudged"`
+	Reports     Reports   `json:"rtcp"`
+}
+
+// Reports are RTCP's of all calls: what the other ends tell of what they hear.
+type Reports struct {
+	Sent      int       `json:"sent"`
+	Received  int       `json:"received"`
+	Bad       int       `json:"unverified"`
+	Told      int       `json:"ends_told"` // ends of calls that were told of their own sound
+	Lost      int       `json:"packets_lost"`
+	Jitter    Quantiles `json:"jitter_ms"`
+	RoundTrip Quantiles `json:"round_trip_ms"`
 }
 
 // Storm is how the phones came in all at once.
@@ -74,6 +87,7 @@ func (r *Recorder) Report(run any, arrivals time.Duration, name func(int) string
 	for op, c := range r.counts {
 		own := *c
 		own.Causes = maps.Clone(c.Causes)
+		own.GivenUp = c.Due - c.Done - c.Failed
 		if arrivals > 0 {
 			own.PerSecond = float64(c.Done) / arrivals.Seconds()
 		}
@@ -87,6 +101,7 @@ func (r *Recorder) Report(run any, arrivals time.Duration, name func(int) string
 		p.Media = &Media{
 			Ends: t.calls, Sent: t.sent, Received: t.received, Lost: t.lost, Bad: t.bad, Jitter: quantiles(t.jitter, unit),
 			Right: t.verdicts[Right], Wrong: t.verdicts[Wrong], Silent: t.verdicts[Silent], Unjudged: t.verdicts[Unjudged],
+			Reports: t.control.report(),
 		}
 		if all := t.received + t.lost; all > 0 {
 			p.Media.LossPercent = 100 * float64(t.lost) / float64(all)

@@ -24,15 +24,54 @@ type Sound struct {
 	Jitter               time.Duration // at the end (RFC 3550 section 6.4.1)
 	FirstPacket          time.Duration // from when it could be expected; 0 if none came
 	Verdict              Verdict
+	Control              Control
+}
+
+// Control is what one end's RTCP told (RFC 3550 section 6.4).
+type Control struct {
+	Sent, Received int           // packets
+	Bad            int           // that did not verify, or are none
+	Told           bool          // what follows was: what the other end has of this one
+	Lost           int           // packets of ours; below 0: more came twice
+	Jitter         time.Duration // likewise
+	Measured       bool          // RoundTrip was
+	RoundTrip      time.Duration // the last one
 }
 
 type soundTotals struct {
 	calls, sent, received, lost, bad int
 	verdicts                         [Silent + 1]int
 	jitter                           *hdrhistogram.Histogram
+	control                          controlTotals
 }
 
-func newSoundTotals() soundTotals { return soundTotals{jitter: fine()} }
+// controlTotals are of RTCP.
+type controlTotals struct {
+	sent, received, bad, told, lost int
+	jitter, trip                    *hdrhistogram.Histogram
+}
+
+func newSoundTotals() soundTotals {
+	return soundTotals{jitter: fine(), control: controlTotals{jitter: fine(), trip: fine()}}
+}
+
+func (t *controlTotals) add(c Control) {
+	t.sent, t.received, t.bad = t.sent+c.Sent, t.received+c.Received, t.bad+c.Bad
+	if c.Told {
+		t.told, t.lost = t.told+1, t.lost+c.Lost
+		record(t.jitter, c.Jitter)
+	}
+	if c.Measured {
+		record(t.trip, c.RoundTrip)
+	}
+}
+
+func (t *controlTotals) report() Reports {
+	return Reports{
+		Sent: t.sent, Received: t.received, Bad: t.bad, Told: t.told, Lost: t.lost,
+		Jitter: quantiles(t.jitter, unit), RoundTrip: quantiles(t.trip, unit),
+	}
+}
 
 // Heard takes what one end of a call had.
 func (r *Recorder) Heard(phone int, s Sound) {
@@ -45,6 +84,7 @@ func (r *Recorder) Heard(phone int, s Sound) {
 	t.calls++
 	t.sent, t.received, t.lost, t.bad = t.sent+s.Sent, t.received+s.Received, t.lost+s.Lost, t.bad+s.Bad
 	t.verdicts[s.Verdict]++
+	t.control.add(s.Control)
 	if s.Received > 1 {
 		record(t.jitter, s.Jitter)
 	}

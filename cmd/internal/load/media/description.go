@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-const pcmu = 0 // its payload type (RFC 3551 section 6)
+	"github.com/sallyport/sallyport/cmd/internal/sound"
+)
 
 // section is an m-line with what belongs to it.
 type section struct {
@@ -19,21 +19,35 @@ type section struct {
 	lines             []string // below it
 }
 
+// codecs are those of its formats that we know, in its order.
+func (s *section) codecs() (known []sound.Codec) {
+	for _, f := range s.formats {
+		n, err := strconv.ParseUint(f, 10, 7)
+		if c := sound.Codec(n); err == nil && slices.Contains(sound.Codecs(), c) {
+			known = append(known, c)
+		}
+	}
+	return known
+}
+
 // description is what is read of a session description: its first audio that is
 // not refused, and what must be answered beside it.
 type description struct {
 	sections []section
 	audio    int // which of them
 	addr     netip.AddrPort
+	control  netip.AddrPort // of RTCP, unless mux
+	mux      bool           // RTCP comes to addr (RFC 5761)
 	proto    string
-	wants    string // direction
-	digits   string // payload type of RFC 4733; empty: none
+	codecs   []sound.Codec // best first
+	wants    string        // direction
+	digits   string        // payload type of RFC 4733; empty: none
 	crypto   []crypto
 	lite     bool   // the other end's ICE (RFC 8839 section 5.3)
 	mid      string // RFC 5888
 	bundled  bool   // RFC 9143
 	setup    string
-	print    string // fingerprint, as "sha-256 AB:CD…"
+	prints   []string // fingerprints, as "sha-256 AB:CD…"
 	ufrag    string
 	pwd      string
 	paths    []netip.AddrPort // candidates of UDP, best first
@@ -44,8 +58,6 @@ type crypto struct {
 	tag, suite string
 	key        []byte // and salt
 }
-
-var errNoAudio = errors.New("it has no audio that we speak")
 
 // parse reads a description.
 func parse(text string) (*description, error) {
@@ -68,13 +80,13 @@ func parse(text string) (*description, error) {
 		}
 	}
 	for i, s := range d.sections {
-		if s.kind == "audio" && s.port != "0" && slices.Contains(s.formats, strconv.Itoa(pcmu)) {
+		if d.codecs = s.codecs(); s.kind == "audio" && s.port != "0" && len(d.codecs) > 0 {
 			d.audio = i
 			break
 		}
 	}
 	if d.audio < 0 {
-		return nil, fmt.Errorf("read description: %w", errNoAudio)
+		return nil, d.strange()
 	}
 	s := d.sections[d.audio]
 	d.proto = s.proto
@@ -83,6 +95,7 @@ func parse(text string) (*description, error) {
 		return nil, fmt.Errorf("read description: %q is no port", s.port)
 	}
 	var ip netip.Addr
+	var control string
 	var candidates []candidate
 	for _, line := range slices.Concat(above, s.lines) { // what is in the section goes before what is above it
 		name, value, _ := strings.Cut(strings.TrimPrefix(line, "a="), ":")
@@ -97,6 +110,10 @@ func parse(text string) (*description, error) {
 			d.wants = name
 		case name == "ice-lite":
 			d.lite = true
+		case name == "rtcp-mux":
+			d.mux = true
+		case name == "rtcp":
+			control = value
 		case name == "mid":
 			d.mid = value
 		case name == "group" && strings.HasPrefix(value, "BUNDLE"):
@@ -104,7 +121,7 @@ func parse(text string) (*description, error) {
 		case name == "setup":
 			d.setup = value
 		case name == "fingerprint":
-			d.print = value
+			d.prints = append(d.prints, value)
 		case name == "ice-ufrag":
 			d.ufrag = value
 		case name == "ice-pwd":
@@ -123,11 +140,54 @@ func parse(text string) (*description, error) {
 		return nil, errors.New("read description: it names no address")
 	}
 	d.addr = netip.AddrPortFrom(ip, uint16(port))
+	d.control = readControl(control, d.addr)
 	slices.SortStableFunc(candidates, func(a, b candidate) int { return int(b.priority - a.priority) })
 	for _, c := range candidates {
 		d.paths = append(d.paths, c.at)
 	}
 	return d, nil
+}
+
+// strange tells what a description has in place of audio that we speak.
+func (d *description) strange() error {
+	for _, s := range d.sections {
+		if s.kind != "audio" {
+			continue
+		}
+		if s.port == "0" {
+			return fmt.Errorf("read description: %w: it refuses audio", ErrNoAudio)
+		}
+		names := slices.Clone(s.formats)
+		for _, line := range s.lines {
+			if format, name, ok := strings.Cut(strings.TrimPrefix(line, "a=rtpmap:"), " "); ok {
+				for i := range names {
+					if names[i] == format {
+						names[i] = name
+					}
+				}
+			}
+		}
+		return fmt.Errorf("read description: %w: it has %s", ErrNoAudio, strings.Join(names, ", "))
+	}
+	return fmt.Errorf("read description: %w: it has none at all", ErrNoAudio)
+}
+
+// readControl is where RTCP goes that is not where RTP goes: what a=rtcp: says (RFC
+// 3605 section 2.1), else the next port (RFC 3550 section 11).
+func readControl(value string, rtp netip.AddrPort) netip.AddrPort {
+	f := strings.Fields(value)
+	if len(f) == 0 {
+		return netip.AddrPortFrom(rtp.Addr(), rtp.Port()+1)
+	}
+	port, err := strconv.ParseUint(f[0], 10, 16)
+	if err != nil || port == 0 {
+		return netip.AddrPort{}
+	}
+	at := rtp.Addr()
+	if len(f) == 4 {
+		at, _ = netip.ParseAddr(f[3])
+	}
+	return netip.AddrPortFrom(at, uint16(port))
 }
 
 // candidate is where the other end may be reached (RFC 8839 section 5.1).
@@ -150,11 +210,17 @@ func readCandidate(value string) (c candidate, ok bool) {
 }
 
 // readCrypto reads what is behind a=crypto:. A line with session parameters that
-// change what is sent is not taken.
+// change what is sent is not taken: all but the hint of a window's size, and a rate of
+// new keys that is none (RFC 4568 sections 6.3.1 and 6.3.6).
 func readCrypto(value string) (c crypto, ok bool) {
 	f := strings.Fields(value)
-	if len(f) != 3 || !strings.HasPrefix(f[2], "inline:") {
+	if len(f) < 3 || !strings.HasPrefix(f[2], "inline:") {
 		return c, false
+	}
+	for _, param := range f[3:] {
+		if !strings.HasPrefix(param, "WSH=") && param != "KDR=0" {
+			return c, false
+		}
 	}
 	text, more, _ := strings.Cut(strings.TrimPrefix(f[2], "inline:"), "|")
 	if strings.Contains(more, ":") { // an MKI
@@ -168,8 +234,19 @@ func readCrypto(value string) (c crypto, ok bool) {
 // mirrored is the direction that answers another (RFC 3264 section 6.1).
 var mirrored = map[string]string{"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 
-// write describes one audio line, beside the refusals of what else was offered.
-func write(at netip.AddrPort, version int, proto, direction string, lines []string, offer *description) string {
+// written is what write describes: one audio line.
+type written struct {
+	at               netip.AddrPort
+	version          int
+	proto, direction string
+	codecs           []sound.Codec // best first
+	lines            []string      // below it
+	offer            *description  // that it answers; nil: it is one
+}
+
+// write describes it, beside the refusals of what else was offered.
+func (w written) write() string {
+	at, version, proto, offer := w.at, w.version, w.proto, w.offer
 	host := "IP4 " + at.Addr().String()
 	if at.Addr().Is6() {
 		host = "IP6 " + at.Addr().String()
@@ -195,7 +272,14 @@ func write(at netip.AddrPort, version int, proto, direction string, lines []stri
 		if offer != nil {
 			digits = offer.digits
 		}
-		fmt.Fprintf(&b, "m=audio %d %s %s\r\na=rtpmap:0 PCMU/8000\r\n", at.Port(), proto, strings.TrimSpace("0 "+digits))
+		fmt.Fprintf(&b, "m=audio %d %s", at.Port(), proto)
+		for _, c := range w.codecs {
+			fmt.Fprintf(&b, " %d", c)
+		}
+		b.WriteString(strings.TrimRight(" "+digits, " ") + "\r\n")
+		for _, c := range w.codecs {
+			fmt.Fprintf(&b, "a=rtpmap:%d %s/%d\r\n", c, c, sound.Rate)
+		}
 		if digits != "" {
 			fmt.Fprintf(&b, "a=rtpmap:%[1]s telephone-event/8000\r\na=fmtp:%[1]s 0-15\r\n", digits)
 		}
@@ -203,19 +287,39 @@ func write(at netip.AddrPort, version int, proto, direction string, lines []stri
 		if mid != "" {
 			b.WriteString("a=mid:" + mid + "\r\n")
 		}
-		for _, line := range lines {
+		for _, line := range w.lines {
 			b.WriteString("a=" + line + "\r\n")
 		}
-		b.WriteString("a=" + direction + "\r\n")
+		b.WriteString("a=" + w.direction + "\r\n")
 	}
 	return b.String()
 }
 
-// Echo answers a plain offer, as an echo at an address does.
-func Echo(offer string, at netip.AddrPort) (string, error) {
+// Echo answers a plain offer, as an echo at an address does that knows some codecs.
+func Echo(offer string, at netip.AddrPort, known []string) (string, error) {
 	d, err := parse(offer)
 	if err != nil {
 		return "", err
 	}
-	return write(at, 1, d.proto, mirrored[d.wants], nil, d), nil
+	ours, err := readCodecs(known)
+	if err != nil {
+		return "", err
+	}
+	codec, err := d.choose(ours)
+	if err != nil {
+		return "", err
+	}
+	w := written{at: at, version: 1, proto: d.proto, direction: mirrored[d.wants], codecs: []sound.Codec{codec}, offer: d}
+	return w.write(), nil
+}
+
+// choose is the best of the description's codecs that is one of ours (RFC 3264
+// sections 6.1 and 7).
+func (d *description) choose(ours []sound.Codec) (sound.Codec, error) {
+	for _, c := range d.codecs {
+		if slices.Contains(ours, c) {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("read description: %w: it has %v, and %v may be spoken", ErrNoAudio, d.codecs, ours)
 }

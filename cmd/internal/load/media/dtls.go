@@ -18,7 +18,7 @@ import (
 // to answer what is repeated, until close.
 type handshake struct {
 	session *Session
-	theirs  string // fingerprint
+	theirs  string // fingerprints, with commas, in upper case
 	in      *packetio.Buffer
 	cancel  context.CancelFunc
 	ended   chan struct{}
@@ -28,35 +28,37 @@ type handshake struct {
 // handshakeTime is how long a handshake may take, its path included.
 const handshakeTime = 30 * time.Second
 
-var errFingerprint = errors.New("the certificate is not the one of the description")
-
 // secure takes a description of DTLS: it begins ICE, and a handshake unless there
 // is one with this certificate. s.mu is held.
 func (s *Session) secure(d *description, active bool) error {
-	if d.print == "" || d.setup == "" {
-		return errUnkeyed
+	if len(d.prints) == 0 || d.setup == "" {
+		return ErrUnkeyed
+	}
+	theirs := strings.ToUpper(strings.Join(d.prints, ","))
+	if s.conn == nil { // it is only described
+		return nil
 	}
 	ready := s.ice.ready
 	if d.ufrag == "" { // a desk phone's or trunk's DTLS, without ICE
 		ready = nil
 	} else {
-		s.ice.start(d, s.offerer || d.lite)
+		s.ice.start(d, s.state.offerer || d.lite)
 	}
-	if s.dtls != nil && strings.EqualFold(s.dtls.theirs, d.print) {
+	if s.dtls != nil && s.dtls.theirs == theirs {
 		return nil
 	}
 	if s.dtls != nil {
 		return errors.New("it changes its certificate in the call")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
-	h := &handshake{session: s, theirs: d.print, in: packetio.NewBuffer(), cancel: cancel, ended: make(chan struct{})}
+	h := &handshake{session: s, theirs: theirs, in: packetio.NewBuffer(), cancel: cancel, ended: make(chan struct{})}
 	s.dtls = h
 	go func() { // ends with the handshake; close waits for it
 		defer close(h.ended)
 		if err := h.run(ctx, active, ready); err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.err = fmt.Errorf("DTLS: %w", err)
+			s.state.err = err
 		}
 	}()
 	return nil
@@ -67,7 +69,7 @@ func (h *handshake) run(ctx context.Context, active bool, ready <-chan struct{})
 		select {
 		case <-ready:
 		case <-ctx.Done():
-			return errors.New("no path was found")
+			return ErrPath
 		}
 	}
 	var err error
@@ -75,19 +77,39 @@ func (h *handshake) run(ctx context.Context, active bool, ready <-chan struct{})
 		return err
 	}
 	if err := h.conn.HandshakeContext(ctx); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
 	return h.keys(active)
 }
 
+// profiles are the SRTP profiles of DTLS, best first, as SDES names them (RFC 5764
+// section 4.1.2, RFC 7714 section 14.2).
+var profiles = []struct {
+	profile dtls.SRTPProtectionProfile
+	suite   string
+}{
+	{dtls.SRTP_AEAD_AES_128_GCM, "AEAD_AES_128_GCM"},
+	{dtls.SRTP_AES128_CM_HMAC_SHA1_80, "AES_CM_128_HMAC_SHA1_80"},
+	{dtls.SRTP_AEAD_AES_256_GCM, "AEAD_AES_256_GCM"},
+	{dtls.SRTP_AES128_CM_HMAC_SHA1_32, "AES_CM_128_HMAC_SHA1_32"},
+}
+
+// flight is how long the first answer may take before a flight is sent again, and
+// twice that from there on (RFC 6347 section 4.2.4.1 has a second; browsers take
+// less, and so does this: what one lost packet costs is heard).
+const flight = 200 * time.Millisecond
+
 func (h *handshake) begin(active bool) (*dtls.Conn, error) {
-	profiles := []dtls.SRTPProtectionProfile{dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80}
-	if active {
-		return dtls.ClientWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert),
-			dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...)) // the fingerprint is compared before any key is used
+	all := make([]dtls.SRTPProtectionProfile, 0, len(profiles))
+	for _, p := range profiles {
+		all = append(all, p.profile)
 	}
-	return dtls.ServerWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert),
-		dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert))
+	if active {
+		return dtls.ClientWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert), dtls.WithFlightInterval(flight),
+			dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(all...)) // the fingerprint is compared before any key is used
+	}
+	return dtls.ServerWithOptions(h, h.RemoteAddr(), dtls.WithCertificates(h.session.engine.cert), dtls.WithFlightInterval(flight),
+		dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(all...), dtls.WithClientAuth(dtls.RequireAnyClientCert))
 }
 
 // keys puts what came out in force (RFC 5764 section 4.2).
@@ -95,14 +117,16 @@ func (h *handshake) keys(active bool) error {
 	state, ok := h.conn.ConnectionState()
 	profile, agreed := h.conn.SelectedSRTPProtectionProfile()
 	if !ok || !agreed || len(state.PeerCertificates) == 0 {
-		return errors.New("no profile was agreed on")
+		return fmt.Errorf("%w: no SRTP profile was agreed on", ErrHandshake)
 	}
-	if !strings.EqualFold(fingerprint(state.PeerCertificates[0]), h.theirs) {
-		return errFingerprint
+	if !matches(h.theirs, state.PeerCertificates[0]) {
+		return ErrFingerprint
 	}
-	name := "AES_CM_128_HMAC_SHA1_80"
-	if profile == dtls.SRTP_AEAD_AES_128_GCM {
-		name = "AEAD_AES_128_GCM"
+	name := ""
+	for _, p := range profiles {
+		if p.profile == profile {
+			name = p.suite
+		}
 	}
 	k, salt := suites[name].key, suites[name].salt
 	b, err := state.ExportKeyingMaterial("EXTRACTOR-dtls_srtp", nil, 2*k+2*salt)
@@ -114,9 +138,9 @@ func (h *handshake) keys(active bool) error {
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
 	if active {
-		return h.session.key(client, server)
+		return h.session.keys.force(client, server, true)
 	}
-	return h.session.key(server, client)
+	return h.session.keys.force(server, client, true)
 }
 
 // close ends the handshake and what it left.

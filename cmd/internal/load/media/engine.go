@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,13 +18,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 // Kind is how sound is keyed.
 type Kind string
 
-// The kinds. None describes SDES and sends nothing: a server must be offered
-// something that it can answer.
+// The kinds. None describes one of the others and sends nothing: a server must be
+// offered something that it can answer.
 const (
 	None Kind = "none"
 	SDES Kind = "sdes"
@@ -32,13 +35,54 @@ const (
 
 // Config is what all sessions of an Engine share.
 type Config struct {
-	Kind   Kind
-	Suites []string // that are offered by SDES, best first
+	Kind     Kind
+	Describe Kind     // with None: SDES, or DTLS, which browsers are known by
+	Suites   []string // that are offered by SDES, best first
+	Codecs   []string // that are spoken, best first
+}
+
+// Codecs are the names of all, the most common first.
+func Codecs() (names []string) {
+	for _, c := range sound.Codecs() {
+		names = append(names, c.String())
+	}
+	return names
+}
+
+func readCodecs(names []string) (all []sound.Codec, err error) {
+	for _, name := range names {
+		c, ok := codecNamed(name)
+		if !ok {
+			return nil, fmt.Errorf("there is no codec %q: %s are", name, strings.Join(Codecs(), " and "))
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("sound needs a codec")
+	}
+	return all, nil
+}
+
+func codecNamed(name string) (sound.Codec, bool) {
+	for _, c := range sound.Codecs() {
+		if strings.EqualFold(c.String(), name) {
+			return c, true
+		}
+	}
+	return 0, false
+}
+
+// KnownCodec tells whether a codec is one of Codecs.
+func KnownCodec(name string) bool {
+	_, ok := codecNamed(name)
+	return ok
 }
 
 // Engine makes the media of calls.
 type Engine struct {
 	config Config
+	keyed  Kind // SDES or DTLS, as described
+	codecs []sound.Codec
 	cert   tls.Certificate // of all DTLS, as that of one browser
 	print  string          // its fingerprint
 	pacers []*pacer
@@ -51,8 +95,15 @@ type Engine struct {
 
 // New makes an Engine. Close must follow.
 func New(c Config) (*Engine, error) {
-	e := &Engine{config: c, stop: make(chan struct{}), sinks: make(map[netip.Addr]*net.UDPConn)}
-	if c.Kind == DTLS {
+	codecs, err := readCodecs(c.Codecs)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{config: c, keyed: c.Kind, codecs: codecs, stop: make(chan struct{}), sinks: make(map[netip.Addr]*net.UDPConn)}
+	if c.Kind == None {
+		e.keyed = cmp.Or(c.Describe, SDES)
+	}
+	if e.keyed == DTLS {
 		if err := e.certify(); err != nil {
 			return nil, err
 		}
@@ -82,21 +133,8 @@ func (e *Engine) certify() error {
 		return fmt.Errorf("make a certificate for DTLS: %w", err)
 	}
 	e.cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	e.print = fingerprint(der)
+	e.print = "sha-256 " + fingerprint(sha256.New(), der)
 	return nil
-}
-
-// fingerprint is that of a certificate (RFC 8122 section 5).
-func fingerprint(der []byte) string {
-	sum := sha256.Sum256(der)
-	var b strings.Builder
-	for i, c := range sum {
-		if i > 0 {
-			b.WriteByte(':')
-		}
-		fmt.Fprintf(&b, "%02X", c)
-	}
-	return "sha-256 " + b.String()
 }
 
 // Close ends what sessions left.
@@ -126,7 +164,7 @@ func (e *Engine) sink(at netip.Addr) (netip.AddrPort, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sinks[at] == nil {
-		s, err := listen(at)
+		s, err := listen(netip.AddrPortFrom(at, 0))
 		if err != nil {
 			return netip.AddrPort{}, err
 		}
@@ -136,11 +174,11 @@ func (e *Engine) sink(at netip.Addr) (netip.AddrPort, error) {
 	return port(e.sinks[at]), nil
 }
 
-func listen(at netip.Addr) (*net.UDPConn, error) {
-	if !at.IsValid() {
+func listen(at netip.AddrPort) (*net.UDPConn, error) {
+	if !at.Addr().IsValid() {
 		return nil, errors.New("open a port for media: the phone has no address") // its connection is gone
 	}
-	s, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
+	s, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, fmt.Errorf("open a port for media: %w", err)
 	}

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -20,11 +21,18 @@ type agent struct {
 	begun     bool
 	controls  bool
 	paths     []netip.AddrPort // the other end's candidates
-	pending   map[[stun.TransactionIDSize]byte]netip.AddrPort
+	pending   map[[stun.TransactionIDSize]byte]check
 	valid     netip.AddrPort // of which a check was answered
 	nominated bool
 	beats     int
 	ready     chan struct{} // closed when there is a path
+}
+
+// check is one that awaits its answer.
+type check struct {
+	at        netip.AddrPort
+	controls  bool // its role
+	nominates bool
 }
 
 const (
@@ -36,7 +44,7 @@ const (
 )
 
 func newAgent() *agent {
-	a := &agent{ufrag: rand.Text()[:8], pwd: rand.Text(), pending: make(map[[stun.TransactionIDSize]byte]netip.AddrPort), ready: make(chan struct{})}
+	a := &agent{ufrag: rand.Text()[:8], pwd: rand.Text(), pending: make(map[[stun.TransactionIDSize]byte]check), ready: make(chan struct{})}
 	_, _ = rand.Read(a.breaker[:]) // never fails (crypto/rand)
 	return a
 }
@@ -99,7 +107,7 @@ func (a *agent) check(s *Session, at netip.AddrPort, nominates bool) {
 	if len(a.pending) >= maxChecks { // those were lost
 		clear(a.pending)
 	}
-	a.pending[m.TransactionID] = at
+	a.pending[m.TransactionID] = check{at, a.controls, nominates}
 	_, _ = s.conn.WriteToUDPAddrPort(m.Raw, at) // lost, the next one is not
 }
 
@@ -123,8 +131,8 @@ func (a *agent) take(s *Session, p []byte, from netip.AddrPort) {
 		a.asked(s, m, from)
 		return
 	}
-	at, ours := a.pending[m.TransactionID]
-	if !ours || at != from || stun.NewShortTermIntegrity(a.theirs[1]).Check(m) != nil {
+	asked, ours := a.pending[m.TransactionID]
+	if !ours || asked.at != from || stun.NewShortTermIntegrity(a.theirs[1]).Check(m) != nil {
 		return
 	}
 	delete(a.pending, m.TransactionID)
@@ -132,12 +140,12 @@ func (a *agent) take(s *Session, p []byte, from netip.AddrPort) {
 	switch {
 	case code.GetFrom(m) == nil:
 		if code.Code == stun.CodeRoleConflict { // section 7.2.5.1
-			a.controls = !a.controls
+			a.controls = !asked.controls // of several that were under way each says the same
 		}
-	case a.controls && a.valid == at:
-		a.choose(s, at) // the second one that was answered nominates
-	default:
-		a.valid = at
+	case a.controls && asked.nominates: // the other end has heard of it now: an answer to another check says nothing of that
+		a.choose(s, asked.at)
+	case !a.nominated:
+		a.valid = asked.at
 	}
 }
 
@@ -145,6 +153,13 @@ func (a *agent) take(s *Session, p []byte, from netip.AddrPort) {
 func (a *agent) asked(s *Session, m *stun.Message, from netip.AddrPort) {
 	var user stun.Username
 	if user.GetFrom(m) != nil || user.String() != a.ufrag+":"+a.theirs[0] || stun.NewShortTermIntegrity(a.pwd).Check(m) != nil {
+		return
+	}
+	if a.conflicts(m) {
+		refusal, err := stun.Build(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingError, stun.CodeRoleConflict, stun.NewShortTermIntegrity(a.pwd), stun.Fingerprint)
+		if err == nil {
+			_, _ = s.conn.WriteToUDPAddrPort(refusal.Raw, from) // likewise
+		}
 		return
 	}
 	answer, err := stun.Build(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingSuccess,
@@ -163,6 +178,24 @@ func (a *agent) asked(s *Session, m *stun.Message, from netip.AddrPort) {
 		}
 		a.paths = append(a.paths, from) // a peer-reflexive one (section 7.3.1.3)
 	}
+}
+
+// conflicts tells whether a check is of an end with our own role that must give it
+// up; where it is for us to do that, we do (RFC 8445 section 7.3.1.1).
+func (a *agent) conflicts(m *stun.Message) bool {
+	role := stun.AttrICEControlled
+	if a.controls {
+		role = stun.AttrICEControlling
+	}
+	theirs, err := m.Get(role)
+	if err != nil || len(theirs) != len(a.breaker) {
+		return false
+	}
+	if wins := bytes.Compare(a.breaker[:], theirs) >= 0; wins == a.controls { // who wins controls
+		return true
+	}
+	a.controls = !a.controls
+	return false
 }
 
 // choose takes a path into use.

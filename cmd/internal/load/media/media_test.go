@@ -3,6 +3,7 @@ package media
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,31 +12,43 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/measure"
+	"github.com/sallyport/sallyport/cmd/internal/sound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Two sessions speak with each other, by each way of keying; one that expects
-// another tone must not be content.
+// Two sessions speak with each other, by each way of keying and by each codec; one
+// that expects another tone must not be content.
 func TestSessions(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		kind Kind
-		hear float64 // of the one that offers
-		want error
+		name   string
+		kind   Kind
+		codecs []string // that the one that answers speaks
+		hear   float64  // of the one that offers
+		want   error
 	}{
-		{"SDES", SDES, 1050, nil},
-		{"DTLS", DTLS, 1050, nil},
-		{"another tone", SDES, 1100, ErrWrong},
+		{"SDES", SDES, Codecs(), 1050, nil},
+		{"DTLS", DTLS, Codecs(), 1050, nil},
+		{"PCMA alone", SDES, []string{"pcma"}, 1050, nil},
+		{"another tone", SDES, Codecs(), 1100, ErrWrong},
+		{"another tone by PCMA", SDES, []string{"PCMA"}, 1100, ErrWrong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := New(Config{Kind: c.kind, Suites: Suites()[:2]})
+			e, err := New(Config{Kind: c.kind, Suites: Suites()[:2], Codecs: Codecs()})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer e.Close()
-			a, b := session(t, e, Tones{400, c.hear}), session(t, e, Tones{1050, 400})
+			other, err := New(Config{Kind: c.kind, Suites: Suites()[:2], Codecs: c.codecs})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			a, b := session(t, e, Tones{400, c.hear}), session(t, other, Tones{1050, 400})
 			agree(t, a, b)
+			if want := other.codecs[0]; a.speech.codec != want || b.speech.codec != want {
+				t.Errorf("they speak %s and %s, want %s", a.speech.codec, b.speech.codec, want)
+			}
 			heard(t, a, b)
 			a.Rest(true)
 			b.Rest(true)
@@ -60,6 +73,32 @@ func TestSessions(t *testing.T) {
 				t.Errorf("the one that answers: %v, %+v", err, sb)
 			}
 		})
+	}
+}
+
+// Without sound a call is described as a phone or a browser does, and no packet is sent;
+// what has no key is refused all the same.
+func TestDescribedOnly(t *testing.T) {
+	for describe, proto := range map[Kind]string{"": "RTP/SAVP ", SDES: "RTP/SAVP ", DTLS: "UDP/TLS/RTP/SAVPF "} {
+		e, err := New(Config{Kind: None, Describe: describe, Suites: Suites(), Codecs: Codecs()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := session(t, e, Tones{400, 450}), session(t, e, Tones{450, 400})
+		offer, err := a.Offer()
+		if err != nil || !strings.Contains(offer, proto) || strings.Contains(offer, "a=ice-ufrag:") != (describe == DTLS) {
+			t.Errorf("%s is described as %v\n%s", describe, err, offer)
+		}
+		agree(t, a, b)
+		if a.dtls != nil || a.conn != nil {
+			t.Error("it does more than to describe")
+		}
+		if _, err := b.Answer("v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 4000 " + proto + "0\r\n"); !errors.Is(err, ErrUnkeyed) {
+			t.Errorf("an offer without a key: %v", err)
+		}
+		a.Close()
+		b.Close()
+		e.Close()
 	}
 }
 
@@ -96,7 +135,7 @@ func heard(t *testing.T, all ...*Session) {
 		until(t, "something to judge", func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return s.ear.Right+s.ear.Wrong > 3
+			return s.ear.tone.Right+s.ear.tone.Wrong > 3
 		})
 	}
 }
@@ -116,7 +155,7 @@ func TestUnkeyed(t *testing.T) {
 		SDES: "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 4000 RTP/AVP 0\r\n",
 		DTLS: "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 4000 UDP/TLS/RTP/SAVPF 0\r\na=setup:active\r\n",
 	} {
-		e, err := New(Config{Kind: kind, Suites: Suites()})
+		e, err := New(Config{Kind: kind, Suites: Suites(), Codecs: Codecs()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +176,7 @@ func TestUnkeyed(t *testing.T) {
 
 // A certificate that is not the description's gives no keys.
 func TestFingerprint(t *testing.T) {
-	e, err := New(Config{Kind: DTLS})
+	e, err := New(Config{Kind: DTLS, Codecs: Codecs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,10 +201,72 @@ func TestFingerprint(t *testing.T) {
 	until(t, "the handshake to end", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.err != nil
+		return b.state.err != nil
 	})
-	if _, err := b.Sound(); !errors.Is(err, errFingerprint) || b.out != nil {
+	if _, err := b.Sound(); !errors.Is(err, ErrFingerprint) || b.keys.out != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A certificate is compared by the best hash that is known: one that another hash
+// would let pass is not the description's.
+func TestMatches(t *testing.T) {
+	der := []byte("a certificate")
+	of := func(h int, der string) string {
+		return hashes[h].name + " " + fingerprint(hashes[h].make(), []byte(der))
+	}
+	for name, c := range map[string]struct {
+		prints string
+		want   bool
+	}{
+		"SHA-1 alone":                  {of(3, "a certificate"), true},
+		"SHA-512 beside SHA-256":       {of(2, "a certificate") + "," + of(0, "a certificate"), true},
+		"two certificates":             {of(2, "another") + "," + of(2, "a certificate"), true},
+		"the better one is another's":  {of(2, "a certificate") + "," + of(0, "another"), false},
+		"another's":                    {of(2, "another"), false},
+		"a hash that nobody knows":     {"MD9 AB:CD", false},
+		"one that is known beside one": {"MD9 AB:CD," + of(2, "a certificate"), true},
+	} {
+		if got := matches(c.prints, der); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Session parameters that change nothing that is sent are taken, others are not.
+func TestCryptoParameters(t *testing.T) {
+	const line = "1 AES_CM_128_HMAC_SHA1_80 inline:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	for more, want := range map[string]bool{
+		"": true, "|2^31": true, " WSH=64": true, " KDR=0 WSH=128": true,
+		"|2^31|1:4": false, " UNENCRYPTED_SRTCP": false, " KDR=1": false, " WSH=64 UNAUTHENTICATED_SRTP": false,
+	} {
+		if _, ok := readCrypto(line + more); ok != want {
+			t.Errorf("%q is taken: %v, want %v", more, ok, want)
+		}
+	}
+}
+
+// What has no codec that we speak is refused by name, not by silence.
+func TestStrange(t *testing.T) {
+	e, err := New(Config{Kind: SDES, Suites: Suites(), Codecs: []string{"PCMU"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	s := session(t, e, Tones{400, 0})
+	if _, err := s.Offer(); err != nil {
+		t.Fatal(err)
+	}
+	const above = "v=0\r\nc=IN IP4 192.0.2.1\r\n"
+	for text, says := range map[string]string{
+		above + "m=audio 4000 RTP/SAVP 111\r\na=rtpmap:111 opus/48000/2\r\n": "it has opus/48000/2",
+		above + "m=audio 4000 RTP/SAVP 8\r\n":                                "it has [PCMA], and [PCMU] may be spoken",
+		above + "m=audio 0 RTP/SAVP 0\r\n":                                   "it refuses audio",
+		above + "m=video 4000 RTP/SAVP 0\r\n":                                "it has none at all",
+	} {
+		if err := s.Accept(text); !errors.Is(err, ErrNoAudio) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v; want that %s", text, err, says)
+		}
 	}
 }
 
@@ -180,11 +281,11 @@ func TestDescription(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.addr.String() != "192.0.2.2:4000" || d.digits != "96" || d.wants != "sendonly" || !d.lite || d.mid != "1" ||
-		len(d.crypto) != 1 || d.crypto[0].tag != "2" || len(d.paths) != 2 || d.paths[0].String() != "192.0.2.4:6001" {
+		!slices.Equal(d.codecs, []sound.Codec{sound.PCMA, sound.PCMU}) || len(d.crypto) != 1 || d.crypto[0].tag != "2" || len(d.paths) != 2 || d.paths[0].String() != "192.0.2.4:6001" {
 		t.Errorf("it was read as %+v", d)
 	}
-	answer := write(netip.MustParseAddrPort("192.0.2.9:7000"), 1, d.proto, mirrored[d.wants], nil, d)
-	for _, want := range []string{"m=video 0 RTP/SAVP 96\r\nm=audio 7000 RTP/SAVP 0 96\r\n", "a=recvonly\r\n", "a=group:BUNDLE 1\r\n", "a=mid:1\r\n"} {
+	answer := written{netip.MustParseAddrPort("192.0.2.9:7000"), 1, d.proto, mirrored[d.wants], d.codecs[:1], nil, d}.write()
+	for _, want := range []string{"m=video 0 RTP/SAVP 96\r\nm=audio 7000 RTP/SAVP 8 96\r\n", "a=recvonly\r\n", "a=group:BUNDLE 1\r\n", "a=mid:1\r\n"} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("the answer lacks %q:\n%s", want, answer)
 		}
@@ -208,7 +309,7 @@ func FuzzDescription(f *testing.F) {
 		if err != nil {
 			return
 		}
-		answer := write(netip.MustParseAddrPort("192.0.2.9:7000"), 1, d.proto, mirrored[d.wants], nil, d)
+		answer := written{netip.MustParseAddrPort("192.0.2.9:7000"), 1, d.proto, mirrored[d.wants], d.codecs[:1], nil, d}.write()
 		back, err := parse(answer)
 		if err != nil || len(back.sections) != len(d.sections) || back.audio != d.audio || back.addr.Port() != 7000 {
 			t.Fatalf("%v: %q was answered %q", err, text, answer)

@@ -50,9 +50,9 @@ func (p *pacer) beat(i int) {
 	p.mu.Lock()
 	all := p.slot[i]
 	p.mu.Unlock()
-	closed := false
+	closed, now := false, time.Now()
 	for _, s := range all {
-		closed = !s.beat() || closed
+		closed = !s.beat(now) || closed
 	}
 	if !closed {
 		return

@@ -12,10 +12,12 @@ type received struct {
 	packets, bad int
 	first        time.Time
 	ssrc         uint32
-	begun        bool   // there was a packet of ssrc
+	begun        bool   // there was a packet of ssrc, since the last pause
 	base, high   uint32 // sequence numbers, without their wraps
-	of           int    // packets of ssrc
-	missed       int    // of sources before
+	of           int    // packets of ssrc, since the last pause
+	whole        int    // packets of ssrc
+	missed       int    // before the last pause, and of sources before
+	before       int    // missed when ssrc began
 	transit      int64  // of the last packet, in samples
 	jitter       float64
 }
@@ -28,12 +30,19 @@ func (r *received) take(h *rtp.Header, now time.Time, since time.Time) {
 	transit := int64(now.Sub(since)*sound.Rate/time.Second) - int64(h.Timestamp)
 	if !r.begun || h.SSRC != r.ssrc {
 		r.missed = r.lost()
-		r.ssrc, r.begun, r.of = h.SSRC, true, 1
-		r.base = uint32(h.SequenceNumber)
-		r.high, r.transit = r.base, transit
+		high := uint32(h.SequenceNumber)
+		if h.SSRC == r.ssrc && r.whole > 0 { // it goes on after a pause
+			high = r.high + uint32(h.SequenceNumber-uint16(r.high))
+		} else {
+			r.ssrc, r.whole, r.before = h.SSRC, 0, r.missed
+		}
+		r.whole++
+		r.begun, r.of = true, 1
+		r.base, r.high, r.transit = high, high, transit
 		return
 	}
 	r.of++
+	r.whole++
 	if step := int16(h.SequenceNumber - uint16(r.high)); step > 0 {
 		r.high += uint32(step)
 	} else if r.high+uint32(int32(step)) < r.base && r.base-r.high < 1<<31 {
@@ -71,7 +80,7 @@ func (s *Session) read() {
 			continue // an ICMP message of before
 		}
 		switch p := buf[:n]; { // RFC 7983
-		case n < 12:
+		case n < 12: // a keep-alive
 		case p[0] < 4:
 			s.mu.Lock()
 			if s.ice != nil {
@@ -84,7 +93,9 @@ func (s *Session) read() {
 				_, _ = s.dtls.in.Write(p, nil) // a full buffer loses it
 			}
 			s.mu.Unlock()
-		case p[0]>>6 == 2 && (p[1] < 192 || p[1] > 223): // no RTCP (RFC 5761 section 4)
+		case p[0]>>6 == 2 && p[1] >= 192 && p[1] <= 223: // RFC 5761 section 4
+			s.reported(p, plain[:0])
+		case p[0]>>6 == 2:
 			s.hear(p, plain[:0])
 		}
 	}
@@ -94,23 +105,15 @@ func (s *Session) read() {
 func (s *Session) hear(p, plain []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.in == nil { // the other end may have its keys first
+	if s.keys.in == nil { // the other end may have its keys first
 		return
 	}
 	var h rtp.Header
-	plain, err := s.in.DecryptRTP(plain, p, &h)
-	if err != nil {
-		s.received.bad++
-		return
-	}
-	now := time.Now()
-	if s.resting {
-		return
-	}
-	s.received.take(&h, now, s.started)
+	plain, err := s.keys.in.DecryptRTP(plain, p, &h)
 	size := h.MarshalSize()
-	if s.ear == nil || h.PayloadType != pcmu || now.Before(s.deaf) || size > len(plain) {
+	if err != nil || size > len(plain) {
+		s.ear.received.bad++
 		return
 	}
-	s.ear.Hear(plain[size:])
+	s.ear.take(&h, plain[size:], time.Now())
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // Draft is a message that is being written. It is the caller's, and not for
@@ -29,7 +31,7 @@ func Answer(to *sip.Request, status int, reason, tag string) *Draft {
 		d.Add("Record-Route", route)
 	}
 	local := Get(to, "To")
-	if Tag(local) == "" && tag != "" {
+	if nameaddr.Tag(local) == "" && tag != "" {
 		local += ";tag=" + tag
 	}
 	d.Add("From", Get(to, "From")).Add("To", local).Add("Call-ID", Get(to, "Call-ID"))
@@ -79,6 +81,9 @@ func (d *Draft) SDP(description string) *Draft {
 	}
 	return d
 }
+
+// Body is what SDP gave it.
+func (d *Draft) Body() string { return d.body }
 
 // All are the values of all header fields of a name.
 func (d *Draft) All(name string) (values []string) {

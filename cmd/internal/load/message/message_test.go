@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 const invite = "INVITE sip:b@example.com SIP/2.0\r\nv: SIP/2.0/TLS 192.0.2.1:5061;branch=z9hG4bK1;rport , SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK2\r\n" +
@@ -40,14 +42,14 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"tag": "1"} {
-		if got := Param(Get(m, "From"), name); got != want {
+		if got := nameaddr.Param(Get(m, "From"), name); got != want {
 			t.Errorf("From has %s %q, want %q", name, got, want)
 		}
 	}
-	if uri, tag := URI(Get(m, "To")), Tag(Get(m, "To")); uri != "sip:b@example.com" || tag != "2" {
+	if uri, tag := nameaddr.URI(Get(m, "To")), nameaddr.Tag(Get(m, "To")); uri != "sip:b@example.com" || tag != "2" {
 		t.Errorf("To is %q with tag %q", uri, tag)
 	}
-	if got := Param(Get(m, "Via"), "branch"); got != "z9hG4bK1" {
+	if got := nameaddr.Param(Get(m, "Via"), "branch"); got != "z9hG4bK1" {
 		t.Errorf("the branch is %q", got)
 	}
 	if got, want := All(m, "Record-Route"), []string{`<sip:p1;lr;x="a,b">`, "<sip:p2;lr>", "<sip:p3;lr>"}; !slices.Equal(got, want) {
@@ -58,19 +60,11 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(All(back, "Via"), All(m, "Via")) || !slices.Equal(All(back, "Record-Route"), All(m, "Record-Route")) || Tag(Get(back, "To")) != "2" || string(back.Body()) != "x" {
+	if !slices.Equal(All(back, "Via"), All(m, "Via")) || !slices.Equal(All(back, "Record-Route"), All(m, "Record-Route")) || nameaddr.Tag(Get(back, "To")) != "2" || string(back.Body()) != "x" {
 		t.Errorf("the answer is %q", answer)
 	}
 	if _, err := Parse([]byte("BYE sip:a SIP/2.0\r\nCSeq: 1 BYE\r\n\r\n")); err == nil {
 		t.Error("a message without Via was taken")
-	}
-}
-
-func TestUser(t *testing.T) {
-	for uri, want := range map[string]string{"sip:a@b": "a", "sip:b": "", "sip:a:secret@b;x=y": "a", "": ""} {
-		if got := User(uri); got != want {
-			t.Errorf("the user of %q is %q, want %q", uri, got, want)
-		}
 	}
 }
 
@@ -93,7 +87,7 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, name := range []string{"From", "To", "Contact", "Via"} {
 			for _, v := range All(m, name) {
-				if len(URI(v)) > len(v) || len(Tag(v)) > len(v) {
+				if len(nameaddr.URI(v)) > len(v) || len(nameaddr.Tag(v)) > len(v) {
 					t.Fatalf("%s %q has more in it than it is", name, v)
 				}
 			}

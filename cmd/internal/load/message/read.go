@@ -7,15 +7,19 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // MaxSize is the most that a message may have, in bytes.
 const MaxSize = 64 << 10
 
-var errSize = errors.New("the message is too long")
+// ErrFormat is what no message is, or one too long.
+var ErrFormat = errors.New("a message that cannot be read")
+
+var errSize = fmt.Errorf("%w: it has more than %d bytes", ErrFormat, MaxSize)
 
 // parser reads what an end asks of every message. Nothing writes to it.
 var parser = sip.NewParser(sip.WithHeadersParsers(few()))
@@ -29,10 +33,10 @@ func few() sip.HeadersParser {
 func Parse(b []byte) (sip.Message, error) {
 	m, err := parser.ParseSIP(b)
 	if err != nil {
-		return nil, fmt.Errorf("parse message: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if m.CSeq() == nil || Get(m, "Call-ID") == "" || Get(m, "Via") == "" || Get(m, "From") == "" || Get(m, "To") == "" {
-		return nil, errors.New("parse message: it lacks a header field that each has")
+		return nil, fmt.Errorf("%w: it lacks a header field that each has", ErrFormat)
 	}
 	return m, nil
 }
@@ -62,7 +66,7 @@ func Read(r *bufio.Reader) ([]byte, error) {
 		}
 		if name, value, ok := bytes.Cut(line, []byte(":")); ok && isLength(name) {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length < 0 {
-				return nil, fmt.Errorf("read message: its Content-Length is %q", value)
+				return nil, fmt.Errorf("%w: its Content-Length is %q", ErrFormat, value)
 			}
 		}
 	}
@@ -108,83 +112,7 @@ func All(m sip.Message, name string) []string {
 	}
 	var all []string
 	for _, f := range fields {
-		all = append(all, split(f.Value())...)
+		all = append(all, nameaddr.List(f.Value())...)
 	}
 	return all
-}
-
-// split takes a list apart at its commas that are in no quotes and in no <>.
-func split(value string) (list []string) {
-	quoted, angled, from := false, false, 0
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '\\' && quoted:
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '<':
-			angled = true
-		case c == '>':
-			angled = false
-		case c == ',' && !angled:
-			list = append(list, strings.TrimSpace(value[from:i]))
-			from = i + 1
-		}
-	}
-	return append(list, strings.TrimSpace(value[from:]))
-}
-
-// URI is that of a name-addr or an addr-spec.
-func URI(value string) string {
-	uri, _ := cut(value)
-	return uri
-}
-
-// Param is a parameter of a header field's value, behind its URI; empty if it
-// has none of that name.
-func Param(value, name string) string {
-	_, params := cut(value)
-	for _, p := range strings.Split(params, ";") {
-		if n, v, _ := strings.Cut(p, "="); strings.EqualFold(strings.TrimSpace(n), name) {
-			return strings.Trim(strings.TrimSpace(v), `"`)
-		}
-	}
-	return ""
-}
-
-// Tag is that of a From or To.
-func Tag(value string) string { return Param(value, "tag") }
-
-// cut parts a name-addr or addr-spec from its parameters. A display name may
-// hold anything, also a < in quotes.
-func cut(value string) (uri, params string) {
-	rest := value
-	if strings.HasPrefix(rest, `"`) {
-		i := 1
-		for i < len(rest) && rest[i] != '"' {
-			if rest[i] == '\\' {
-				i++
-			}
-			i++
-		}
-		rest = rest[min(i, len(rest)):]
-	}
-	if _, after, ok := strings.Cut(rest, "<"); ok {
-		uri, params, _ = strings.Cut(after, ">")
-		return uri, params
-	}
-	uri, params, _ = strings.Cut(rest, ";")
-	return strings.TrimSpace(uri), params
-}
-
-// User is that of a SIP URI, without a password; empty if it has none.
-func User(uri string) string {
-	_, rest, _ := strings.Cut(uri, ":")
-	user, _, ok := strings.Cut(rest, "@")
-	if !ok {
-		return ""
-	}
-	user, _, _ = strings.Cut(user, ":")
-	return user
 }

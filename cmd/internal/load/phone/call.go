@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // allow is what the phone answers otherwise than by 405.
@@ -26,7 +27,6 @@ type Call struct {
 	id            string        // Call-ID
 	ended         chan struct{} // Ended; closed once, with why set
 	local, remote string        // From and To of our requests
-	uri           string        // that was called
 	caller        bool
 
 	// What follows is guarded by the phone's mutex.
@@ -38,9 +38,10 @@ type Call struct {
 	offering bool   // a change of ours is under way
 	offered  bool   // our 2xx had an offer: the ACK has the answer
 	answer   *repeating
-	begun    bool        // the ACK to our first 2xx came
-	timer    *time.Timer // refreshes the session (RFC 4028); nil: that is not ours to do
-	why      error       // how it ended; nil: by a BYE
+	begun    bool              // the ACK to our first 2xx came
+	early    map[string]*early // by To tag
+	timer    *time.Timer       // refreshes the session (RFC 4028); nil: that is not ours to do
+	why      error             // how it ended; nil: by a BYE
 }
 
 // Call calls a user or number, or a URI. ctx bounds how long it may ring: what is
@@ -51,7 +52,7 @@ func (p *Phone) Call(ctx context.Context, uri string, m Media, progress func(sta
 	if err != nil {
 		return nil, fmt.Errorf("call: %w", err)
 	}
-	c := &Call{Media: m, phone: p, id: word(), uri: uri, target: uri, caller: true, ended: make(chan struct{}), remote: "<" + uri + ">"}
+	c := &Call{Media: m, phone: p, id: word(), target: uri, caller: true, ended: make(chan struct{}), remote: "<" + uri + ">", offering: true}
 	c.Ended = c.ended
 	c.local = "<" + p.aor() + ">;tag=" + word()
 	p.mu.Lock()
@@ -61,16 +62,14 @@ func (p *Phone) Call(ctx context.Context, uri string, m Media, progress func(sta
 	}
 	p.calls[c.id] = c
 	c.routes = p.route
-	d := c.draft("INVITE").Add("Contact", p.contact()).Add("Allow", allow).Add("Supported", "timer").Add("User-Agent", p.config.Agent).SDP(offer)
 	p.mu.Unlock()
-	r, err := p.exchange(ctx, "INVITE", uri, d, c.next, func(r *sip.Response) {
-		if c.Ringing.IsZero() && r.StatusCode > 100 {
-			c.Ringing = time.Now()
-		}
-		if progress != nil {
-			progress(r.StatusCode)
-		}
-	})
+	r, d, err := c.invite(ctx, offer, progress)
+	for moves := 0; err == nil && moves < maxMoves && moved(r) != ""; moves++ { // by this connection: the server knows the way
+		p.mu.Lock()
+		c.target = moved(r)
+		p.mu.Unlock()
+		r, d, err = c.invite(ctx, offer, progress)
+	}
 	if err == nil && r.StatusCode >= 300 {
 		err = refused(r)
 	}
@@ -91,6 +90,25 @@ func (p *Phone) Call(ctx context.Context, uri string, m Media, progress func(sta
 	return c, nil
 }
 
+// invite asks for the call, and returns the final answer, and to what.
+func (c *Call) invite(ctx context.Context, offer string, progress func(status int)) (*sip.Response, *message.Draft, error) {
+	p := c.phone
+	p.mu.Lock()
+	uri := c.target
+	d := c.draft("INVITE").Add("Contact", p.contact()).Add("Allow", allow).Add("Supported", "timer, "+reliable).Add("User-Agent", p.config.Agent).SDP(offer)
+	p.mu.Unlock()
+	r, err := p.exchange(ctx, "INVITE", uri, d, c.next, func(r *sip.Response) {
+		if c.Ringing.IsZero() && r.StatusCode > 100 {
+			c.Ringing = time.Now()
+		}
+		c.begins(r)
+		if progress != nil {
+			progress(r.StatusCode)
+		}
+	})
+	return r, d, err
+}
+
 // next numbers the next request of the dialog. The phone's mutex is held.
 func (c *Call) next() uint32 {
 	c.cseq++
@@ -106,11 +124,13 @@ func (c *Call) draft(method string) *message.Draft {
 	return d.Add("From", c.local).Add("To", c.remote).Add("Call-ID", c.id).Add("CSeq", "")
 }
 
-// accept takes the 2xx to an INVITE, acknowledges it, and puts its description in
-// force.
+// accept takes the 2xx to an INVITE, puts its description in force, and acknowledges
+// it. Not the other way round: behind the ACK the other end may offer at once.
 func (c *Call) accept(r *sip.Response, invite *message.Draft) error {
 	p := c.phone
+	err := c.Media.Accept(c.described(r))
 	p.mu.Lock()
+	c.offering = false
 	c.remote = message.Get(r, "To")
 	c.follow(message.Get(r, "Contact"))
 	if c.ack == nil { // the dialog is made by this answer (RFC 3261 section 12.1.2)
@@ -121,10 +141,7 @@ func (c *Call) accept(r *sip.Response, invite *message.Draft) error {
 	c.ack = ack
 	c.keepAlive(message.Get(r, "Session-Expires"), "uac")
 	p.mu.Unlock()
-	if err := p.send(ack); err != nil {
-		return err
-	}
-	return c.Media.Accept(string(r.Body()))
+	return errors.Join(err, p.send(ack))
 }
 
 // acknowledgement is the ACK to a 2xx: a transaction of its own (RFC 3261 section
@@ -133,7 +150,7 @@ func (c *Call) acknowledgement(r *sip.Response, invite *message.Draft) []byte {
 	d := c.draft("ACK")
 	d.Set("Via", c.phone.via(cookie+word())).Set("CSeq", strconv.Itoa(int(r.CSeq().SeqNo))+" ACK")
 	for _, h := range headers { // the same credentials as the INVITE (section 22.1)
-		if answer := invite.Get(h.answer); answer != "" {
+		for _, answer := range invite.All(h.answer) {
 			d.Add(h.answer, answer)
 		}
 	}
@@ -142,7 +159,7 @@ func (c *Call) acknowledgement(r *sip.Response, invite *message.Draft) []byte {
 
 // follow takes the other end's newest Contact. The phone's mutex is held.
 func (c *Call) follow(contact string) {
-	if uri := message.URI(contact); uri != "" {
+	if uri := nameaddr.URI(contact); uri != "" {
 		c.target = uri
 	}
 }
@@ -157,7 +174,7 @@ func (p *Phone) repeated(r *sip.Response) {
 		p.mu.Unlock()
 		return
 	}
-	if message.Tag(message.Get(r, "To")) == message.Tag(c.remote) {
+	if nameaddr.Tag(message.Get(r, "To")) == nameaddr.Tag(c.remote) {
 		ack := c.ack
 		p.mu.Unlock()
 		_ = p.send(ack) // the reader hears of a connection that is gone
@@ -206,20 +223,22 @@ const (
 
 func (c *Call) change(ctx context.Context) error {
 	p := c.phone
-	offer, err := c.Media.Offer()
-	if err != nil {
-		return fmt.Errorf("change: %w", err)
-	}
 	p.mu.Lock()
-	c.offering = true
-	d := c.draft("INVITE").Add("Contact", p.contact()).Add("Allow", allow).Add("Supported", "timer").SDP(offer)
-	uri := c.target
+	c.offering = true // an offer of theirs is refused from here on: media are told of one at a time
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		c.offering = false
 	}()
+	offer, err := c.Media.Offer()
+	if err != nil {
+		return fmt.Errorf("change: %w", err)
+	}
+	p.mu.Lock()
+	d := c.draft("INVITE").Add("Contact", p.contact()).Add("Allow", allow).Add("Supported", "timer").SDP(offer)
+	uri := c.target
+	p.mu.Unlock()
 	r, err := p.exchange(ctx, "INVITE", uri, d, c.next, nil)
 	if err == nil && r.StatusCode >= 300 {
 		if err = refused(r); r.StatusCode == 481 || r.StatusCode == 408 { // RFC 3261 section 12.2.1.2
@@ -248,6 +267,13 @@ func (c *Call) Hangup(ctx context.Context) error {
 	uri := c.target
 	p.mu.Unlock()
 	r, err := p.exchange(ctx, "BYE", uri, d, c.next, nil)
+	select {
+	case <-c.ended: // its own BYE crossed ours, and left nothing to be ended
+		if err == nil && r.StatusCode == 481 {
+			return nil
+		}
+	default:
+	}
 	c.end(nil)
 	if err == nil && r.StatusCode/100 != 2 {
 		err = refused(r)

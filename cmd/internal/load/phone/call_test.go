@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // A request in a call goes by the routes that were recorded, the nearest first (RFC
@@ -28,7 +29,7 @@ func TestDialog(t *testing.T) {
 	go func() { done <- c.Hangup(context.Background()) }() // ends with the answer; waited for below
 	bye := s.request("BYE")
 	if routes := message.All(bye, "Route"); !slices.Equal(routes, []string{"<sip:p2;lr>", "<sip:p1;lr>"}) || bye.Recipient.String() != "sip:far@192.0.2.9" ||
-		message.Tag(message.Get(bye, "To")) != "far" || bye.CSeq().SeqNo != invite.CSeq().SeqNo+1 {
+		nameaddr.Tag(message.Get(bye, "To")) != "far" || bye.CSeq().SeqNo != invite.CSeq().SeqNo+1 {
 		t.Errorf("the BYE is %s", bye)
 	}
 	s.answer(bye, 200, "OK")
@@ -44,8 +45,29 @@ func TestForked(t *testing.T) {
 	_, invite := calling(t, p, s)
 	s.send(message.Answer(invite, 200, "OK", "another").Add("Contact", "<sip:another@192.0.2.8>"))
 	for _, method := range []string{"ACK", "BYE"} {
-		if r := s.request(method); message.Tag(message.Get(r, "To")) != "another" || r.Recipient.String() != "sip:another@192.0.2.8" {
+		if r := s.request(method); nameaddr.Tag(message.Get(r, "To")) != "another" || r.Recipient.String() != "sip:another@192.0.2.8" {
 			t.Errorf("it got %s", r)
+		}
+	}
+}
+
+// Where both hang up at once, the 481 to our BYE is none of the server's faults; where
+// it alone has forgotten the call, it is.
+func TestCrossedBYE(t *testing.T) {
+	for _, crossed := range []bool{true, false} {
+		p, s := connected(t, Config{})
+		c, invite := calling(t, p, s)
+		done := make(chan error, 1)
+		go func() { done <- c.Hangup(context.Background()) }() // ends with the answer; waited for below
+		bye := s.request("BYE")
+		if crossed {
+			s.send(inside(invite, "BYE", 1))
+			s.answered(200)
+		}
+		s.answer(bye, 481, "Call/Transaction Does Not Exist")
+		var r *Refused
+		if err := <-done; crossed && err != nil || !crossed && (!errors.As(err, &r) || r.Status != 481) {
+			t.Errorf("crossed %v: it ended with %v", crossed, err)
 		}
 	}
 }
@@ -63,7 +85,7 @@ func TestRefusedAndCancelled(t *testing.T) {
 	invite := s.request("INVITE")
 	s.answer(invite, 486, "Busy Here")
 	ack := s.request("ACK")
-	if message.Get(ack, "Via") != message.Get(invite, "Via") || message.Tag(message.Get(ack, "To")) != "far" {
+	if message.Get(ack, "Via") != message.Get(invite, "Via") || nameaddr.Tag(message.Get(ack, "To")) != "far" {
 		t.Errorf("the ACK is %s", ack)
 	}
 	var refused *Refused
@@ -83,6 +105,83 @@ func TestRefusedAndCancelled(t *testing.T) {
 	s.request("ACK")
 	if err := <-done; !errors.As(err, &refused) || refused.Status != 487 || p.Busy() {
 		t.Errorf("it ended with %v, and is busy: %v", err, p.Busy())
+	}
+}
+
+// A call that was moved is made there, by the same connection, in a transaction of its
+// own; one that moves in circles is not followed for ever.
+func TestMoved(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	go func() { // ends with the last answer; waited for below
+		_, err := p.Call(context.Background(), "sip:1002@pbx.example.com", newSilence(), nil)
+		done <- err
+	}()
+	var branches []string
+	for move := range maxMoves + 1 {
+		invite := s.request("INVITE")
+		want := "sip:1002@pbx.example.com"
+		if move > 0 {
+			want = fmt.Sprintf("sip:1002@192.0.2.%d", move)
+		}
+		if invite.Recipient.String() != want || int(invite.CSeq().SeqNo) != move+1 {
+			t.Errorf("move %d is %s", move, invite)
+		}
+		branches = append(branches, nameaddr.Param(message.Get(invite, "Via"), "branch"))
+		s.answer(invite, 302, "Moved Temporarily", "Contact", fmt.Sprintf(`"Anna" <sip:1002@192.0.2.%d>;q=0.7, <mailto:anna@example.com>`, move+1))
+		s.request("ACK")
+	}
+	var r *Refused
+	if err := <-done; !errors.As(err, &r) || r.Status != 302 {
+		t.Errorf("it ended with %v", err)
+	}
+	if slices.Sort(branches); len(slices.Compact(branches)) != maxMoves+1 {
+		t.Error("a branch was used twice")
+	}
+}
+
+// A reliable provisional answer is acknowledged once, in its dialog, and what it says
+// of media counts if the 200 says nothing; that of another branch does not (RFC 3262).
+func TestReliable(t *testing.T) {
+	p, s := connected(t, Config{})
+	made, media := make(chan *Call, 1), newSilence()
+	go func() { // ends with the answer; waited for below
+		c, err := p.Call(context.Background(), "sip:1002@pbx.example.com", media, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		made <- c
+	}()
+	invite := s.request("INVITE")
+	progress := func(tag, rseq, body string) *message.Draft {
+		return message.Answer(invite, 183, "Session Progress", tag).Add("Require", "100rel").Add("RSeq", rseq).
+			Add("Contact", "<sip:"+tag+"@192.0.2.9>").Add("Record-Route", "<sip:p1;lr>, <sip:p2;lr>").SDP(body)
+	}
+	for i, one := range []struct {
+		tag, rseq string
+		new       bool
+	}{{"a", "7", true}, {"a", "7", false}, {"a", "9", false}, {"b", "100", true}, {"a", "8", true}} {
+		s.send(progress(one.tag, one.rseq, "early "+one.tag))
+		if !one.new {
+			continue
+		}
+		prack := s.request("PRACK")
+		want := fmt.Sprintf("%s %d INVITE", one.rseq, invite.CSeq().SeqNo)
+		if message.Get(prack, "RAck") != want || prack.Recipient.String() != "sip:"+one.tag+"@192.0.2.9" || nameaddr.Tag(message.Get(prack, "To")) != one.tag ||
+			!slices.Equal(message.All(prack, "Route"), []string{"<sip:p2;lr>", "<sip:p1;lr>"}) || prack.CSeq().SeqNo <= invite.CSeq().SeqNo {
+			t.Errorf("provisional answer %d got %s", i, prack)
+		}
+		s.answer(prack, 200, "OK")
+	}
+	s.send(message.Answer(invite, 200, "OK", "b").Add("Contact", "<sip:b@192.0.2.9>"))
+	if ack := s.request("ACK"); ack.CSeq().SeqNo != invite.CSeq().SeqNo {
+		t.Errorf("the ACK is %s", ack)
+	}
+	if <-made == nil {
+		t.FailNow()
+	}
+	if got := <-media.accepted; got != "early b" {
+		t.Errorf("the answer is taken from %q", got)
 	}
 }
 
@@ -160,12 +259,12 @@ func TestIncoming(t *testing.T) {
 		t.Errorf("it is answered %s", r)
 	}
 	s.send(call("b"))
-	tag := message.Tag(message.Get(s.answered(180), "To"))
+	tag := nameaddr.Tag(message.Get(s.answered(180), "To"))
 	ok := s.answered(200)
-	if message.Tag(message.Get(ok, "To")) != tag || string(ok.Body()) != "answer" || !strings.HasPrefix(message.Get(ok, "Contact"), "<sip:1001@") {
+	if nameaddr.Tag(message.Get(ok, "To")) != tag || string(ok.Body()) != "answer" || !strings.HasPrefix(message.Get(ok, "Contact"), "<sip:1001@") {
 		t.Errorf("it is answered %s", ok)
 	}
-	if again := s.answered(200); message.Tag(message.Get(again, "To")) != tag { // no ACK came
+	if again := s.answered(200); nameaddr.Tag(message.Get(again, "To")) != tag { // no ACK came
 		t.Errorf("it is answered %s", again)
 	}
 	s.send(call("c"))
@@ -183,7 +282,7 @@ func TestIncoming(t *testing.T) {
 		last = s.next("BYE")
 	}
 	bye := last.(*sip.Request)
-	if message.Get(bye, "Route") != "<sip:p1;lr>" || message.Tag(message.Get(bye, "From")) != tag {
+	if message.Get(bye, "Route") != "<sip:p1;lr>" || nameaddr.Tag(message.Get(bye, "From")) != tag {
 		t.Errorf("the BYE is %s", bye)
 	}
 	s.answer(bye, 200, "OK")

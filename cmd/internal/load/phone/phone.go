@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -22,7 +23,7 @@ type Config struct {
 	Expires time.Duration // of registrations, as asked for
 	Timeout time.Duration // of a transaction without any answer: 64*T1 (RFC 3261 section 17)
 	Agent   string        // of User-Agent
-	Limit   int           // of connections that are made at a time; 0: none
+	Resume  bool          // TLS sessions, of the phone's connection before
 
 	// Answer tells what to do with a call: take it with Media after a while of
 	// ringing, or refuse it with a status if there is none.
@@ -47,9 +48,10 @@ type Phone struct {
 	User   string
 
 	config   *Config
-	tag      string // of its registrations
-	callID   string // likewise
-	instance string // RFC 5626 section 4.1
+	tag      string                 // of its registrations
+	callID   string                 // likewise
+	instance string                 // RFC 5626 section 4.1
+	sessions tls.ClientSessionCache // its own; nil: none is resumed
 
 	mu       sync.Mutex // guards what follows
 	conn     wire.Conn
@@ -71,30 +73,34 @@ type Phone struct {
 // may be another than the one it registers.
 func New(c *Config, number int, user, authUser, password string) *Phone {
 	id := sha256.Sum256([]byte(user))
-	return &Phone{
+	p := &Phone{
 		Number: number, User: user, config: c, tag: word(), callID: word(), expires: c.Expires,
 		instance: fmt.Sprintf("<urn:uuid:%x-%x-4%03x-8%03x-%x>", id[:4], id[4:6], id[6:8], id[8:10], id[10:16]),
 		auth:     answers{user: authUser, password: password},
 		pending:  make(map[string]*transaction), calls: make(map[string]*Call), received: make(map[string]*incoming),
 	}
+	if c.Resume {
+		p.sessions = tls.NewLRUClientSessionCache(1)
+	}
+	return p
 }
 
 // word is one that nobody guesses.
 func word() string { return rand.Text()[:16] }
 
-// Connect opens the phone's connection, and returns how long that took. There
-// must be none.
-func (p *Phone) Connect(ctx context.Context) (time.Duration, error) {
+// Connect opens the phone's connection, and returns how long that took, and whether
+// it resumed the TLS session of the one before. There must be none.
+func (p *Phone) Connect(ctx context.Context) (took time.Duration, resumed bool, err error) {
 	p.mu.Lock()
 	p.dials++
 	n := p.Number + p.dials - 1
 	p.mu.Unlock()
 	begun := time.Now()
-	conn, err := p.config.Target.Dial(ctx, n)
+	conn, resumed, err := p.config.Target.Dial(ctx, n, p.sessions)
 	if err != nil {
-		return 0, fmt.Errorf("connect: %w", err)
+		return 0, false, fmt.Errorf("connect: %w", err)
 	}
-	took := time.Since(begun)
+	took = time.Since(begun)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn, p.down, p.closing = conn, make(chan struct{}), false
@@ -104,7 +110,7 @@ func (p *Phone) Connect(ctx context.Context) (time.Duration, error) {
 	}
 	p.auth.forget()
 	go p.read(conn, p.down) // ends with the connection; Close waits for it
-	return took, nil
+	return took, resumed, nil
 }
 
 func (p *Phone) web() bool { return p.config.Target.Path != "" }

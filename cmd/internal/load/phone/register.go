@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // Register registers the phone, or refreshes that it is. There must be a
@@ -69,23 +70,33 @@ func (p *Phone) register(ctx context.Context, expires time.Duration) error {
 	p.route = message.All(r, "Service-Route")
 	p.refresh = time.Time{}
 	if expires > 0 {
-		p.refresh = time.Now().Add(granted(r, message.URI(contact), expires) / 2)
+		p.refresh = time.Now().Add(granted(r, nameaddr.URI(contact), expires) / 2)
 	}
 	return nil
 }
 
-// granted is what the registrar gives: to this contact, or to all.
+// granted is what the registrar gives: to this contact, or to all. Where it tells
+// of none that is this one, as where something on the way wrote it anew, the least of
+// them counts: who comes too early loses nothing.
 func granted(r *sip.Response, contact string, asked time.Duration) time.Duration {
-	text := message.Get(r, "Expires")
-	for _, c := range message.All(r, "Contact") {
-		if own := message.Param(c, "expires"); own != "" && message.URI(c) == contact {
-			text = own
+	given := asked
+	less := func(text string) {
+		if n, err := strconv.Atoi(text); err == nil && n > 0 && n < int(given/time.Second) {
+			given = time.Duration(n) * time.Second
 		}
 	}
-	if n, err := strconv.Atoi(text); err == nil && n > 0 && n < int(asked/time.Second) {
-		return time.Duration(n) * time.Second
+	all := message.All(r, "Contact")
+	for _, c := range all {
+		if own := nameaddr.Param(c, "expires"); own != "" && nameaddr.URI(c) == contact {
+			less(own)
+			return given
+		}
 	}
-	return asked
+	less(message.Get(r, "Expires"))
+	for _, c := range all {
+		less(nameaddr.Param(c, "expires"))
+	}
+	return given
 }
 
 // Options asks the server whether it is there. That it is, it says by any answer

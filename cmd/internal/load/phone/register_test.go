@@ -2,13 +2,17 @@ package phone
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/icholy/digest"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // Of several challenges the first that is known is answered (RFC 8760 section 2.4),
@@ -63,6 +67,66 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
+// A proxy and a server, each with a realm of its own and a new nonce for each
+// request, are both answered, one after the other (RFC 3261 section 22.3); so are
+// two that ask in one answer. That is no wrong password.
+func TestRealms(t *testing.T) {
+	ask := func(realm string, n int) string {
+		return fmt.Sprintf(`Digest realm="%s", qop="auth", nonce="%d"`, realm, n)
+	}
+	p, s := connected(t, Config{})
+	for n := range 3 { // the second time round the phone has answers, and they are old
+		done := make(chan error, 1)
+		go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+		s.answer(s.request("REGISTER"), 407, "Proxy Authentication Required", "Proxy-Authenticate", ask("outer", n), "Proxy-Authenticate", ask("inner", n))
+		s.answer(s.request("REGISTER"), 401, "Unauthorized", "WWW-Authenticate", ask("server", n))
+		r := s.request("REGISTER")
+		got := make(map[string]string)
+		for _, h := range append(r.GetHeaders("Proxy-Authorization"), r.GetHeaders("Authorization")...) {
+			c, err := digest.ParseCredentials(h.Value())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[c.Realm] = c.Nonce
+		}
+		if want := fmt.Sprint(n); len(got) != 3 || got["outer"] != want || got["inner"] != want || got["server"] != want {
+			t.Errorf("time %d: the realms are answered %v", n, got)
+		}
+		s.answer(r, 200, "OK", "Expires", "60")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// With auth-int the body counts (RFC 7616 section 3.4.3).
+func TestBodyCounts(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	go func() { // ends with the answer; waited for below
+		_, err := p.Call(context.Background(), "sip:1002@pbx.example.com", newSilence(), nil)
+		done <- err
+	}()
+	ask := `Digest realm="r", qop="auth-int", nonce="1", algorithm=SHA-256`
+	s.answer(s.request("INVITE"), 407, "Proxy Authentication Required", "Proxy-Authenticate", ask)
+	s.request("ACK")
+	invite := s.request("INVITE")
+	got, err := digest.ParseCredentials(message.Get(invite, "Proxy-Authorization"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := func(parts ...string) string {
+		return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(parts, ":"))))
+	}
+	a2 := hash("INVITE", got.URI, hash(string(invite.Body())))
+	if want := hash(hash("1001", "r", "secret"), "1", "00000001", got.Cnonce, "auth-int", a2); got.Response != want || got.QOP != "auth-int" {
+		t.Errorf("the answer is %s, want %s", got, want)
+	}
+	s.answer(invite, 486, "Busy Here")
+	s.request("ACK")
+	<-done
+}
+
 // A nonce with qop is used again, and counted (RFC 7616 section 3.3).
 func TestNonceCount(t *testing.T) {
 	p, s := connected(t, Config{})
@@ -85,6 +149,19 @@ func TestNonceCount(t *testing.T) {
 	<-done
 }
 
+// A challenge without qop that comes again is a wrong password too.
+func TestWrongWithoutQOP(t *testing.T) {
+	p, s := connected(t, Config{})
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+	for range 2 {
+		s.answer(s.request("REGISTER"), 401, "Unauthorized", "WWW-Authenticate", `Digest realm="r", nonce="1"`)
+	}
+	if err := <-done; !errors.Is(err, ErrPassword) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 func TestIntervalTooBrief(t *testing.T) {
 	p, s := connected(t, Config{Expires: time.Minute})
 	done := make(chan error, 1)
@@ -95,12 +172,27 @@ func TestIntervalTooBrief(t *testing.T) {
 	if got := message.Get(r, "Expires"); got != "300" {
 		t.Errorf("it asks for %s s, want 300", got)
 	}
-	s.answer(r, 200, "OK", "Contact", "<sip:other@192.0.2.1>;expires=10", "Contact", "<"+message.URI(message.Get(r, "Contact"))+">;expires=120")
+	s.answer(r, 200, "OK", "Contact", "<sip:other@192.0.2.1>;expires=10", "Contact", "<"+nameaddr.URI(message.Get(r, "Contact"))+">;expires=120")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	if in := time.Until(p.Refresh()); in > time.Minute || in < 30*time.Second {
 		t.Errorf("it refreshes in %s, of 120 s that are granted", in)
+	}
+}
+
+// Where the registrar tells of the contact as something on the way wrote it, its time
+// counts: a phone that kept to what it asked for would be gone meanwhile.
+func TestContactWrittenAnew(t *testing.T) {
+	p, s := connected(t, Config{Expires: time.Hour})
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the answer; waited for below
+	s.answer(s.request("REGISTER"), 200, "OK", "Contact", "<sip:1001@192.0.2.7:40000;transport=tls>;expires=60")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if in := time.Until(p.Refresh()); in > time.Minute {
+		t.Errorf("it refreshes in %s, of 60 s that are granted", in)
 	}
 }
 

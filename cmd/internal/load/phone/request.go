@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // request answers one of the other side, on the connection's goroutine.
@@ -17,7 +18,7 @@ func (p *Phone) request(r *sip.Request) {
 			}
 		}
 	}
-	inside := message.Tag(message.Get(r, "To")) != ""
+	inside := nameaddr.Tag(message.Get(r, "To")) != ""
 	var c *Call
 	if inside {
 		p.mu.Lock()
@@ -62,7 +63,7 @@ func (p *Phone) request(r *sip.Request) {
 // of whoever speaks. The phone's mutex is held.
 func (c *Call) has(r *sip.Request) bool {
 	early := c.caller && c.ack == nil
-	return message.Tag(c.local) == message.Tag(message.Get(r, "To")) && (early || message.Tag(c.remote) == message.Tag(message.Get(r, "From")))
+	return nameaddr.Tag(c.local) == nameaddr.Tag(message.Get(r, "To")) && (early || nameaddr.Tag(c.remote) == nameaddr.Tag(message.Get(r, "From")))
 }
 
 // answer sends a final answer; the reader hears of a connection that is gone.
@@ -95,7 +96,7 @@ func (in *incoming) stop() {
 
 // called takes a call, or refuses it.
 func (p *Phone) called(r *sip.Request) {
-	id, branch := message.Get(r, "Call-ID"), message.Param(message.Get(r, "Via"), "branch")
+	id, branch := message.Get(r, "Call-ID"), nameaddr.Param(message.Get(r, "Via"), "branch")
 	p.mu.Lock()
 	busy := len(p.calls)+len(p.received) > 0
 	p.mu.Unlock()
@@ -103,7 +104,7 @@ func (p *Phone) called(r *sip.Request) {
 		p.answer(message.Answer(r, 486, "Busy Here", word()))
 		return
 	}
-	m, ring, status := p.config.Answer(p, message.User(message.URI(message.Get(r, "From"))))
+	m, ring, status := p.config.Answer(p, nameaddr.User(nameaddr.URI(message.Get(r, "From"))))
 	if m == nil {
 		p.answer(message.Answer(r, status, "Refused", word()))
 		return
@@ -126,7 +127,7 @@ func (p *Phone) take(in *incoming, tag string) {
 	c := &Call{
 		Media: in.media, Answered: time.Now(), phone: p, id: message.Get(r, "Call-ID"), ended: make(chan struct{}),
 		remote: message.Get(r, "From"), local: message.Get(r, "To") + ";tag=" + tag,
-		target: message.URI(message.Get(r, "Contact")), routes: message.All(r, "Record-Route"), theirs: uint64(r.CSeq().SeqNo) + 1,
+		target: nameaddr.URI(message.Get(r, "Contact")), routes: message.All(r, "Record-Route"), theirs: uint64(r.CSeq().SeqNo) + 1,
 	}
 	c.Ended = c.ended
 	description, offered, err := describe(c.Media, string(r.Body()))
@@ -260,7 +261,7 @@ func (p *Phone) cancelled(r *sip.Request) {
 	id := message.Get(r, "Call-ID")
 	p.mu.Lock()
 	in := p.received[id]
-	if in != nil && in.branch == message.Param(message.Get(r, "Via"), "branch") {
+	if in != nil && in.branch == nameaddr.Param(message.Get(r, "Via"), "branch") {
 		delete(p.received, id)
 	} else {
 		in = nil

@@ -57,7 +57,7 @@ func connected(t *testing.T, c Config) (*Phone, *server) {
 		accepted <- s
 	}()
 	p := New(&c, 0, "1001", "1001", "secret")
-	if _, err := p.Connect(t.Context()); err != nil {
+	if _, _, err := p.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	conn, ok := <-accepted

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
+	"github.com/sallyport/sallyport/cmd/internal/nameaddr"
 )
 
 // transaction is a request of ours (RFC 3261 section 17.1), over a transport
@@ -50,7 +51,7 @@ func (p *Phone) finish(t *transaction) {
 func (p *Phone) response(r *sip.Response) {
 	method := string(r.CSeq().MethodName)
 	p.mu.Lock()
-	t := p.pending[message.Param(message.Get(r, "Via"), "branch")+method]
+	t := p.pending[nameaddr.Param(message.Get(r, "Via"), "branch")+method]
 	p.mu.Unlock()
 	switch {
 	case t == nil:
@@ -110,6 +111,9 @@ const maxChallenges = 4
 // exchange sends a request, answers challenges, and returns the final answer. An
 // INVITE that was refused is acknowledged; one that ctx ends is cancelled.
 func (p *Phone) exchange(ctx context.Context, method, uri string, d *message.Draft, next numbering, progress func(*sip.Response)) (*sip.Response, error) {
+	p.mu.Lock()
+	request := p.auth.begin()
+	p.mu.Unlock()
 	for try := 0; ; try++ {
 		p.mu.Lock()
 		d.Set("CSeq", strconv.FormatUint(uint64(next()), 10)+" "+method)
@@ -139,7 +143,7 @@ func (p *Phone) exchange(ctx context.Context, method, uri string, d *message.Dra
 			return r, nil
 		}
 		p.mu.Lock()
-		err = p.auth.learn(r, try > 0)
+		err = p.auth.learn(r, request)
 		p.mu.Unlock()
 		if err == nil && try == maxChallenges {
 			err = ErrAuth

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/coder/websocket"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/message"
 )
 
 // errPin is a certificate other than the pinned one.
@@ -26,6 +28,8 @@ func Cause(err error) string {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
+	case errors.Is(err, message.ErrFormat):
+		return message.ErrFormat.Error()
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

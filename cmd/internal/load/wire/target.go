@@ -101,25 +101,34 @@ type Conn interface {
 // must not hold a phone.
 const writeTime = 10 * time.Second
 
-// Dial connects the n-th time; n chooses the source address.
-func (t *Target) Dial(ctx context.Context, n int) (Conn, error) {
+// Dial connects the n-th time; n chooses the source address. With sessions one of
+// before is resumed if the server takes it (RFC 8446 section 2.2, RFC 5077), which is
+// told; they are one phone's, and nil is none.
+func (t *Target) Dial(ctx context.Context, n int, sessions tls.ClientSessionCache) (c Conn, resumed bool, err error) {
 	var d net.Dialer
 	if len(t.Sources) > 0 {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.Sources[n%len(t.Sources)], 0))
 	}
 	raw, err := d.DialContext(ctx, "tcp", t.Addr)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	conn := tls.Client(raw, t.TLS)
+	config := t.TLS
+	if sessions != nil {
+		config = t.TLS.Clone()
+		config.ClientSessionCache = sessions
+	}
+	conn := tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
-		return nil, err
+		return nil, false, err
 	}
+	resumed = conn.ConnectionState().DidResume
 	if t.Path == "" {
-		return &stream{conn: conn, raw: raw, r: bufio.NewReader(conn)}, nil
+		return &stream{conn: conn, raw: raw, r: bufio.NewReader(conn)}, resumed, nil
 	}
-	return t.upgrade(ctx, conn, raw)
+	c, err = t.upgrade(ctx, conn, raw)
+	return c, resumed, err
 }
 
 // local is the near end of a TCP connection.
@@ -170,6 +179,16 @@ type socket struct {
 	ctx  context.Context // ends with Close
 }
 
+// host is the Host of HTTP: the name, and the port unless that is HTTPS's own (RFC
+// 9110 section 7.2).
+func (t *Target) host() string {
+	_, port, _ := net.SplitHostPort(t.Addr)
+	if host := net.JoinHostPort(t.Name, port); port != "443" {
+		return host
+	}
+	return strings.TrimSuffix(net.JoinHostPort(t.Name, ""), ":")
+}
+
 // upgrade asks for a WebSocket by a connection that is there.
 func (t *Target) upgrade(ctx context.Context, conn *tls.Conn, raw net.Conn) (Conn, error) {
 	once := &http.Transport{ // one connection, which is given away
@@ -182,7 +201,7 @@ func (t *Target) upgrade(ctx context.Context, conn *tls.Conn, raw net.Conn) (Con
 		header.Set("Origin", t.Origin)
 	}
 	ws, res, err := websocket.Dial(ctx, "wss://"+t.Addr+t.Path, &websocket.DialOptions{ //nolint:bodyclose // it is the WebSocket: closed with it
-		HTTPClient: &http.Client{Transport: once}, HTTPHeader: header, Host: t.Name, Subprotocols: []string{"sip"},
+		HTTPClient: &http.Client{Transport: once}, HTTPHeader: header, Host: t.host(), Subprotocols: []string{"sip"},
 	})
 	if err != nil {
 		raw.Close()

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/message"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -37,7 +40,9 @@ func TestParseTarget(t *testing.T) {
 // pin, no CA and another subprotocol are refused, and told apart.
 func TestWebSocket(t *testing.T) {
 	protocol := "sip"
+	host := make(chan string, 10)
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host <- r.Host
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protocol}})
 		if err != nil {
 			return
@@ -62,11 +67,15 @@ func TestWebSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return target.Dial(context.Background(), 0)
+		c, _, err := target.Dial(context.Background(), 0, nil)
+		return c, err
 	}
 	c, err := dial(hex.EncodeToString(sum[:]))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := <-host, strings.TrimPrefix(s.URL, "https://"); got != want { // with its port (RFC 9110 section 7.2)
+		t.Errorf("the Host is %s, want %s", got, want)
 	}
 	if err := c.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
@@ -87,5 +96,18 @@ func TestWebSocket(t *testing.T) {
 	s.Close()
 	if _, err := dial(""); Cause(err) != "connection refused" {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// What no message is has a cause of its own: it is the server's, not the network's.
+func TestUnreadable(t *testing.T) {
+	for _, text := range []string{"HTTP/1.1 400 Bad Request\r\n\r\n", "SIP/2.0 200 OK\r\nContent-Length: many\r\n\r\n"} {
+		b, err := message.Read(bufio.NewReader(strings.NewReader(text)))
+		if err == nil {
+			_, err = message.Parse(b)
+		}
+		if got := Cause(err); got != message.ErrFormat.Error() {
+			t.Errorf("%q: the cause of %v is %q", text, err, got)
+		}
 	}
 }

@@ -1,0 +1,218 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/sallyport/sallyport/cmd/internal/load/media"
+)
+
+// invited has a case answer the INVITEs that make calls, and nothing else.
+func invited(does func(l *link, r *sip.Request)) func(*link, *sip.Request) bool {
+	return func(l *link, r *sip.Request) bool {
+		if _, inside := r.To().Params.Get("tag"); r.Method != sip.INVITE || inside {
+			return false
+		}
+		does(l, r)
+		return true
+	}
+}
+
+// status answers with one.
+func status(code int, reason string, more ...string) func(*link, *sip.Request) bool {
+	return invited(func(l *link, r *sip.Request) { l.say(r, code, reason, "", more...) })
+}
+
+// ringing answers when it is cancelled.
+func ringing() func(*link, *sip.Request) bool {
+	return func(l *link, r *sip.Request) bool {
+		switch r.Method {
+		case sip.INVITE:
+			l.invite = r
+			l.say(r, 180, "Ringing", "")
+		case sip.CANCEL:
+			l.say(r, 200, "OK", "")
+			l.say(l.invite, 487, "Request Terminated", "")
+		default:
+			return false
+		}
+		return true
+	}
+}
+
+const opus = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/SAVP 111\r\na=rtpmap:111 opus/48000/2\r\n"
+
+// What a server does to calls is told by its cause, and each cause is another.
+func TestCausesOfServers(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		does  func(*link, *sip.Request) bool
+		cause string // of the calls; empty: they are well
+	}{
+		{"well", nil, ""},
+		{"busy", status(486, "Busy Here"), "call: 486 Busy Here"},
+		{"overloaded", status(503, "Service Unavailable", "Retry-After", "60"), "call: 503 Service Unavailable"},
+		{"moves in circles", status(302, "Moved Temporarily", "Contact", "<sip:601@127.0.0.1>"), "call: 302 Moved Temporarily"},
+		{"challenges for ever", status(407, "Proxy Authentication Required", "Proxy-Authenticate", `Digest realm="r", nonce="1", qop="auth"`), "call: the password is not accepted"},
+		{"asks for what nobody has", status(401, "Unauthorized", "WWW-Authenticate", `Negotiate abc`), "call: the challenge cannot be answered"},
+		{"opus alone", invited(func(l *link, r *sip.Request) { l.say(r, 200, "OK", opus) }), "call: the description has no audio with a codec that we speak"},
+		{"describes nothing", invited(func(l *link, r *sip.Request) { l.say(r, 200, "OK", "") }), "call: the description has no audio with a codec that we speak"},
+		{"hangs up", invited(func(l *link, r *sip.Request) {
+			l.say(r, 200, "OK", l.answer(r))
+			l.ask(r, "BYE", 1, "")
+		}), "call: the other end hung up"},
+		{"ends the connection", invited(func(l *link, _ *sip.Request) { l.conn.Close() }), "call: the connection is gone"},
+		{"ends the connection in the call", invited(func(l *link, r *sip.Request) {
+			l.say(r, 200, "OK", l.answer(r))
+			l.conn.Close()
+		}), "call: the connection is gone"},
+		{"speaks HTTP", invited(func(l *link, _ *sip.Request) { l.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") }), "call: the connection is gone"},
+		{"never answers", invited(func(*link, *sip.Request) {}), "call: no answer"},
+		{"rings for ever", ringing(), "call: no answer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFar(t, media.SDES, c.does)
+			r := f.run(func(p *Plan) {
+				if strings.HasPrefix(c.cause, "call: no answer") {
+					p.Timeout = 300 * time.Millisecond
+				}
+			})
+			calls := r.Operations[Call]
+			if c.cause == "" {
+				if calls.Done != calls.Due || !r.Passed {
+					t.Errorf("the calls went so: %+v", calls)
+				}
+				return
+			}
+			if calls.Failed != calls.Due || calls.Causes[c.cause] != calls.Due || r.Passed {
+				t.Errorf("the causes are %v, want %s; the first: %s", calls.Causes, c.cause, calls.First)
+			}
+		})
+	}
+}
+
+// What servers do in calls beside that, and rightly, does calls no harm: the tone is
+// heard in all.
+func TestServersThatAskBack(t *testing.T) {
+	asks := func(method string, body bool, want int) func(*link, *sip.Request) bool {
+		return func(l *link, r *sip.Request) bool {
+			if r.Method != sip.ACK {
+				return false
+			}
+			_, inside := r.To().Params.Get("tag")
+			if l.count(r) > 1 || !inside {
+				return false // that of a re-INVITE, or of a refusal
+			}
+			invite := r // its From, To and Call-ID are the INVITE's
+			description := ""
+			if body {
+				var err error
+				l.mu.Lock()
+				if description, err = l.calls[r.CallID().Value()].Offer(); err != nil {
+					l.Error(err)
+				}
+				l.mu.Unlock()
+			}
+			l.ask(invite, method, 1, description)
+			l.done.Go(func() { // ends with the answer
+				select {
+				case a := <-l.got:
+					if a.StatusCode != want {
+						l.Errorf("%s is answered %s", method, a.StartLine())
+						return
+					}
+					if method == "INVITE" {
+						if body {
+							l.mu.Lock()
+							defer l.mu.Unlock()
+							if err := l.calls[r.CallID().Value()].Accept(string(a.Body())); err != nil {
+								l.Error(err)
+							}
+						}
+						l.ask(invite, "ACK", 1, "")
+					}
+				case <-time.After(10 * time.Second):
+					l.Errorf("%s is not answered", method)
+				}
+			})
+			return true
+		}
+	}
+	for _, kind := range []media.Kind{media.SDES, media.DTLS} {
+		for _, c := range []struct {
+			name string
+			does func(*link, *sip.Request) bool
+		}{
+			{"OPTIONS", asks("OPTIONS", false, 200)},
+			{"NOTIFY", asks("NOTIFY", false, 200)},
+			{"INFO", asks("INFO", false, 200)},
+			{"UPDATE", asks("UPDATE", false, 200)},
+			{"re-INVITE", asks("INVITE", true, 200)},
+			{"REFER", asks("REFER", false, 405)},
+			{"early media of two", invited(func(l *link, r *sip.Request) {
+				l.say(r, 183, "Session Progress", l.answer(r))
+				l.say(r, 180, "Ringing", "")
+				l.say(r, 183, "Session Progress", strings.ReplaceAll(opus, "111", "112"))
+				l.say(r, 200, "OK", l.answer(r))
+			})},
+			{"moved once", func(l *link, r *sip.Request) bool {
+				if r.Method != sip.INVITE || r.Recipient.User == "601" {
+					return false
+				}
+				l.say(r, 302, "Moved Temporarily", "", "Contact", "<sip:601@192.0.2.1>")
+				return true
+			}},
+		} {
+			t.Run(fmt.Sprint(c.name, " with ", kind), func(t *testing.T) {
+				t.Parallel()
+				f := newFar(t, kind, c.does)
+				r := f.run(func(p *Plan) { p.Media, p.Talk = kind, 1500*time.Millisecond })
+				if m := r.Media; !r.Passed || m == nil || m.Right != r.Operations[Call].Due || m.Reports.Sent == 0 || m.Reports.Bad > 0 {
+					t.Errorf("the calls went so: %+v, and heard %+v", r.Operations[Call], m)
+				}
+			})
+		}
+	}
+}
+
+// A run that is ended before its time tells what it did until then.
+func TestEnded(t *testing.T) {
+	ctx, end := context.WithCancel(context.Background())
+	f := newFar(t, media.SDES, func(_ *link, r *sip.Request) bool {
+		if r.Method == sip.ACK {
+			end()
+		}
+		return false
+	})
+	p := f.plan()
+	p.Talk, p.Duration = time.Hour, time.Hour
+	r, err := Run(ctx, p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Operations[Call]; !r.Ended || c.Due == 0 || c.Failed > 0 || c.GivenUp+c.Done != c.Due {
+		t.Errorf("ended: %v, with %+v", r.Ended, c)
+	}
+}
+
+// One that was ended before anything was done has not passed: nothing is known of the
+// server.
+func TestEndedBeforeAll(t *testing.T) {
+	ctx, end := context.WithCancel(context.Background())
+	f := newFar(t, media.SDES, func(*link, *sip.Request) bool {
+		end()
+		return true
+	})
+	r, err := Run(ctx, f.plan(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Operations[Ramp]; !r.Ended || r.Passed || c.Done+c.Failed > 0 || c.GivenUp != c.Due {
+		t.Errorf("ended: %v, passed: %v, with %+v", r.Ended, r.Passed, c)
+	}
+}
