@@ -218,9 +218,10 @@ func TestBrowserReload(t *testing.T) {
 // Digits as telephone events (RFC 4733) reach the PBX.
 func TestBrowserDtmf(t *testing.T) {
 	eachStack(t, func(o *office, b *peers.Browser) {
-		for _, digits := range []string{"1946", "*07#"} {
+		for i, digits := range []string{"1946", "*07#"} {
 			o.dial(b, "611")
 			b.Connected(5 * time.Second)
+			o.pbxSays("Executing [611@phones:2] Read", i+1) // before, it learns by the first packets whose they are, and has no use for them
 			b.Digits(digits)
 			want := "it was told " + digits
 			if strings.HasSuffix(digits, "#") { // which ends them

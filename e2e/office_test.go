@@ -24,7 +24,19 @@ func newOffice(t *testing.T) *office {
 
 func newOfficeWith(t *testing.T, pbx peers.AsteriskConfig, edge peers.EdgeConfig) *office {
 	t.Helper()
+	return furnish(t, peers.NewLab(t), pbx, edge)
+}
+
+// newManagedOffice is one whose edge a service manager watches.
+func newManagedOffice(t *testing.T) (*office, *peers.Supervisor) {
+	t.Helper()
 	l := peers.NewLab(t)
+	manager := peers.StartSupervisor(l)
+	return furnish(t, l, peers.AsteriskConfig{}, peers.EdgeConfig{Before: manager.Manage}), manager
+}
+
+func furnish(t *testing.T, l *peers.Lab, pbx peers.AsteriskConfig, edge peers.EdgeConfig) *office {
+	t.Helper()
 	o := &office{Lab: l, t: t, hosts: make(map[string]*peers.Host)}
 	if pbx.Tapped {
 		o.tap = peers.StartTap(l, nil)

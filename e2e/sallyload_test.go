@@ -27,6 +27,7 @@ func TestSallyloadEdge(t *testing.T) {
 	}{
 		{"TLS and SDES", tls, []string{"--mix", "call=4,hold=2,register=1,options=1,cancel=1"}, true},
 		{"WSS and DTLS", wss, nil, true},
+		{"PCMA alone", tls, []string{"--codecs", "pcma", "--duration", "1s"}, true},
 		{"another tone", tls, []string{"--hear", "1234", "--duration", "1s"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -35,14 +36,26 @@ func TestSallyloadEdge(t *testing.T) {
 			o.idle()
 		})
 	}
-	t.Run("storm", func(t *testing.T) {
-		o.Within(t)
-		args := append([]string{"storm", "--ca", o.edge.CAFile(), "--cut", "--retry", "1s", "--duration", "20s", "--ramp", "100"}, accounts...)
-		r := peers.StartSallyload(host, append(args, tls[:2]...)...).Result(time.Minute)
-		if !r.Passed || r.Storm.Registered != 20 || r.Storm.AllAfter <= 0 {
-			t.Errorf("of 20 phones that were cut off %+v came back: %+v", r.Storm, r.Operations)
-		}
-	})
+	for name, by := range map[string][]string{"SDES": tls, "DTLS": wss} {
+		t.Run("reports by "+name, func(t *testing.T) {
+			o.Within(t)
+			reported(t, host, o.edge.CAFile(), by)
+			o.idle()
+		})
+	}
+	for name, more := range map[string][]string{"storm": nil, "storm that resumes": {"--resume"}} {
+		t.Run(name, func(t *testing.T) {
+			o.Within(t)
+			args := append([]string{"storm", "--ca", o.edge.CAFile(), "--cut", "--retry", "1s", "--duration", "20s", "--ramp", "100"}, accounts...)
+			r := peers.StartSallyload(host, append(append(args, tls[:2]...), more...)...).Result(time.Minute)
+			if !r.Passed || r.Storm.Registered != 20 || r.Storm.AllAfter <= 0 {
+				t.Errorf("of 20 phones that were cut off %+v came back: %+v", r.Storm, r.Operations)
+			}
+			if got, want := r.Latency["connect_resumed"].Count, len(more)*20; got != want {
+				t.Errorf("%d of 20 resumed their TLS sessions, want %d", got, want)
+			}
+		})
+	}
 	t.Run("Ctrl-C", func(t *testing.T) {
 		o.Within(t)
 		args := append([]string{"call", "--ca", o.edge.CAFile(), "--rate", "10", "--talk", "1h", "--ramp", "100"}, accounts...)
@@ -57,6 +70,18 @@ func TestSallyloadEdge(t *testing.T) {
 			t.Errorf("%d phones are registered still", n)
 		}
 	})
+}
+
+// reported runs calls that are long enough for reports to go both ways: each end must
+// be told what the other one has of it, and how far that is.
+func reported(t *testing.T, host *peers.Host, ca string, by []string) {
+	t.Helper()
+	args := append([]string{"call", "--ca", ca, "--rate", "6", "--arrivals", "even", "--duration", "500ms", "--talk", "12s", "--ramp", "100"}, accounts...)
+	r := peers.StartSallyload(host, append(args, by...)...).Result(time.Minute)
+	c := r.Media.RTCP
+	if !r.Passed || r.Media.Ends < 4 || c.Sent < r.Media.Ends || c.Told != r.Media.Ends || c.RoundTrip.Count == 0 || c.Bad > 0 || c.Lost != 0 {
+		t.Errorf("of %d ends of calls the reports are %+v: %+v", r.Media.Ends, c, r)
+	}
 }
 
 // loads runs calls of twenty phones, which are as they should be or not.
@@ -94,4 +119,15 @@ func TestSallyloadAsterisk(t *testing.T) {
 			peers.Until(t, 10*time.Second, "Asterisk to have no channel", func() bool { return pbx.Channels() == 0 })
 		})
 	}
+	t.Run("WSS without sound", func(t *testing.T) { // it asks for DTLS there, and must be offered it
+		l.Within(t)
+		args := append([]string{"call", "--ca", issuer.CAFile(), "--target", "wss://" + at.Addr.String() + ":8089/ws", "--rate", "5", "--duration", "1s", "--talk", "100ms", "--ramp", "100"}, accounts...)
+		if r := peers.StartSallyload(host, append(args, "--first", "1011", "--phones", "10")...).Result(time.Minute); !r.Passed || r.Operations["call"].Done == 0 {
+			t.Errorf("the calls went so: %+v", r.Operations)
+		}
+	})
+	t.Run("reports", func(t *testing.T) {
+		l.Within(t)
+		reported(t, host, issuer.CAFile(), []string{"--target", at.Addr.String() + ":5061", "--media", "sdes", "--phones", "10"})
+	})
 }

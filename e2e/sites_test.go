@@ -56,7 +56,7 @@ func (b *branches) reach() {
 	b.t.Helper()
 	for _, s := range []struct{ own, other *branch }{{b.foo, b.bar}, {b.bar, b.foo}} {
 		if s.own.pbx.Misses(s.other.Name) {
-			s.own.pbx.Must("sip qualify peer " + s.other.Name)
+			s.own.pbx.Qualify(s.other.Name)
 		}
 		peers.Until(b.t, 20*time.Second, s.own.Name+"'s PBX to reach "+s.other.Name, func() bool { return s.own.pbx.Reaches(s.other.Name) })
 	}

@@ -96,6 +96,7 @@ func (r *soakReport) tell() string {
 	for _, c := range r.Calls {
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", c.Name, c.Calls, c.Right, c.Wrong+c.Silent, c.Sent, c.Packets, c.Lost)
 	}
+	fmt.Fprint(&b, "\nCalls that the restart met go on to speak to nobody until their end: hence what did not come back. A gap is a number that is missing\nbetween packets that came.\n")
 	fmt.Fprint(&b, "\n| Second half of the run | Median | Growth in it (99 %) | an hour | |\n| --- | --- | --- | --- | --- |\n")
 	for i, f := range r.Figures {
 		flat := ""

@@ -312,6 +312,16 @@ func (a *Asterisk) finds(user, sip, pjsip string) bool {
 	return strings.Contains(a.Must("sip show peer "+user), sip)
 }
 
+// Qualify sends a user's phone OPTIONS now.
+func (a *Asterisk) Qualify(user string) {
+	a.lab.t.Helper()
+	if a.tech == "PJSIP" {
+		a.Must("pjsip qualify " + user)
+		return
+	}
+	a.Must("sip qualify peer " + user)
+}
+
 // Subscriptions counts what phones have subscribed to.
 func (a *Asterisk) Subscriptions() int {
 	a.lab.t.Helper()

@@ -24,12 +24,13 @@ import (
 // Edge is the binary under test.
 type Edge struct {
 	*Process
-	lab    *Lab
-	host   *Host
-	config string
-	State  string // its state folder
-	ca     string // what phones trust, if it is not the self-signed certificate
-	client *http.Client
+	lab     *Lab
+	host    *Host
+	config  string
+	State   string   // its state folder
+	Environ []string // that it has besides, as "NAME=value"
+	ca      string   // what phones trust, if it is not the self-signed certificate
+	client  *http.Client
 }
 
 // EdgeConfig chooses what differs from test to test.
@@ -152,7 +153,9 @@ func (e *Edge) StartFails() string {
 
 func (e *Edge) launch() {
 	e.lab.t.Helper()
-	e.Process = e.lab.start("edge", e.command("run"))
+	cmd := e.command("run")
+	cmd.Env = append(os.Environ(), e.Environ...)
+	e.Process = e.lab.start("edge", cmd)
 }
 
 // Run runs another command of the binary, with the edge's configuration, and

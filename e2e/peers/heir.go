@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -15,19 +16,53 @@ import (
 func (e *Edge) Upgrade() (before *Process) {
 	e.lab.t.Helper()
 	before = e.Process
+	known := len(e.told(upgraded))
 	e.Run("upgrade")
-	text, err := os.ReadFile(before.Log)
+	e.follow(upgraded, known)
+	return before
+}
+
+// UpgradeBySignal does so by SIGUSR2, which tells nobody the outcome.
+func (e *Edge) UpgradeBySignal() (before *Process) {
+	e.lab.t.Helper()
+	before = e.Process
+	known := len(e.told(upgraded))
+	e.Signal(syscall.SIGUSR2)
+	e.follow(upgraded, known)
+	return before
+}
+
+// upgraded is how the log tells of a process that has followed.
+const upgraded = `"msg":"upgraded[^\n]*"pid":(\d+)`
+
+// Follow waits until the log tells of a process by words of which a part is its pid, and
+// takes it for the edge.
+func (e *Edge) Follow(words string) {
+	e.lab.t.Helper()
+	e.follow(words, 0)
+}
+
+// follow does so with one more than those that are known.
+func (e *Edge) follow(words string, known int) {
+	e.lab.t.Helper()
+	Until(e.lab.t, 10*time.Second, "the edge to tell the pid of its successor", func() bool { return len(e.told(words)) > known })
+	all := e.told(words)
+	e.ending.Store(true)
+	e.Process = e.lab.adopt(e.Process, all[len(all)-1])
+}
+
+// told are the pids that the log tells by such words.
+func (e *Edge) told(words string) (pids []int) {
+	e.lab.t.Helper()
+	text, err := os.ReadFile(e.Log)
 	if err != nil {
 		e.lab.t.Fatal(err)
 	}
-	told := regexp.MustCompile(`"msg":"upgraded[^\n]*"pid":(\d+)`).FindAllSubmatch(text, -1)
-	if len(told) == 0 {
-		e.lab.t.Fatal("the edge does not log the pid of its successor")
+	for _, told := range regexp.MustCompile(words).FindAllSubmatch(text, -1) {
+		pid, _ := strconv.Atoi(string(told[1]))
+		pids = append(pids, pid)
 	}
-	pid, _ := strconv.Atoi(string(told[len(told)-1][1]))
-	before.ending.Store(true)
-	e.Process = e.lab.adopt(before, pid)
-	return before
+	return pids
 }
 
 // UpgradeFails asks for an upgrade that must change nothing, and returns what was said.

@@ -30,6 +30,8 @@ const (
 	tcpFIN = 1 << iota
 	tcpSYN
 	tcpRST
+	_
+	tcpACK
 )
 
 // segment is what follows the IP header; nil if the packet is not whole, or
@@ -97,6 +99,15 @@ func (p Packet) Payload() []byte {
 func (p Packet) sequence() (seq uint32, flags byte) {
 	s := p.segment()
 	return binary.BigEndian.Uint32(s[4:]), s[13]
+}
+
+// Opens tells the first segment of a TCP connection.
+func (p Packet) Opens() bool {
+	if !IsTCP(p) {
+		return false
+	}
+	_, flags := p.sequence()
+	return flags&(tcpSYN|tcpACK) == tcpSYN
 }
 
 // IsUDP tells UDP.

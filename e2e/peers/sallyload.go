@@ -31,6 +31,13 @@ type Load struct {
 		Right    int `json:"content_right"`
 		Wrong    int `json:"content_wrong"`
 		Silent   int `json:"content_silent"`
+		RTCP     struct {
+			Sent, Received int
+			Bad            int                 `json:"unverified"`
+			Told           int                 `json:"ends_told"`
+			Lost           int                 `json:"packets_lost"`
+			RoundTrip      struct{ Count int } `json:"round_trip_ms"`
+		} `json:"rtcp"`
 	} `json:"media"`
 	Storm struct {
 		Registered, Attempts int
