@@ -51,10 +51,14 @@ unit: ## unit tests, without the race detector
 race: peers ## unit tests with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m $(UNIT)
 
-e2e: build peers ## real peers in network namespaces; CASE=Name for one
+e2e: build peers ## real peers in network namespaces, two cases at a time; CASE=Name for one
 	@go test -list '^Test($(CASE))$$' ./e2e | grep -q '^Test' || \
 	  { echo "no case is named $(CASE); these are:"; go test -list . ./e2e | sed -n 's/^Test/  /p'; exit 1; }
+ifeq ($(CASE),.*)
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) bash e2e/shards.sh $(E2E_TIME)
+else
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout $(E2E_TIME) ./e2e -run '^Test($(CASE))$$'
+endif
 
 differential: build peers ## COUNT (20000) spoilt requests, from seed FIRST on: chan_sip and chan_pjsip must understand what the edge does
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) COUNT=$(COUNT) FIRST=$(FIRST) go test -count=1 -v -timeout $(E2E_TIME) ./e2e -run '^TestDifferential$$'
