@@ -381,9 +381,9 @@ func (a *Account) loseFragments(before time.Time) {
 // the last time.
 func (a *Account) Finish() {
 	end := time.Unix(1<<40, 0)
-	a.review(end)
-	a.loseFragments(end)
 	a.finishConns()
+	a.loseFragments(end)
+	a.review(end)
 	for k := range a.counts[Unproven] {
 		if a.counts[Unproven][k].packets > 0 && len(a.reasons) == 0 {
 			a.Incomplete("of some packets it is not to be told what they are")

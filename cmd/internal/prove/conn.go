@@ -320,7 +320,7 @@ func (a *Account) skipHoles(id pair, c *conn, now time.Time) {
 	}
 }
 
-// finishConns judges what waits when nothing more comes.
+// finishConns takes what waits for an earlier segment, when nothing more comes.
 func (a *Account) finishConns() {
 	for id, c := range a.conns {
 		a.skipHoles(id, c, c.at.Add(2*lateness))

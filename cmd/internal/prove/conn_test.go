@@ -210,6 +210,13 @@ func TestMediaByTCP(t *testing.T) {
 		c.says(framed(check.Raw, sealed(t, phone, 5, 1), rtpPacket(5, 2, "in clear")), 1<<15)
 		l.end(Leaks, map[Kind]uint64{MediaTCP: 2, LeakRTP: 1})
 	})
+	t.Run("in clear behind a hole, at the end", func(t *testing.T) {
+		l := newLedger(t, &k)
+		c := l.connect(phonePort, tcpMedia)
+		c.sa += 100 // they were not seen
+		c.says(framed(rtpPacket(5, 2, "in clear")), 1<<15)
+		l.end(Leaks, map[Kind]uint64{MediaTCP: 2, LeakRTP: 1})
+	})
 	t.Run("the key comes later", func(t *testing.T) {
 		none := knows(gcmSuite, func(k *Knowledge) { k.Keys.SRTP = nil })
 		l := newLedger(t, &none)

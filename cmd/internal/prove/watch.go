@@ -150,6 +150,7 @@ func (a *Account) take(told answer) {
 
 // settle judges the last packets, when the edge was asked late enough for them.
 func (c Config) settle(a *Account, last time.Time) {
+	a.finishConns() // what they hold back wants keys too
 	for len(a.held) > 0 {
 		told := c.ask(context.Background())
 		a.take(told)
