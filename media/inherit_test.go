@@ -157,7 +157,7 @@ func TestPassingOnAllocatesNothing(t *testing.T) {
 	p := newPhone(t, newKey(t, AESCM128HMACSHA180), newKey(t, AESCM128HMACSHA180), 99).sealed("not of this process")
 	from, got := netip.MustParseAddrPort("127.0.0.9:9"), 0
 	if n := testing.AllocsPerRun(200, func() {
-		h.w.clock()
+		h.w.readClock()
 		h.w.batch.Fill(0, p, from)
 		h.w.fromPhone(h.w.secure[0], 0)
 		if n, _ := h.w.batch.Recv(out, 0, 1); n == 1 && h.w.batch.Unwrap(0) && len(h.w.batch.Packet(0)) == len(p) {

@@ -71,7 +71,7 @@ func (e *Engine) Keys() Keys {
 	var k Keys
 	for _, w := range e.workers {
 		w.do(func() {
-			w.prover.until = int64(time.Since(w.began)) + int64(provenFor)
+			w.prover.until = w.elapsed() + int64(provenFor)
 			for _, s := range w.secure {
 				k.UDP = append(k.UDP, s.Local)
 			}
@@ -116,7 +116,7 @@ type endedKeys struct {
 // remember keeps the keys of streams and transports that are about to go, if
 // somebody proves.
 func (w *worker) remember(streams []*stream, transports []*transport) {
-	now := int64(time.Since(w.began))
+	now := w.elapsed()
 	if now >= w.prover.until || len(w.prover.ended) >= maxEnded {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // find finds a key among those that were told.
@@ -93,7 +92,7 @@ func TestKeysOfEndedSessions(t *testing.T) {
 		t.Error("nor is its ICE password")
 	}
 	w := e.workers[0]
-	w.do(func() { w.prover.forget(int64(time.Since(w.began)) + int64(provenFor)) })
+	w.do(func() { w.prover.forget(w.elapsed() + int64(provenFor)) })
 	if k := e.Keys(); len(k.SRTP)+len(k.ICE) != 0 || w.prover.ended != nil {
 		t.Error("keys are remembered for ever")
 	}

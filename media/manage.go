@@ -3,7 +3,6 @@ package media
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/sallyport/sallyport/media/packet"
 )
@@ -172,10 +171,10 @@ func (w *worker) sessionStats(streams []*stream) SessionStats {
 			out.Quality[d] = st.quality(Direction(d))
 		}
 		if out.Inward.any() || out.Drops[DropNowhere.String()] > 0 {
-			out.LastHeard = w.began.Add(time.Duration(st.heard[Inward]))
+			out.LastHeard = w.at(st.heard[Inward])
 		}
 		if out.Outward.any() {
-			out.LastPlain = w.began.Add(time.Duration(st.heard[Outward]))
+			out.LastPlain = w.at(st.heard[Outward])
 		}
 		s.Streams = append(s.Streams, out)
 	}

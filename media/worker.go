@@ -32,9 +32,8 @@ type worker struct {
 	dtls    doorman
 	scratch scratch
 	counts  counts
-	running bool      // the loop does, and sets the time
-	now     int64     // nanoseconds, read once a batch
-	began   time.Time // what now counts from
+	clock
+	running bool // the loop does, and reads the clock
 	load    workload
 
 	numbered uint64 // the connections there were
@@ -46,6 +45,18 @@ type worker struct {
 	prover  prover
 	control control
 }
+
+// clock is a worker's time, in nanoseconds since it was made.
+type clock struct {
+	began time.Time
+	now   int64 // as it was last read: once a batch
+}
+
+// elapsed is what it is this moment.
+func (c *clock) elapsed() int64 { return int64(time.Since(c.began)) }
+
+// at is when it was, or will be, so much.
+func (c *clock) at(elapsed int64) time.Time { return c.began.Add(time.Duration(elapsed)) }
 
 // workload is how much of its time a worker works.
 type workload struct {
@@ -72,7 +83,7 @@ type endpoint struct {
 func newWorker(c Config, n int, ev *events) (*worker, error) {
 	w := &worker{
 		batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), scratch: newScratch(),
-		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, began: time.Now(),
+		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, clock: clock{began: time.Now()},
 	}
 	var err error
 	if w.poll, err = packet.NewPoller(sweepEvery, &w.mu); err != nil {
@@ -146,7 +157,7 @@ func (w *worker) do(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running {
-		w.clock()
+		w.readClock()
 	}
 	f()
 }
@@ -171,16 +182,16 @@ func (w *worker) run() error {
 	defer w.mu.Unlock()
 	defer w.finish()
 	w.running = true
-	w.clock()
+	w.readClock()
 	swept := w.now
 	for w.commands() {
 		ready, err := w.poll.Wait()
 		if err != nil {
 			return err
 		}
-		w.clock()
+		w.readClock()
 		w.relay(ready)
-		w.load.worked += int64(time.Since(w.began)) - w.now
+		w.load.worked += w.elapsed() - w.now
 		if passed := w.now - swept; passed >= int64(sweepEvery) {
 			w.load.busy.Store(int32(1000 * w.load.worked / passed))
 			w.load.worked, swept = 0, w.now
@@ -190,9 +201,9 @@ func (w *worker) run() error {
 	return nil
 }
 
-// clock reads the time, for all that happens until it is read again.
-func (w *worker) clock() {
-	w.now = int64(time.Since(w.began))
+// readClock does so for all that happens until it is read again.
+func (w *worker) readClock() {
+	w.now = w.elapsed()
 	w.budget.refill(w.now)
 }
 
