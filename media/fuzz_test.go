@@ -41,6 +41,7 @@ func FuzzFromPBX(f *testing.F) {
 	f.Add(senderReport(7))
 	f.Add([]byte{0xbf, 0, 0, 1})
 	f.Add([]byte{0xb0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0, 'x', 0, 0, 3})
+	f.Add([]byte{0x90, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0xc2, 0xde, 0, 0, 'x'}) // phones drop it
 	f.Fuzz(func(t *testing.T, p []byte) {
 		kind, _, ok := classify(p)
 		before := h.w.counts.dir[Outward]

@@ -108,9 +108,7 @@ func (o *opener) misshapen(p []byte, kind uint8, h *headers) bool {
 		return len(p) < 8+4+len(o.key.MKI)+i.rtcpTag
 	}
 	n, err := h.rtp.Unmarshal(p)
-	cryptex := h.rtp.Extension && // RFC 9335, which nobody negotiated
-		(h.rtp.ExtensionProfile == rtp.CryptexProfileOneByte || h.rtp.ExtensionProfile == rtp.CryptexProfileTwoByte)
-	return err != nil || cryptex || len(p) < n+len(o.key.MKI)+i.rtpTag
+	return err != nil || cryptex(p) || len(p) < n+len(o.key.MKI)+i.rtpTag
 }
 
 // receiver holds the keys of a phone.

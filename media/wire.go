@@ -1,6 +1,10 @@
 package media
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/pion/rtp"
+)
 
 // The two kinds of packets of a stream, as indexes.
 const (
@@ -71,14 +75,27 @@ func headerLen(p []byte) (int, bool) {
 	return n, len(p) >= n
 }
 
+// cryptex tells whether a header says that its extension is encrypted (RFC 9335
+// section 5.1), which nobody negotiates here. headerLen has checked p.
+func cryptex(p []byte) bool {
+	if p[0]&0x10 == 0 {
+		return false
+	}
+	profile := binary.BigEndian.Uint16(p[12+4*int(p[0]&0x0f):])
+	return profile == rtp.CryptexProfileOneByte || profile == rtp.CryptexProfileTwoByte
+}
+
 // sound tells whether a plain packet is what it says, to its end.
 func sound(p []byte, kind uint8) bool {
 	if kind == kindRTCP {
 		return soundRTCP(p)
 	}
 	n, ok := headerLen(p)
-	if !ok || p[0]&0x20 == 0 {
-		return ok
+	if !ok || cryptex(p) {
+		return false
+	}
+	if p[0]&0x20 == 0 {
+		return true
 	}
 	pad := int(p[len(p)-1]) // counts itself (RFC 3550 section 5.1)
 	return pad > 0 && n+pad <= len(p)
