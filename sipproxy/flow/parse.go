@@ -106,6 +106,7 @@ func (m *lexed) response(body []byte) (sip.Message, *Malformed) {
 	if f != nil {
 		return nil, f
 	}
+	reason = strings.ReplaceAll(reason, "\t", " ") // as in all values
 	res := sip.NewResponse(int(code[0]-'0')*100+int(code[1]-'0')*10+int(code[2]-'0'), reason)
 	m.fill(res, cseq, vias)
 	res.SetBody(body)

@@ -269,6 +269,18 @@ func TestTortureMeaning(t *testing.T) {
 	}
 }
 
+// A reason may hold tabs (RFC 3261 section 25.1), which are written as spaces.
+func TestReasonWithTab(t *testing.T) {
+	text := strings.Replace(options, strings.SplitN(options, "\r\n", 2)[0], "SIP/2.0 486 Busy\tHere", 1)
+	_, m, fault := parseDatagram([]byte(text))
+	if fault != nil {
+		t.Fatal(fault)
+	}
+	if got, _, _ := strings.Cut(m.String(), "\r\n"); got != "SIP/2.0 486 Busy Here" {
+		t.Errorf("it is written as %q", got)
+	}
+}
+
 // An answer to a malformed request repeats only what passed the lexer, and
 // there is none to an ACK or a response.
 func TestRejection(t *testing.T) {
