@@ -36,6 +36,7 @@ type Writer struct {
 	head [Head]byte
 	iovs [2]unix.Iovec
 	msg  unix.Msghdr
+	full bool
 }
 
 // NewWriter writes to the end given, which is given away.
@@ -61,8 +62,13 @@ func (w *Writer) Pass(from netip.AddrPort, p []byte) bool {
 	w.iovs[1].SetLen(len(p))
 	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&w.msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	w.iovs[1].Base = nil // borrowed no longer
+	w.full = errno == unix.EAGAIN || errno == unix.ENOBUFS
 	return errno == 0
 }
+
+// Full tells whether what was put in last was dropped for want of room, and not because
+// nobody is at the other end.
+func (w *Writer) Full() bool { return w.full }
 
 // Close ends the seam.
 func (w *Writer) Close() { _ = unix.Close(w.fd) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -111,6 +112,20 @@ func (s *PlainSocket) isForeign(f *Flow, m sip.Message) bool {
 	}
 	to, ok := s.to.(Stranger)
 	return ok && to.IsForeign(f, m)
+}
+
+// passOn gives a message to the process before this one; false: there is none. What that
+// one has no room for is lost, as a network may lose it, and comes again: answered here, a
+// request of a call over there would be told that there is no such call.
+func (s *PlainSocket) passOn(from netip.AddrPort, b []byte) bool {
+	if s.past.Pass(from, b) {
+		return true
+	}
+	if s.past.Full() {
+		s.event("seam_full")
+		return true
+	}
+	return false
 }
 
 // Heirloom is the socket, for a process after this one. The descriptor stays ours.

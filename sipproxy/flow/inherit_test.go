@@ -137,6 +137,33 @@ func TestPlainSocketYields(t *testing.T) {
 	}
 }
 
+// What the process before has no room for is lost: it is not for the one that reads.
+func TestPlainSocketFullSeam(t *testing.T) {
+	old, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), kept{newInbox(), "old"}, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inbox := kept{newInbox(), "new"}
+	fresh := take(t, old, inbox) // old does not run: it has no time to read
+	defer old.close()
+	from, text := netip.MustParseAddrPort("127.0.0.1:5060"), strings.Replace(options, "Call-ID: ", "Call-ID: old-", 1)
+	const enough = 1 << 20
+	for i := 0; fresh.Stats().Events["seam_full"] == 0; i++ {
+		if i == enough {
+			t.Fatal("the seam takes all")
+		}
+		fresh.datagram([]byte(text), from)
+	}
+	if ids := inbox.asked(); len(ids) != 0 {
+		t.Errorf("the process that reads took %v for its own", ids)
+	}
+	fresh.datagram([]byte(strings.Replace(text, "old-", "new-", 1)), from)
+	if n, _ := inbox.count(); n != 1 {
+		t.Error("it does not take its own any longer")
+	}
+	run(t, fresh.Run) // which closes it
+}
+
 // A socket is taken back from a process that is gone, and may be yielded again, as often
 // as it comes to that; each message is heard by one.
 func TestPlainSocketResumes(t *testing.T) {

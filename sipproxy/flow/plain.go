@@ -168,7 +168,7 @@ func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
 		}
 		return
 	}
-	if s.isForeign(f, msg) && s.past.Pass(from, b) {
+	if s.isForeign(f, msg) && s.passOn(from, b) {
 		return
 	}
 	f.trace.message(f, "in", msg)
