@@ -164,6 +164,41 @@ func TestPlainSocketFullSeam(t *testing.T) {
 	run(t, fresh.Run) // which closes it
 }
 
+// A PBX that the configuration no longer names is still that of the process before; who is
+// a stranger to both is heard by neither.
+func TestPlainSocketFormerPBX(t *testing.T) {
+	inboxes := []kept{{newInbox(), "none"}, {newInbox(), "none"}}
+	old, err := ListenPlain(netip.MustParseAddrPort("127.0.0.1:0"), nil, DefaultLimits(), inboxes[0], quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Expect([]netip.Addr{netip.MustParseAddr("127.0.0.2")})
+	run(t, old.Run)
+	fresh := take(t, old, inboxes[1])
+	fresh.Expect([]netip.Addr{netip.MustParseAddr("127.0.0.3")})
+	run(t, fresh.Run)
+	say := func(from string) {
+		t.Helper()
+		pbx, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pbx.Close()
+		if _, err := pbx.WriteToUDPAddrPort([]byte(options), old.Addr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("127.0.0.2")
+	until(t, "the former PBX to be heard", func() bool { n, _ := inboxes[0].count(); return n == 1 })
+	say("127.0.0.4")
+	until(t, "a stranger to be dropped", func() bool { return old.Stats().Events["stranger"] == 1 })
+	for i, want := range []int{1, 0} {
+		if n, _ := inboxes[i].count(); n != want {
+			t.Errorf("process %d heard %d messages, want %d", i, n, want)
+		}
+	}
+}
+
 // A socket is taken back from a process that is gone, and may be yielded again, as often
 // as it comes to that; each message is heard by one.
 func TestPlainSocketResumes(t *testing.T) {
