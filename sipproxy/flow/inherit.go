@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -155,8 +157,9 @@ func descriptor(c syscall.Conn) (fd int, err error) {
 // tells, with ErrMoved; and tells how many are left.
 func (l *Listener) Dismiss(idle func(*Flow) bool, most int) (left int) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return dismiss(l.conns, idle, most)
+	all := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	return dismiss(all, idle, most)
 }
 
 // Retire connects to the peer no more; connections that are there stay.
@@ -175,12 +178,15 @@ func (t *Trunk) isRetired() bool {
 // Dismiss does with the connections that we dialled as Listener.Dismiss with the others.
 func (t *Trunk) Dismiss(idle func(*Flow) bool, most int) (left int) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return dismiss(t.dialled, idle, most)
+	all := slices.Collect(maps.Keys(t.dialled))
+	t.mu.Unlock()
+	return dismiss(all, idle, most)
 }
 
-func dismiss[V any](conns map[*conn]V, idle func(*Flow) bool, most int) int {
-	for c := range conns {
+// dismiss is called without a lock: idle looks at calls, and who has one of those may ask
+// for a trunk's connection.
+func dismiss(conns []*conn, idle func(*Flow) bool, most int) int {
+	for _, c := range conns {
 		if most <= 0 {
 			break
 		}
