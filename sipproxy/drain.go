@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,23 +76,24 @@ func (reg *registration) leaves() bool {
 // isTalking tells whether a call is on a phone's connection.
 func (p *Proxy) isTalking(f *flow.Flow) bool {
 	for _, c := range p.calls.list() {
-		if c.isOn(f) {
+		if slices.Contains(c.isBy(), f) {
 			return true
 		}
 	}
 	return false
 }
 
-func (c *call) isOn(f *flow.Flow) bool {
+// isBy are the connections of a call's phone or trunk.
+func (c *call) isBy() (flows []*flow.Flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l := c.outside(); l != nil && l.flow == f {
-		return true
+	if l := c.outside(); l != nil {
+		flows = append(flows, l.flow)
 	}
 	for _, d := range c.dialogs {
-		if d.secure.flow == f {
-			return true
+		if !slices.Contains(flows, d.secure.flow) {
+			flows = append(flows, d.secure.flow)
 		}
 	}
-	return false
+	return flows
 }

@@ -86,5 +86,20 @@ func takesLeave(in *sip.Request) bool { return headerOf(in, flowHeader) == flowL
 // IsIdle tells whether nothing is under way on a phone's or a trunk's connection.
 func (p *Proxy) IsIdle(f *flow.Flow) bool { return !p.tx.Busy(f) && !p.isTalking(f) }
 
+// Idle is IsIdle for many connections: it goes through the calls once, for those that have
+// one.
+func (p *Proxy) Idle() func(*flow.Flow) bool {
+	talking := make(map[*flow.Flow]struct{})
+	for _, c := range p.calls.list() {
+		for _, f := range c.isBy() {
+			talking[f] = struct{}{}
+		}
+	}
+	return func(f *flow.Flow) bool {
+		_, talks := talking[f]
+		return !talks && p.IsIdle(f) // a call may have begun since
+	}
+}
+
 // Calls tells how many calls there are.
 func (p *Proxy) Calls() int { return p.calls.len() }

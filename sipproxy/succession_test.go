@@ -94,7 +94,7 @@ func TestIsIdle(t *testing.T) {
 	f := b.phoneFlow(b.register(p))
 	idle := func(what string, want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(3 * time.Second); b.proxy.IsIdle(f) != want; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(3 * time.Second); b.proxy.IsIdle(f) != want || b.proxy.Idle()(f) != want; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: idle is %v", what, !want)
 			}
@@ -114,6 +114,29 @@ func TestIsIdle(t *testing.T) {
 	p.next("486")
 	idle("it was refused, and the phone may ask again", false)
 	b.noCallLeft()
+}
+
+// However many calls there are, to look at all connections goes through them once.
+func TestIdleOfMany(t *testing.T) {
+	b := newBench(t)
+	const many = 4000
+	flows := make([]*flow.Flow, many)
+	for i := range flows {
+		flows[i] = new(flow.Flow)
+		c := &call{caller: flow.Secure, callerAt: &leg{flow: flows[i]}, calleeAt: &leg{}}
+		b.proxy.calls.add(c)
+		defer b.proxy.calls.remove(c)
+	}
+	if n := testing.AllocsPerRun(1, func() {
+		idle := b.proxy.Idle()
+		for i, f := range flows {
+			if idle(f) {
+				t.Fatalf("connection %d, which has a call, is idle", i)
+			}
+		}
+	}); n > 3*many {
+		t.Errorf("%v allocations for %d calls", n, many)
+	}
 }
 
 // A trunk's far end is told when another process follows, on each connection; and an edge

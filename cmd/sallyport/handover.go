@@ -320,11 +320,12 @@ func (e *edge) isAlone() bool {
 // dismiss closes connections that nothing needs, so many at most, and tells how many
 // there are.
 func (e *edge) dismiss(most int) (left int) {
+	idle := e.proxy.Idle()
 	for _, l := range e.listeners {
-		left += l.Dismiss(e.proxy.IsIdle, most)
+		left += l.Dismiss(idle, most)
 	}
 	for _, t := range e.trunks {
-		left += t.Dismiss(e.proxy.IsIdle, most)
+		left += t.Dismiss(idle, most)
 	}
 	return left
 }
