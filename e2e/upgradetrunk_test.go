@@ -91,6 +91,25 @@ func (s *trunks) upgrade() {
 	s.idle()
 }
 
+// A call to the far end in the moment after the upgrade, when that has not connected to the
+// new process, goes by the connection that the one before has.
+func TestUpgradeTrunkAtOnce(t *testing.T) {
+	t.Parallel() // it waits most of its time
+	s := newTrunksOf(t, "dial = false\n", "")
+	running := s.connect(s.foo, s.bar, 700, 1300)
+	before := s.atFoo.Upgrade()
+	late := s.connect(s.foo, s.bar, 900, 1500)
+	late.in.Hears(900, 10*time.Second)
+	late.out.Hears(1500, 10*time.Second)
+	s.hangUp(late)
+	s.hangUp(running)
+	if status, err := before.Wait(60 * time.Second); status != 0 || err != nil {
+		t.Errorf("the process before ended with status %d, %v", status, err)
+	}
+	s.up(s.atFoo, s.Bar, 1)
+	s.idle()
+}
+
 // later has each end of calls hold and resume, and the sound go on.
 func (s *trunks) later(links []*link) {
 	s.t.Helper()

@@ -36,10 +36,15 @@ func (p *Proxy) IsForeign(f *flow.Flow, m sip.Message) bool {
 	return true
 }
 
-// isElsewhere tells whether a new request is for a phone that has not come here yet.
+// isElsewhere tells whether a new request is for a phone that has not come here yet, or
+// for a trunk without a connection here: the process before may have one, which its far
+// end keeps for the calls by it.
 func (p *Proxy) isElsewhere(f *flow.Flow, in *sip.Request) bool {
+	if t := p.trunkFor(f, in); t != nil {
+		return !t.far.State().Up
+	}
 	token := p.addressee(in)
-	return token != "" && p.trunkFor(f, in) == nil && p.bindings.get(token) == nil && p.bindings.latest(token) == nil && !p.asking.has(token)
+	return token != "" && p.bindings.get(token) == nil && p.bindings.latest(token) == nil && !p.asking.has(token)
 }
 
 // Yield leaves all that is not a call's own business to the process after this one:

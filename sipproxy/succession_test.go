@@ -82,6 +82,35 @@ func TestIsForeign(t *testing.T) {
 	}
 }
 
+// What is for a trunk is for the process before while that alone may have a connection.
+func TestTrunkIsForeign(t *testing.T) {
+	b, at := newTrunkBench(t, nil)
+	bar := b.proxy.trunks["bar"]
+	from := bar.pool.plain.Flow(netip.MustParseAddrPort(b.pbx.LocalAddr().String()))
+	foreign := func(want bool) {
+		t.Helper()
+		for _, method := range []string{"INVITE", "OPTIONS"} {
+			m, err := sip.ParseMessage([]byte(b.fromBranch(at, method, "200", "c1", 1, "", "")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := b.proxy.IsForeign(from, m); got != want {
+				t.Errorf("%s: foreign is %v", method, got)
+			}
+		}
+	}
+	far := b.trunk()
+	foreign(false)
+	b.far.ln.Close()
+	far.conn.Close()
+	for deadline := time.Now().Add(3 * time.Second); bar.far.State().Up; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the trunk is up")
+		}
+	}
+	foreign(true)
+}
+
 // phoneFlow is the connection of a phone that has registered.
 func (b *bench) phoneFlow(token string) *flow.Flow {
 	return b.proxy.bindings.get(token).flow
