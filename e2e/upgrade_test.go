@@ -188,3 +188,19 @@ func TestUpgradeChain(t *testing.T) {
 	}
 	peers.Until(t, 10*time.Second, "Asterisk to have no channel", func() bool { return o.pbx.Channels() == 0 })
 }
+
+// Listeners for all addresses are taken over, too.
+func TestUpgradeAnyAddress(t *testing.T) {
+	for _, at := range []string{"0.0.0.0", "[::]"} {
+		t.Run(at, func(t *testing.T) {
+			o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{Extra: fmt.Sprintf("[sip]\ntls_listen = \"%s:5061\"\nwss_listen = \"%s:443\"\n", at, at)})
+			for range 2 {
+				before := o.edge.Upgrade()
+				if status, err := before.Wait(20 * time.Second); status != 0 || err != nil {
+					t.Errorf("the process before ended with status %d, %v", status, err)
+				}
+			}
+			o.registered("1001")
+		})
+	}
+}

@@ -46,10 +46,21 @@ func (p plan) inheritListener(name string) (net.Listener, error) {
 
 // listenTCP binds an address for phones, or takes the listener that is bound already.
 func (p plan) listenTCP(at netip.AddrPort) (net.Listener, error) {
-	if l, err := p.inheritListener("tcp " + at.String()); l != nil || err != nil {
-		return l, err
+	for _, known := range boundAs(at) {
+		if l, err := p.inheritListener("tcp " + known.String()); l != nil || err != nil {
+			return l, err
+		}
 	}
 	return flow.Listen(at)
+}
+
+// boundAs is how a listener at an address says where it is: one for all addresses of IPv4
+// is, where there is IPv6, one for those too.
+func boundAs(at netip.AddrPort) []netip.AddrPort {
+	if at.Addr() == netip.IPv4Unspecified() {
+		return []netip.AddrPort{at, netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())}
+	}
+	return []netip.AddrPort{at}
 }
 
 // listenPlain does so with an address for PBXs, and with the seam to the process that
