@@ -78,3 +78,37 @@ func TestUpgradeBySignal(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An edge that is told to end while a new process gets ready ends, as if nobody had asked
+// for an upgrade: who tells the one that serves means the edge.
+func TestUpgradeStopped(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		t.Run(map[bool]string{false: "the first", true: "another"}[dead], func(t *testing.T) {
+			o := newOffice(t)
+			phone := o.registered("1001")
+			media := phone.NewMedia(suite)
+			d := o.echo(phone, media, 700)
+			serves := o.edge.Process
+			if dead { // and the one before starts another
+				serves = o.edge.Upgrade()
+				o.edge.Unreadable()
+				o.edge.Kill()
+				serves.WaitLog("this one goes on with its own calls, and starts another", 10*time.Second)
+			} else {
+				o.edge.Unreadable()
+				serves.Signal(syscall.SIGUSR2)
+				serves.WaitLog("starting the new process", 10*time.Second)
+			}
+			serves.Signal(syscall.SIGTERM)
+			serves.WaitLog("shutting down", 10*time.Second)
+			o.speaks(media, 800)
+			serves.Signal(syscall.SIGTERM)
+			bye := phone.Expect("BYE", 10*time.Second)
+			phone.Answer(bye, 200, "OK", "")
+			media.Stop()
+			if status, err := serves.Wait(10 * time.Second); status != 0 || err != nil || bye.Get("Call-Id") != d.ID() {
+				t.Errorf("the edge ended with status %d, %v", status, err)
+			}
+		})
+	}
+}

@@ -99,11 +99,18 @@ func (e *edge) plainSockets() []*flow.PlainSocket {
 	return append(e.trunkPlain[:len(e.trunkPlain):len(e.trunkPlain)], e.plain)
 }
 
-// succeed starts the binary anew and leaves it all that the next calls need. An error
-// tells why nothing has changed.
-func (e *edge) succeed(yield func()) (*succession.Heir, error) {
+// succeed starts the binary anew and leaves it all that the next calls need, unless stop
+// ends before it is ready: who tells this process to end means the edge. An error tells
+// why nothing has changed.
+func (e *edge) succeed(stop context.Context, yield func()) (*succession.Heir, error) {
+	if stop.Err() != nil {
+		return nil, errLast
+	}
 	e.log.Info("upgrade: starting the new process", "binary", e.binary)
-	heir, outs, err := e.raise(true)
+	heir, outs, err := e.raise(stop, true)
+	if err != nil && stop.Err() != nil {
+		return nil, errLast
+	}
 	if err != nil {
 		e.log.Error("upgrade failed; this process goes on as before", "reason", err)
 		return nil, err
@@ -138,8 +145,9 @@ func (e *edge) yieldTo(heir *succession.Heir, outs map[netip.AddrPort]int) {
 	notifyMain(heir.Pid()) // before this one may end, which is the one that is watched
 }
 
-// raise starts the heir and waits until it could serve. outs are our ends of the seams.
-func (e *edge) raise(first bool) (heir *succession.Heir, outs map[netip.AddrPort]int, err error) {
+// raise starts the heir and waits until it could serve, or stop ends. outs are our ends of
+// the seams.
+func (e *edge) raise(stop context.Context, first bool) (heir *succession.Heir, outs map[netip.AddrPort]int, err error) {
 	h := e.heirlooms(first)
 	defer h.close()
 	err = h.err
@@ -148,7 +156,7 @@ func (e *edge) raise(first bool) (heir *succession.Heir, outs map[netip.AddrPort
 		heir, err = succession.Start(e.binary, e.estate.Generation()+e.heirs, h.left)
 	}
 	if err == nil {
-		err = heir.Await(readyWithin)
+		err = heir.Await(stop, readyWithin)
 	}
 	if err != nil {
 		for _, fd := range h.outs {
@@ -202,7 +210,7 @@ func (e *edge) handOver(ctx, stop, hurry context.Context, heir *succession.Heir)
 			e.leave(ctx, ended)
 			return r.outcome()
 		case <-r.next.C:
-			r.again()
+			r.again(stop)
 			continue
 		case <-stop.Done():
 			if r.heir == nil {
@@ -276,9 +284,12 @@ func (r *remainder) later() {
 	r.pause = min(max(2*r.pause, firstPause), longestPause)
 }
 
-// again raises another heir.
-func (r *remainder) again() {
-	heir, outs, err := r.raise(false)
+// again raises another heir, unless stop ends before it is ready.
+func (r *remainder) again(stop context.Context) {
+	heir, outs, err := r.raise(stop, false)
+	if err != nil && stop.Err() != nil {
+		return
+	}
 	if err != nil {
 		r.vain = true
 		r.log.Error("no other process could be started; trying on", "reason", err, "pause", r.pause)

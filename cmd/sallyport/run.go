@@ -178,7 +178,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 			case <-ctx.Done(): // a part failed; Wait tells
 				close(e.last)
 			case asked := <-e.upgrades:
-				heir, err := e.succeed(yield)
+				heir, err := e.succeed(stop, yield)
 				asked <- err
 				if err != nil {
 					continue

@@ -93,6 +93,18 @@ func (e *Edge) Reconfigure(text string) {
 	}
 }
 
+// Unreadable has whoever reads the configuration wait for ever.
+func (e *Edge) Unreadable() {
+	e.lab.t.Helper()
+	err := os.Remove(e.config)
+	if err == nil {
+		err = syscall.Mkfifo(e.config, 0o600)
+	}
+	if err != nil {
+		e.lab.t.Fatal(err)
+	}
+}
+
 // adopt takes care of a process that another one started. How it ended, nobody knows.
 func (l *Lab) adopt(parent *Process, pid int) *Process {
 	l.t.Helper()

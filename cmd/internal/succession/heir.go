@@ -2,6 +2,7 @@ package succession
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,17 +86,18 @@ func (h *Heir) listen() {
 // Pid is the heir's.
 func (h *Heir) Pid() int { return h.cmd.Process.Pid }
 
-// Await waits until the heir is ready, and kills it if it takes too long. The error
-// tells why it will never be; it has ended then.
-func (h *Heir) Await(limit time.Duration) error {
+// Await waits until the heir is ready, and kills it if it takes too long, or when ctx
+// ends. The error tells why it will never be; it has ended then.
+func (h *Heir) Await(ctx context.Context, limit time.Duration) error {
 	late := time.NewTimer(limit)
 	defer late.Stop()
+	unwanted := ctx.Done()
 	var why []string
 	for {
 		select {
 		case word, ok := <-h.said:
 			switch {
-			case ok && word == wordReady:
+			case ok && word == wordReady && ctx.Err() == nil:
 				return nil
 			case ok:
 				why = append(why, word)
@@ -113,6 +115,10 @@ func (h *Heir) Await(limit time.Duration) error {
 		case <-late.C:
 			_ = h.cmd.Process.Kill()
 			why = append(why, fmt.Sprintf("was not ready within %s", limit))
+		case <-unwanted:
+			unwanted = nil
+			_ = h.cmd.Process.Kill()
+			why = append(why, "is wanted no longer")
 		}
 	}
 }

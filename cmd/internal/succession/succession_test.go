@@ -1,6 +1,7 @@
 package succession
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -27,6 +28,9 @@ func inherits(e *Estate) int {
 		e.Fail("the configuration is wrong\nin two places")
 		return 1
 	}
+	if _, ok := e.Take("patience"); ok {
+		select {} // until it is killed
+	}
 	fd, ok := e.Take("pipe")
 	if _, again := e.Take("pipe"); !ok || again || e.Generation() != 3 {
 		return 2
@@ -48,7 +52,7 @@ func TestSuccession(t *testing.T) {
 	defer r.Close()
 	h := start(t, Heirloom{"pipe", int(w.Fd())}, Heirloom{"of no use", int(r.Fd())})
 	w.Close()
-	if err := h.Await(20 * time.Second); err != nil {
+	if err := h.Await(t.Context(), 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Yield(); err != nil {
@@ -79,12 +83,39 @@ func TestHeirFails(t *testing.T) {
 		"bad luck": "the configuration is wrong; in two places",
 		"nothing":  "exit status 2",
 	} {
-		if err := start(t, Heirloom{name, int(w.Fd())}).Await(20 * time.Second); err == nil || !strings.Contains(err.Error(), want) {
+		if err := start(t, Heirloom{name, int(w.Fd())}).Await(t.Context(), 20*time.Second); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
 	if _, err := Start("/no/such/binary", 3, nil); err == nil {
 		t.Error("nothing was started")
+	}
+}
+
+// An heir that takes too long, or is wanted no longer, is killed.
+func TestHeirIsKilled(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for _, c := range []struct {
+		ctx   context.Context
+		limit time.Duration
+		name  string
+		want  string
+	}{
+		{t.Context(), 100 * time.Millisecond, "patience", "was not ready within 100ms"},
+		{ended, time.Minute, "patience", "is wanted no longer"},
+		{ended, time.Minute, "pipe", "is wanted no longer"},
+	} {
+		h := start(t, Heirloom{c.name, int(w.Fd())})
+		if err := h.Await(c.ctx, c.limit); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
 	}
 }
 
