@@ -204,3 +204,49 @@ func TestUpgradeAnyAddress(t *testing.T) {
 		})
 	}
 }
+
+// The configuration that the new process begins with may have another port for media, or
+// for the PBX, or another PBX. Calls of before go on by what they have: their sound, and
+// goodbye from either end.
+func TestUpgradeMoves(t *testing.T) {
+	for name, c := range map[string]struct{ extra, pbxs string }{
+		"the port for media":   {extra: "[media]\nport = 12000\n"},
+		"the port for the PBX": {extra: "[sip]\nplain_listen = \":5070\"\n"},
+		"the PBX":              {pbxs: "\"10.0.0.9:5060\""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			var all []talker
+			for i := range 2 {
+				p := o.registered(strconv.Itoa(1001 + i))
+				m := p.NewMedia(suite)
+				all = append(all, talker{p, m, o.echo(p, m, 700)})
+			}
+			text := o.edge.Configured() + c.extra
+			if c.pbxs != "" {
+				text = strings.Replace(text, strconv.Quote(peers.PBXAddr+":5060"), c.pbxs, 1)
+			}
+			o.edge.Reconfigure(text)
+			before := o.edge.Upgrade()
+			for _, c := range all {
+				o.speaks(c.media, 900)
+				o.change(c.call, c.media)
+				o.speaks(c.media, 1100)
+			}
+			if c.pbxs == "" {
+				p := o.registered("1003")
+				m := p.NewMedia(suite)
+				d := o.echo(p, m, 1300)
+				m.Hears(1300, 10*time.Second)
+				o.bye(d, m)
+			}
+			o.bye(all[0].call, all[0].media)
+			o.pbx.Must("channel request hangup all")
+			all[1].phone.Answer(all[1].phone.Expect("BYE", 10*time.Second), 200, "OK", "")
+			all[1].media.Stop()
+			if status, err := before.Wait(60 * time.Second); status != 0 || err != nil {
+				t.Errorf("the process before ended with status %d, %v", status, err)
+			}
+		})
+	}
+}

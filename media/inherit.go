@@ -55,15 +55,19 @@ func (e *Engine) Heirlooms() (list []Heirloom, err error) {
 }
 
 // Yield leaves the secure sockets to the process after this one: from now on
-// packets come from it, by a seam for each UDP socket, whose descriptor is given away.
-// Sessions go on, and send as before.
+// packets come from it, by a seam for each UDP socket, whose descriptor is given away. A
+// socket without one is read on. Sessions go on, and send as before.
 func (e *Engine) Yield(seams map[netip.AddrPort]int) error {
 	e.lobby.yield()
 	var failed error
 	for _, w := range e.workers {
 		w.do(func() {
 			for _, s := range w.secure {
-				if err := w.yield(s, seams[s.Local]); err != nil {
+				fd, ok := seams[s.Local]
+				if !ok {
+					continue
+				}
+				if err := w.yield(s, fd); err != nil {
 					failed = err
 				}
 			}
@@ -76,7 +80,7 @@ func (e *Engine) Yield(seams map[netip.AddrPort]int) error {
 func (w *worker) yield(s *secureSocket, fd int) error {
 	w.poll.Remove(s.FD)
 	w.know(s.FD, nil)
-	w.seams = append(w.seams, fd)
+	w.seams[s] = fd
 	return w.watch(fd, &endpoint{secure: s, kind: s.kind, seam: true})
 }
 
@@ -96,16 +100,11 @@ func (e *Engine) Resume() error {
 }
 
 func (w *worker) resume() error {
-	if w.seams == nil {
-		return nil
-	}
-	for _, fd := range w.seams {
+	for s, fd := range w.seams {
 		w.poll.Remove(fd)
 		w.know(fd, nil)
 		_ = unix.Close(fd)
-	}
-	w.seams = nil
-	for _, s := range w.secure {
+		delete(w.seams, s)
 		if err := w.watch(s.FD, &endpoint{secure: s, kind: s.kind}); err != nil {
 			return err
 		}

@@ -144,6 +144,22 @@ func TestResume(t *testing.T) {
 	speak(call(t, old, AEADAES128GCM, nil))
 }
 
+// Sockets that the process after has no use for are read on.
+func TestYieldOfWhatIsNotTaken(t *testing.T) {
+	c := testConfig()
+	c.Port, c.PlainPorts = 30920, PortRange{30400, 30599}
+	old := runEngine(t, c)
+	l := call(t, old, AEADAES128GCM, nil)
+	for i, change := range []func() error{func() error { return old.Yield(nil) }, old.Resume} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		said := fmt.Sprintf("packet %d", i+1)
+		l.phone.send(l.secure, said)
+		wants(t, l.pbx, said)
+	}
+}
+
 // What is passed on costs no allocation, in either process.
 func TestPassingOnAllocatesNothing(t *testing.T) {
 	h := newHot(t, AESCM128HMACSHA180)

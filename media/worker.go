@@ -23,10 +23,10 @@ type worker struct {
 	mu      sync.Mutex // guards what follows, but for control; the loop has it unless it waits
 	poll    *packet.Poller
 	batch   *packet.Batch
-	secure  []*secureSocket // RTP and RTCP of each secure address
-	seams   []int           // where their packets come from since Yield
-	byFD    []*endpoint     // by descriptor
-	dirty   []*secureSocket // connections with something to flush
+	secure  []*secureSocket       // RTP and RTCP of each secure address
+	seams   map[*secureSocket]int // where their packets come from since Yield
+	byFD    []*endpoint           // by descriptor
+	dirty   []*secureSocket       // connections with something to flush
 	table   table
 	budget  budget
 	dtls    doorman
@@ -84,6 +84,7 @@ func newWorker(c Config, n int, ev *events) (*worker, error) {
 	w := &worker{
 		batch: packet.NewBatch(slots), table: newTable(), budget: newBudget(), scratch: newScratch(),
 		dtls: newDoorman(), index: n, silence: c.Silence, events: ev, clock: clock{began: time.Now()},
+		seams: make(map[*secureSocket]int),
 	}
 	var err error
 	if w.poll, err = packet.NewPoller(sweepEvery, &w.mu); err != nil {

@@ -49,13 +49,16 @@ func (h *heirlooms) leave(name string, fd int, err error) {
 }
 
 func (h *heirlooms) leaveUDP(at netip.AddrPort, fd int, err error) {
-	h.leave("udp "+at.String(), fd, err)
+	h.leave(udp(at), fd, err)
 	out, in, err := seam.Pair()
 	h.leave("seam "+at.String(), in, err)
 	if err == nil {
 		h.outs[at], h.ins = out, append(h.ins, in)
 	}
 }
+
+// udp is the name under which a socket is left.
+func udp(at netip.AddrPort) string { return "udp " + at.String() }
 
 // close gives up the heir's ends, of which it has its own.
 func (h *heirlooms) close() {
@@ -130,11 +133,14 @@ func (e *edge) succeed(stop context.Context, yield func()) (*succession.Heir, er
 	return heir, nil
 }
 
-// yieldTo leaves the heir the sockets, and has it begin.
+// yieldTo leaves the heir the sockets that it took, and has it begin. This one goes
+// on to read the others, which the configuration no longer has, for its calls by them.
 func (e *edge) yieldTo(heir *succession.Heir, outs map[netip.AddrPort]int) {
 	for _, s := range e.plainSockets() {
-		s.Yield(outs[s.Addr()])
-		delete(outs, s.Addr())
+		if out, ok := outs[s.Addr()]; ok {
+			s.Yield(out)
+			delete(outs, s.Addr())
+		}
 	}
 	if err := e.media.Yield(outs); err != nil {
 		e.log.Error("calls may lose their sound", "reason", err)
@@ -146,7 +152,7 @@ func (e *edge) yieldTo(heir *succession.Heir, outs map[netip.AddrPort]int) {
 }
 
 // raise starts the heir and waits until it could serve, or stop ends. outs are our ends of
-// the seams.
+// the seams of what it took.
 func (e *edge) raise(stop context.Context, first bool) (heir *succession.Heir, outs map[netip.AddrPort]int, err error) {
 	h := e.heirlooms(first)
 	defer h.close()
@@ -158,10 +164,13 @@ func (e *edge) raise(stop context.Context, first bool) (heir *succession.Heir, o
 	if err == nil {
 		err = heir.Await(stop, readyWithin)
 	}
-	if err != nil {
-		for _, fd := range h.outs {
+	for at, fd := range h.outs {
+		if err != nil || !heir.Took(udp(at)) {
 			_ = unix.Close(fd)
+			delete(h.outs, at)
 		}
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	return heir, h.outs, nil

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -19,6 +20,8 @@ const variable = "SALLYPORT_INHERITS"
 const (
 	wordReady = "ready"
 	wordYours = "yours"
+	// wordDeclined is before the name of what the heir has no use for.
+	wordDeclined = "declined "
 
 	// Drain and Hurry are what an heir that is told to end passes on.
 	Drain = "drain"
@@ -94,19 +97,22 @@ func (e *Estate) Take(name string) (fd int, ok bool) {
 	return fd, ok
 }
 
-// Ready tells the process before that this one could serve, closes what was not
-// taken, and returns when all is this one's.
+// Ready tells the process before that this one could serve, and what it has not taken,
+// which it closes. It returns when all else is this one's.
 func (e *Estate) Ready() error {
 	if e == nil {
 		return nil
 	}
+	var said strings.Builder
 	e.mu.Lock()
-	for _, fd := range e.left {
+	for name, fd := range e.left {
 		_ = unix.Close(fd)
+		fmt.Fprintln(&said, wordDeclined+name)
 	}
 	e.left = nil
 	e.mu.Unlock()
-	if _, err := fmt.Fprintln(e.kin, wordReady); err != nil {
+	fmt.Fprintln(&said, wordReady)
+	if _, err := io.WriteString(e.kin, said.String()); err != nil {
 		return fmt.Errorf("tell the process before: %w", err)
 	}
 	words := bufio.NewScanner(e.kin)

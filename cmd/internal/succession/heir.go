@@ -27,6 +27,8 @@ type Heir struct {
 	kin    net.Conn
 	said   chan string // what it says; closed when it is gone
 	exited chan error
+
+	declined map[string]bool // by name; set by Await
 }
 
 // Start starts the program at path, as this process was started, and leaves it the
@@ -69,7 +71,7 @@ func Start(path string, generation int, left []Heirloom) (*Heir, error) {
 		kin.Close()
 		return nil, fmt.Errorf("start the new process: %w", err)
 	}
-	h := &Heir{cmd: cmd, kin: kin, said: make(chan string), exited: make(chan error, 1)}
+	h := &Heir{cmd: cmd, kin: kin, said: make(chan string), exited: make(chan error, 1), declined: make(map[string]bool)}
 	go func() { h.exited <- cmd.Wait() }() // ends with the heir
 	go h.listen()                          // ends with the heir, or with Close
 	return h, nil
@@ -99,6 +101,9 @@ func (h *Heir) Await(ctx context.Context, limit time.Duration) error {
 			switch {
 			case ok && word == wordReady && ctx.Err() == nil:
 				return nil
+			case ok && strings.HasPrefix(word, wordDeclined):
+				h.declined[strings.TrimPrefix(word, wordDeclined)] = true
+				continue
 			case ok:
 				why = append(why, word)
 				continue
@@ -123,7 +128,10 @@ func (h *Heir) Await(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// Yield tells the heir that all is its.
+// Took tells whether an heir that is ready took what it was left by that name.
+func (h *Heir) Took(name string) bool { return !h.declined[name] }
+
+// Yield tells the heir that all is its that it took.
 func (h *Heir) Yield() error {
 	if _, err := fmt.Fprintln(h.kin, wordYours); err != nil {
 		return fmt.Errorf("yield to the new process: %w", err)

@@ -55,6 +55,9 @@ func TestSuccession(t *testing.T) {
 	if err := h.Await(t.Context(), 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
+	if !h.Took("pipe") || h.Took("of no use") {
+		t.Error("it does not tell what it took")
+	}
 	if err := h.Yield(); err != nil {
 		t.Fatal(err)
 	}
