@@ -250,3 +250,19 @@ func TestUpgradeMoves(t *testing.T) {
 		})
 	}
 }
+
+// Bans are the new process's, those of just before too; and one that was removed is none.
+func TestUpgradeBans(t *testing.T) {
+	o := newOffice(t)
+	for i := range 4 {
+		o.edge.Run("bans", "add", fmt.Sprintf("198.51.100.%d", i+1))
+	}
+	o.edge.Run("bans", "remove", "198.51.100.1")
+	want := o.edge.Run("bans", "list")
+	for range 2 {
+		o.edge.Upgrade()
+		if got := o.edge.Run("bans", "list"); got != want {
+			t.Errorf("the new process has the bans\n%swant\n%s", got, want)
+		}
+	}
+}

@@ -43,10 +43,11 @@ func newBans(cfg Config) *bans {
 	return &bans{first: cfg.BanTime, most: cfg.BanTimeMax, changed: make(chan struct{}, 1)}
 }
 
-// restore takes the bans of before a restart.
+// restore takes the bans of before a restart, in place of those that there are.
 func (t *bans) restore(kept []Ban, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.byPrefix, t.count = bart.Table[*Ban]{}, 0
 	for _, b := range kept {
 		if prefixFaults("", []netip.Prefix{b.Source}) == nil && !t.forgotten(b, now) {
 			t.put(b, now)

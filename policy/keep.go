@@ -34,21 +34,29 @@ type Ledger interface {
 	Save(Kept) error
 }
 
-// restore takes what the ledger kept.
-func (p *Policy) restore() {
+// Restore takes what the ledger keeps, in place of the bans that there are: New does, and
+// whoever has waited since then for another process to let go of the ledger.
+func (p *Policy) Restore() {
 	if p.ledger == nil {
 		return
 	}
 	kept, err := p.ledger.Load()
 	if err != nil { // phones need the edge more than it needs its bans
 		p.log.Warn("bans of before are lost", "reason", err)
+		return
 	}
 	p.bans.restore(kept.Bans, p.now())
 	p.watch.restore(kept.Phones, p.now())
 	p.budget.restore(kept.Abroad)
 }
 
-func (p *Policy) save() {
+// Save writes what is to be kept at once.
+func (p *Policy) Save() {
+	if p.ledger == nil {
+		return
+	}
+	p.saving.Lock() // what is written last must not be older than what was before
+	defer p.saving.Unlock()
 	err := p.ledger.Save(Kept{Bans: p.bans.list(), Phones: p.watch.phones(p.now()), Abroad: p.budget.farCallers()})
 	if err != nil {
 		p.log.Warn("bans are not kept for the next start", "reason", err)
@@ -60,7 +68,7 @@ func (p *Policy) keep(ctx context.Context) {
 	if p.ledger == nil {
 		return
 	}
-	defer p.save()
+	defer p.Save()
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
@@ -71,7 +79,7 @@ func (p *Policy) keep(ctx context.Context) {
 		case <-tick.C:
 		}
 		began := time.Now()
-		p.save()
+		p.Save()
 		pause := time.NewTimer(max(saveEvery, saveShare*time.Since(began)))
 		select {
 		case <-pause.C:

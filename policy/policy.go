@@ -123,6 +123,8 @@ type Policy struct {
 	countries *countries
 	alarms    *alarms
 
+	saving sync.Mutex // held from when what is to be kept is collected until it is written
+
 	mu          sync.Mutex // guards what follows
 	connections int
 	sources     sources
@@ -152,7 +154,7 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 	if p.countries, err = newCountries(cfg); err != nil {
 		return nil, err
 	}
-	p.restore()
+	p.Restore()
 	p.rules = p.chain()
 	return p, nil
 }

@@ -118,7 +118,8 @@ func (e *edge) succeed(stop context.Context, yield func()) (*succession.Heir, er
 		e.log.Error("upgrade failed; this process goes on as before", "reason", err)
 		return nil, err
 	}
-	e.ledger.sealed.Store(true)
+	e.policy.Save() // the heir reads it again
+	e.ledger.seal()
 	for _, l := range e.listeners {
 		l.StopAccepting()
 	}

@@ -65,6 +65,9 @@ func runCommand(c console, args []string) int {
 		fmt.Fprintf(c.err, "sallyport: %v\n", err)
 		return exitFault
 	}
+	if estate != nil {
+		e.policy.Restore() // as the process before left it, which went on since it was read
+	}
 	hangup.each(e.reload)
 	usr2.each(e.upgradeAsked)
 	notifyMain(os.Getpid(), serving)

@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
@@ -97,15 +97,26 @@ func (e *edge) buildControl(p plan, judge *policy.Policy) error {
 // ledger is kept by one process at a time.
 type ledger struct {
 	policy.Ledger
-	sealed atomic.Bool
+
+	mu     sync.Mutex // guards sealed, and is held while the ledger is written
+	sealed bool
 }
 
 // Save implements policy.Ledger.
 func (l *ledger) Save(k policy.Kept) error {
-	if l.sealed.Load() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sealed {
 		return nil
 	}
 	return l.Ledger.Save(k)
+}
+
+// seal leaves the ledger to another process: nothing is written any more when it returns.
+func (l *ledger) seal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sealed = true
 }
 
 // upgrade asks for the process to be replaced by its binary, as it is on the disk now.
