@@ -151,6 +151,14 @@ func (l *pool) anyUp() bool {
 
 func (l *pool) anyDown() bool { return slices.ContainsFunc(l.all(), (*pbx).isDown) }
 
+// anyUnwell tells whether one is down, or owes an answer.
+func (l *pool) anyUnwell() bool {
+	return slices.ContainsFunc(l.all(), func(b *pbx) bool {
+		down, suspect := b.state()
+		return down || suspect
+	})
+}
+
 // share draws a number for a user by which he is dealt to one of several PBXs:
 // the highest takes him, which falls out in proportion to the weights, and when
 // one goes down only its own users move (rendezvous hashing). Weight 0 is a very

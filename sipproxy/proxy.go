@@ -102,11 +102,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-watch.C:
-			if p.yielded.Load() {
-				continue
-			}
+			yielded := p.yielded.Load()
 			for l := range p.pools() {
-				l.watch(now)
+				if !yielded || l.anyUnwell() { // phones in calls register here, and call
+					l.watch(now)
+				}
+			}
+			if yielded {
+				continue
 			}
 			p.relocate(ctx, now)
 			p.enrol(now)

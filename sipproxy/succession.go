@@ -48,7 +48,8 @@ func (p *Proxy) isElsewhere(f *flow.Flow, in *sip.Request) bool {
 }
 
 // Yield leaves all that is not a call's own business to the process after this one:
-// whether the PBXs are there, registering with providers, and new calls of trunks.
+// whether the PBXs are there, unless one was not, registering with providers, and new calls
+// of trunks.
 func (p *Proxy) Yield() {
 	p.yielded.Store(true)
 	for _, t := range p.trunks {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
@@ -143,6 +144,30 @@ func TestIsIdle(t *testing.T) {
 	p.next("486")
 	idle("it was refused, and the phone may ask again", false)
 	b.noCallLeft()
+}
+
+// A PBX that was down when another process followed is asked until it is back: the phones
+// that are left here speak to it. After that it is asked no more.
+func TestDownPBXComesBack(t *testing.T) {
+	b := newBenchWith(t, media.Defaults().Silence, func(c *Config) { c.CheckInterval = time.Second })
+	p, at := b.phone(), b.proxy.pool.all()[0]
+	at.mu.Lock()
+	at.checks.down = true
+	at.mu.Unlock()
+	b.proxy.Yield()
+	for range upAfter {
+		b.fromPBX(reply(b.atPBX("OPTIONS"), 200, "pbx", ""))
+	}
+	for deadline := time.Now().Add(3 * time.Second); at.isDown(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it stays down")
+		}
+	}
+	b.register(p)
+	_ = b.pbx.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if n, err := b.pbx.Read(make([]byte, 2000)); err == nil {
+		t.Errorf("it is asked on, %d bytes", n)
+	}
 }
 
 // However many calls there are, to look at all connections goes through them once.
