@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"syscall"
@@ -248,6 +250,38 @@ func TestUpgradeMoves(t *testing.T) {
 				t.Errorf("the process before ended with status %d, %v", status, err)
 			}
 		})
+	}
+}
+
+// Who is banned after an upgrade is kept out of the processes before, too: a phone that has
+// a call there could go on to make others.
+func TestUpgradeBanned(t *testing.T) {
+	o := newOffice(t)
+	var all []talker
+	for i := range 2 {
+		p := o.registered(strconv.Itoa(1001 + i))
+		m := p.NewMedia(suite)
+		all = append(all, talker{p, m, o.echo(p, m, 700)})
+		o.edge.Upgrade()
+	}
+	for _, c := range all {
+		second := c.phone.NewMedia(suite)
+		o.bye(o.echo(c.phone, second, 900), second)
+		from, _, _ := net.SplitHostPort(c.phone.Local())
+		o.edge.Run("bans", "add", from)
+	}
+	for _, c := range all {
+		peers.Until(t, 10*time.Second, "the phone's connection to be closed", func() bool {
+			err := c.phone.Write(fmt.Sprintf("OPTIONS sip:602@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
+				"From: <sip:%s@pbx.example.com>;tag=x\r\nTo: <sip:602@pbx.example.com>\r\nCall-ID: %[2]s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
+				c.phone.Local(), peers.Random(8), c.phone.User))
+			if err == nil {
+				_, err = c.phone.Read(200 * time.Millisecond)
+			}
+			var slow net.Error
+			return err != nil && !(errors.As(err, &slow) && slow.Timeout())
+		})
+		c.media.Stop()
 	}
 }
 

@@ -68,7 +68,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if err := os.MkdirAll(p.tls.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("edge.state_dir: %w; let the user sallyport runs as write there", err)
 	}
-	e.ledger = &ledger{Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile))}
+	e.ledger = &ledger{Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile)), estate: p.estate}
 	parts := policy.Parts{Log: log, Ledger: e.ledger}
 	if p.alarms != "" {
 		if e.webhook, err = newWebhook(p.alarms, log); err != nil {

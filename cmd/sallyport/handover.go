@@ -265,6 +265,10 @@ func (r *remainder) outcome() error {
 // hears takes a word of the heir, or its end, and tells whether all goes on.
 func (r *remainder) hears(word string, alive bool) bool {
 	switch {
+	case alive && word == succession.Kept:
+		r.policy.Restore()
+		r.estate.Tell(word)
+		return true
 	case alive:
 		r.reigns = r.reigns && word != succession.Yielded
 		return word != succession.Drain

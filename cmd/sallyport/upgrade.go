@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
+	"github.com/sallyport/sallyport/cmd/internal/succession"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
@@ -94,9 +95,10 @@ func (e *edge) buildControl(p plan, judge *policy.Policy) error {
 	return err
 }
 
-// ledger is kept by one process at a time.
+// ledger is kept by one process at a time. The one before is told, and reads it.
 type ledger struct {
 	policy.Ledger
+	estate *succession.Estate
 
 	mu     sync.Mutex // guards sealed, and is held while the ledger is written
 	sealed bool
@@ -109,7 +111,11 @@ func (l *ledger) Save(k policy.Kept) error {
 	if l.sealed {
 		return nil
 	}
-	return l.Ledger.Save(k)
+	err := l.Ledger.Save(k)
+	if err == nil {
+		l.estate.Tell(succession.Kept)
+	}
+	return err
 }
 
 // seal leaves the ledger to another process: nothing is written any more when it returns.

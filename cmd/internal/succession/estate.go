@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,13 @@ const (
 	// Yielded is what an heir says that has an heir of its own: from then on all is that
 	// one's, whatever becomes of the former.
 	Yielded = "yielded"
+	// Kept is what an heir says that has written down who is kept out.
+	Kept = "kept"
 )
+
+// patience is how long a word to the process before may take to be written: one that does
+// not read is not waited for.
+const patience = time.Second
 
 // firstFD is the first descriptor that a process is left: that of its kin.
 const firstFD = 3
@@ -137,6 +144,7 @@ func (e *Estate) Fail(why string) {
 // Tell passes a word to the process before.
 func (e *Estate) Tell(word string) {
 	if e != nil {
+		_ = e.kin.SetWriteDeadline(time.Now().Add(patience))
 		_, _ = fmt.Fprintln(e.kin, word) // one that is gone needs none
 	}
 }
