@@ -226,7 +226,7 @@ func readCrypto(value string) (c crypto, ok bool) {
 	if strings.Contains(more, ":") { // an MKI
 		return c, false
 	}
-	key, err := base64.StdEncoding.DecodeString(text)
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")) // rtpengine leaves the padding out
 	s, known := suites[f[1]]
 	return crypto{f[0], f[1], key}, known && err == nil && len(key) == s.key+s.salt
 }

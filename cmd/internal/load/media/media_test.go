@@ -246,6 +246,19 @@ func TestCryptoParameters(t *testing.T) {
 	}
 }
 
+// A key may come with its padding or without it, as rtpengine writes it.
+func TestPadding(t *testing.T) {
+	for _, name := range Suites() {
+		c := crypto{"1", name, suites[name].newKey()}
+		line := strings.TrimPrefix(c.String(), "crypto:")
+		for _, value := range []string{line, strings.TrimRight(line, "="), strings.TrimRight(line, "=") + "|2^31"} {
+			if got, ok := readCrypto(value); !ok || string(got.key) != string(c.key) {
+				t.Errorf("%s: taken %v, as %v", value, ok, got)
+			}
+		}
+	}
+}
+
 // What has no codec that we speak is refused by name, not by silence.
 func TestStrange(t *testing.T) {
 	e, err := New(Config{Kind: SDES, Suites: Suites(), Codecs: []string{"PCMU"}})
