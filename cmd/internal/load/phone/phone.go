@@ -72,10 +72,9 @@ type Phone struct {
 // New makes a phone that is not connected. The user that its password belongs to
 // may be another than the one it registers.
 func New(c *Config, number int, user, authUser, password string) *Phone {
-	id := sha256.Sum256([]byte(user))
 	p := &Phone{
 		Number: number, User: user, config: c, tag: word(), callID: word(), expires: c.Expires,
-		instance: fmt.Sprintf("<urn:uuid:%x-%x-4%03x-8%03x-%x>", id[:4], id[4:6], id[6:8], id[8:10], id[10:16]),
+		instance: instance(user),
 		auth:     answers{user: authUser, password: password},
 		pending:  make(map[string]*transaction), calls: make(map[string]*Call), received: make(map[string]*incoming),
 	}
@@ -83,6 +82,14 @@ func New(c *Config, number int, user, authUser, password string) *Phone {
 		p.sessions = tls.NewLRUClientSessionCache(1)
 	}
 	return p
+}
+
+// instance is a user's, the same in each run: a UUID (RFC 4122 section 4.1) of what
+// looks random.
+func instance(user string) string {
+	id := sha256.Sum256([]byte(user))
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return fmt.Sprintf("<urn:uuid:%x-%x-%x-%x-%x>", id[:4], id[4:6], id[6:8], id[8:10], id[10:16])
 }
 
 // word is one that nobody guesses.

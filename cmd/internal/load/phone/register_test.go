@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,19 @@ func TestWrongWithoutQOP(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, ErrPassword) {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// The instance is a UUID as RFC 4122 has it, of version 4, and each user's own.
+func TestInstance(t *testing.T) {
+	of := regexp.MustCompile(`^<urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}>$`)
+	seen := make(map[string]bool)
+	for i := range 100 {
+		id := New(&Config{}, i, fmt.Sprintf("load%04d", i), "", "").instance
+		if !of.MatchString(id) || seen[id] {
+			t.Fatalf("the instance of user %d is %s", i, id)
+		}
+		seen[id] = true
 	}
 }
 
