@@ -24,7 +24,8 @@ var errPin = errors.New("the server's certificate is not the pinned one")
 func Cause(err error) string {
 	var verify *tls.CertificateVerificationError
 	var name x509.HostnameError
-	var alert tls.AlertError
+	var op *net.OpError
+	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
@@ -37,11 +38,15 @@ func Cause(err error) string {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "no file descriptors left"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "no source ports left"
+		return "no source address or port"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "no route"
 	case errors.Is(err, errPin), errors.As(err, &verify), errors.As(err, &name):
 		return "certificate not trusted"
-	case errors.As(err, &alert):
-		return "TLS alert: " + strings.TrimPrefix(alert.Error(), "tls: ")
+	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls names the server's alerts so
+		return "TLS alert: " + strings.TrimPrefix(op.Err.Error(), "tls: ")
+	case errors.As(err, &record):
+		return "no TLS is spoken there"
 	case errors.As(err, &dns):
 		return "name not found"
 	case errors.Is(err, context.Canceled):

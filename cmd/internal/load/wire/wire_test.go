@@ -6,9 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -108,6 +113,55 @@ func TestUnreadable(t *testing.T) {
 		}
 		if got := Cause(err); got != message.ErrFormat.Error() {
 			t.Errorf("%q: the cause of %v is %q", text, err, got)
+		}
+	}
+}
+
+// Why there is no connection is told apart: what a server's TLS does not like of us,
+// a port where none is spoken, an address that nobody has.
+func TestCauses(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // for its certificate
+	defer certified.Close()
+	serves := func(serve func(net.Conn)) string {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var done sync.WaitGroup
+		done.Go(func() { // ends with the connection; waited for at the end
+			if conn, err := ln.Accept(); err == nil {
+				serve(conn)
+				conn.Close()
+			}
+		})
+		t.Cleanup(func() {
+			ln.Close()
+			done.Wait()
+		})
+		return ln.Addr().String()
+	}
+	shakes := func(c *tls.Config) string {
+		c.Certificates = certified.TLS.Certificates
+		return serves(func(conn net.Conn) { _ = tls.Server(conn, c).Handshake() })
+	}
+	for _, c := range []struct{ name, addr, source, cause string }{
+		{"it wants a certificate", shakes(&tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}), "", "TLS alert: "},
+		{"it is too old", shakes(&tls.Config{MaxVersion: tls.VersionTLS11}), "", "TLS alert: protocol version not supported"},
+		{"it speaks plain SIP", serves(func(conn net.Conn) { _, _ = conn.Write([]byte("SIP/2.0 400 Bad Request\r\n\r\n")) }), "", "no TLS is spoken there"},
+		{"the source is nobody's here", "127.0.0.1:1", "192.0.2.1", "no source address or port"},
+	} {
+		target := &Target{Addr: c.addr, TLS: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the server is the test's own
+		if c.source != "" {
+			target.Sources = []netip.Addr{netip.MustParseAddr(c.source)}
+		}
+		_, _, err := target.Dial(context.Background(), 0, nil)
+		if got := Cause(err); err == nil || !strings.HasPrefix(got, c.cause) {
+			t.Errorf("%s: the cause is %q, of %v; want %q", c.name, got, err, c.cause)
+		}
+	}
+	for _, errno := range []error{syscall.ENETUNREACH, syscall.EHOSTUNREACH} {
+		if got := Cause(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}); got != "no route" {
+			t.Errorf("the cause of %v is %q", errno, got)
 		}
 	}
 }
