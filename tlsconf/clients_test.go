@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -231,6 +232,41 @@ func TestClientCertificates(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A process that was replaced still tells what was revoked, of which its phones are told;
+// it warns and fetches no more.
+func TestRevokedAfterYield(t *testing.T) {
+	own := newPhoneCA(t, "Phones", nil)
+	crl := filepath.Join(t.TempDir(), "phones.crl")
+	own.list(crl, nil)
+	cfg := config(t)
+	cfg.Clients = Clients{CA: own.file, CRL: crl, TLS: Required}
+	s, said := watchedAt(t, cfg, time.Now())
+	taken := make(chan struct{}, 9)
+	s.OnTaken(func() { taken <- struct{}{} })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }() // ends with ctx; waited for below
+	s.Yield()
+	own.list(crl, nil, own.issue(nil).Leaf.SerialNumber)
+	select {
+	case <-taken:
+	case <-time.After(20 * pollInterval):
+		t.Error("nobody is told that a certificate was revoked")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	said()
+	serving, warned := watchedAt(t, cfg, time.Now())
+	late := s.Describe()[0].NotAfter.Add(-time.Hour)
+	s.look(late)
+	serving.look(late)
+	if log := said(); log != "" || warned() == "" {
+		t.Errorf("it warns, or nobody does:\n%s", log)
 	}
 }
 

@@ -26,19 +26,39 @@ const retryInterval = time.Minute
 func (s *Source) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	parts.Go(func() { s.staples.run(ctx, func() []*pair { return s.current.Load().pairs }) })
+	serving, yield := context.WithCancel(ctx)
+	defer yield()
+	parts.Go(func() { s.staples.run(serving, func() []*pair { return s.current.Load().pairs }) })
 	if s.renewer != nil {
-		parts.Go(func() { s.renewer.run(ctx) })
+		parts.Go(func() { s.renewer.run(serving) })
 	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
+	yielded := s.yielded
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-yielded:
+			yield()
+			yielded = nil
 		case <-tick.C:
 			s.look(time.Now())
 		}
+	}
+}
+
+// Yield leaves to a process after this one what only handshakes need, and what one
+// process does at a time: to fetch certificates, to staple, to warn. It is called once.
+// What is revoked is still told to OnTaken: phones with a call are still here.
+func (s *Source) Yield() { close(s.yielded) }
+
+func (s *Source) hasYielded() bool {
+	select {
+	case <-s.yielded:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -79,6 +99,9 @@ func (s *Source) look(now time.Time) {
 		s.rebuild()
 	}
 	s.before = at
+	if s.hasYielded() {
+		return
+	}
 	s.remind(now)
 	if s.renewer != nil {
 		s.renewer.ask()

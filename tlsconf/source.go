@@ -20,8 +20,9 @@ type Source struct {
 	serving atomic.Pointer[map[audience]*tls.Config] // of handshakes, made from the three above
 	renewer *renewer                                 // nil without ACME
 	staples *stapler
-	doubles sync.Map // pairs of trunks that one certificate was told to be both of
-	onTaken func()   // the client CA or its list changed
+	doubles sync.Map      // pairs of trunks that one certificate was told to be both of
+	onTaken func()        // the client CA or its list changed
+	yielded chan struct{} // closed by Yield
 
 	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
 	taken   string         // stamp of the files that were last read
@@ -53,7 +54,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets), staples: newStapler(log)}
+	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets), staples: newStapler(log), yielded: make(chan struct{})}
 	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
 	s.before = s.taken
 	var loaded []*pair

@@ -4,13 +4,15 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
+	"fmt"
 	"time"
 )
 
 // A session ticket is opened by whoever has the key that sealed it, and with it, in
 // TLS 1.2, every connection that resumed by it: so keys live for a day and not, as
-// crypto/tls has it, for a week. They are in memory alone. All listeners share
-// them, and they outlive a change of certificates.
+// crypto/tls has it, for a week. They are in memory alone, and go from one process to the
+// next. All listeners share them, and they outlive a change of certificates.
 const (
 	ticketRotation = 8 * time.Hour // of the key that seals
 	ticketKeys     = 3             // that open: a ticket is good for 16 to 24 hours
@@ -42,6 +44,50 @@ func (t *tickets) rotate(now time.Time) (changed bool) {
 	clear(t.keys) // SetSessionTicketKeys has copied what it uses
 	t.keys, t.made = next, now
 	return true
+}
+
+// marshal is the keys, and when the first of them was made.
+func (t *tickets) marshal() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(t.made.UnixNano()))
+	for _, key := range t.keys {
+		b = append(b, key[:]...)
+	}
+	return b
+}
+
+func (t *tickets) unmarshal(b []byte) error {
+	const head, key = 8, 32
+	n := (len(b) - head) / key
+	if n < 1 || n > ticketKeys || len(b) != head+n*key {
+		return fmt.Errorf("read keys of session tickets: %d bytes are none", len(b))
+	}
+	t.made = time.Unix(0, int64(binary.BigEndian.Uint64(b)))
+	t.keys = make([][key]byte, n)
+	for i := range t.keys {
+		copy(t.keys[i][:], b[head+i*key:])
+	}
+	return nil
+}
+
+// Tickets is the keys of session tickets, for a process after this one. They are secret:
+// who has them reads what phones of TLS 1.2 say.
+func (s *Source) Tickets() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tickets.marshal()
+}
+
+// TakeTickets takes the keys of a process before this one, whose phones then resume their
+// sessions: a full handshake of each would be many at once.
+func (s *Source) TakeTickets(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.tickets.unmarshal(b); err != nil {
+		return err
+	}
+	s.tickets.rotate(time.Now())
+	s.rebuild()
+	return nil
 }
 
 // audience tells the configurations of listeners apart.

@@ -37,6 +37,44 @@ func TestTicketKeys(t *testing.T) {
 	}
 }
 
+// Keys go from one process to the next, with their age; nothing else is taken for such.
+func TestTicketsAreHandedOn(t *testing.T) {
+	var k, next tickets
+	for i := range ticketKeys {
+		k.rotate(start.Add(time.Duration(i) * ticketRotation))
+		if err := next.unmarshal(k.marshal()); err != nil || !slices.Equal(next.keys, k.keys) || !next.made.Equal(k.made) {
+			t.Errorf("%d keys are read as %d, of %s: %v", len(k.keys), len(next.keys), next.made, err)
+		}
+	}
+	for _, b := range [][]byte{nil, k.marshal()[:8], k.marshal()[:39], append(k.marshal(), 0), append(k.marshal(), make([]byte, 32)...)} {
+		if err := next.unmarshal(b); err == nil || !slices.Equal(next.keys, k.keys) {
+			t.Errorf("%d bytes are taken: %v", len(b), err)
+		}
+	}
+	cfg := config(t)
+	old, _ := mustSource(t, cfg, time.Now())
+	fresh, _ := mustSource(t, cfg, time.Now()) // the same files
+	client := clientOf(t, old)
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for i, at := range []*Source{old, old, fresh, fresh} {
+		if i == 3 {
+			if err := fresh.TakeTickets(old.Tickets()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		state, err := seenClient(t, at.ServerConfig(Off), client)
+		if want := i == 1 || i == 3; err != nil || state.DidResume != want {
+			t.Errorf("connection %d: resumed %v, %v, want %v", i+1, state.DidResume, err, want)
+		}
+		if i == 2 { // the control, whose ticket took the other's place
+			client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			if _, err := seenClient(t, old.ServerConfig(Off), client); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // A session is resumed at each listener while a key is there that opens its ticket,
 // and no longer.
 func TestTicketsOfListeners(t *testing.T) {

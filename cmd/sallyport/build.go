@@ -84,6 +84,9 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	if e.certificate, err = tlsconf.New(p.tls, log); err != nil {
 		return nil, err
 	}
+	if err := p.inheritTickets(e.certificate); err != nil {
+		log.Warn("phones make full handshakes with this process", "reason", err)
+	}
 	if p.sip.Secret, err = loadSecret(p.tls.StateDir); err != nil {
 		return nil, err
 	}

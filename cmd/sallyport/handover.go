@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"time"
@@ -34,7 +35,7 @@ const (
 var errOrphaned = errors.New("the process that served is gone, and no other could be started")
 
 // heirlooms are the sockets that are handed on, and a seam from the heir for each of
-// UDP: outs are our ends of those, by the socket's address; ins are the heir's. Those of
+// UDP: outs are our ends of those, by the socket's address; ins are what is only the heir's. Those of
 // TCP are left once: an heir after the first one binds them anew.
 type heirlooms struct {
 	left []succession.Heirloom
@@ -57,10 +58,20 @@ func (h *heirlooms) leaveUDP(at netip.AddrPort, fd int, err error) {
 	}
 }
 
+// leaveContent leaves what the heir can do without.
+func (h *heirlooms) leaveContent(name string, b []byte, log *slog.Logger) {
+	c, err := succession.Content(name, b)
+	if err != nil {
+		log.Warn("phones will make full handshakes with the new process", "reason", err)
+		return
+	}
+	h.left, h.ins = append(h.left, c), append(h.ins, c.FD)
+}
+
 // udp is the name under which a socket is left.
 func udp(at netip.AddrPort) string { return "udp " + at.String() }
 
-// close gives up the heir's ends, of which it has its own.
+// close gives up what is only the heir's, which has its own descriptors.
 func (h *heirlooms) close() {
 	for _, fd := range h.ins {
 		_ = unix.Close(fd)
@@ -83,6 +94,7 @@ func (e *edge) heirlooms(first bool) *heirlooms {
 			h.leave(m.Network+" "+m.Addr.String(), m.FD, nil)
 		}
 	}
+	h.leaveContent(sessionTickets, e.certificate.Tickets(), e.log)
 	if !first {
 		return h
 	}
@@ -127,6 +139,7 @@ func (e *edge) succeed(stop context.Context, yield func()) (*succession.Heir, er
 		t.Retire()
 	}
 	e.proxy.Yield()
+	e.certificate.Yield()
 	e.control.Yield()
 	e.yieldTo(heir, outs)
 	e.estate.Tell(succession.Yielded)

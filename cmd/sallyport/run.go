@@ -155,7 +155,7 @@ func (e *edge) run(stop, hurry context.Context) error {
 	if e.webhook != nil {
 		group.Go(func() error { return e.webhook.Run(serving) })
 	}
-	group.Go(func() error { return e.certificate.Run(reigning) })
+	group.Go(func() error { return e.certificate.Run(serving) })
 	for _, s := range e.trunkPlain {
 		group.Go(func() error { return s.Run(serving) })
 	}

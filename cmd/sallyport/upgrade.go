@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/internal/succession"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/tlsconf"
 )
 
 // upgradePatience is longer than the edge may take to answer.
@@ -53,6 +54,19 @@ func (p plan) listenTCP(at netip.AddrPort) (net.Listener, error) {
 		}
 	}
 	return flow.Listen(at)
+}
+
+// sessionTickets is the name under which their keys are left.
+const sessionTickets = "session tickets"
+
+// inheritTickets has phones resume their sessions that they have with the process before.
+func (p plan) inheritTickets(c *tlsconf.Source) error {
+	keys, err := p.estate.Read(sessionTickets)
+	if err != nil || keys == nil {
+		return err
+	}
+	defer clear(keys)
+	return c.TakeTickets(keys)
 }
 
 // boundAs is how a listener at an address says where it is: one for all addresses of IPv4

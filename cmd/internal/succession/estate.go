@@ -38,6 +38,8 @@ const (
 // not read is not waited for.
 const patience = time.Second
 
+const maxContent = 1 << 20 // bytes
+
 // firstFD is the first descriptor that a process is left: that of its kin.
 const firstFD = 3
 
@@ -102,6 +104,21 @@ func (e *Estate) Take(name string) (fd int, ok bool) {
 	fd, ok = e.left[name]
 	delete(e.left, name)
 	return fd, ok
+}
+
+// Read returns content by its name, once; nil if there is none.
+func (e *Estate) Read(name string) ([]byte, error) {
+	fd, ok := e.Take(name)
+	if !ok {
+		return nil, nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxContent)) // where the other end is in it is of no concern
+	if err != nil {
+		return nil, fmt.Errorf("read %s of the process before: %w", name, err)
+	}
+	return b, nil
 }
 
 // Ready tells the process before that this one could serve, and what it has not taken,

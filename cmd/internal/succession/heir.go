@@ -21,6 +21,19 @@ type Heirloom struct {
 	FD   int
 }
 
+// Content is an heirloom that is read, of a file in memory alone. The caller closes it.
+func Content(name string, b []byte) (Heirloom, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return Heirloom{}, fmt.Errorf("leave %s to the new process: %w", name, err)
+	}
+	if _, err := unix.Pwrite(fd, b, 0); err != nil { // all of it: memory is there or not
+		_ = unix.Close(fd)
+		return Heirloom{}, fmt.Errorf("leave %s to the new process: %w", name, err)
+	}
+	return Heirloom{name, fd}, nil
+}
+
 // Heir is the process that is to follow this one.
 type Heir struct {
 	cmd    *exec.Cmd

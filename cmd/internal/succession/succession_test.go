@@ -2,6 +2,7 @@ package succession
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -35,10 +36,14 @@ func inherits(e *Estate) int {
 	if _, again := e.Take("pipe"); !ok || again || e.Generation() != 3 {
 		return 2
 	}
-	if err := e.Ready(); err != nil {
+	words, err := e.Read("words")
+	if nothing, err := e.Read("words"); nothing != nil || err != nil {
 		return 3
 	}
-	_, _ = unix.Write(fd, []byte("mine"))
+	if err := errors.Join(err, e.Ready()); err != nil {
+		return 4
+	}
+	_, _ = unix.Write(fd, words)
 	e.Tell(Drain)
 	<-e.Gone()
 	return 0
@@ -50,8 +55,13 @@ func TestSuccession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	h := start(t, Heirloom{"pipe", int(w.Fd())}, Heirloom{"of no use", int(r.Fd())})
+	words, err := Content("words", []byte("mine"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, Heirloom{"pipe", int(w.Fd())}, Heirloom{"of no use", int(r.Fd())}, words)
 	w.Close()
+	_ = unix.Close(words.FD)
 	if err := h.Await(t.Context(), 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
