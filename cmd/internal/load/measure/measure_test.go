@@ -34,6 +34,11 @@ func TestWorst(t *testing.T) {
 	r.Failed("call", 3, "486 Busy Here", "call: 486 Busy Here")
 	r.Failed("call", 3, "486 Busy Here", "call: 486 Busy Here, again")
 	p := r.Report(nil, time.Second, name)
+	for _, w := range p.Worst { // its quantiles are rough, and not above what it had
+		if q := w.Latency[Answered]; q.P50 > q.Max || q.P999 > q.Max {
+			t.Errorf("of phone %s: %+v", w.Phone, q)
+		}
+	}
 	if len(p.Worst) != worstPhones || p.Worst[0].Phone != "d" || p.Worst[0].Failed != 2 || p.Worst[1].Phone != "t" || p.Worst[1].Latency[Answered].Max != 19 {
 		t.Errorf("the worst are %+v", p.Worst[:2])
 	}
@@ -69,6 +74,39 @@ func TestSeconds(t *testing.T) {
 			t.Errorf("the second one is %+v: it has what was before", p)
 		}
 	})
+}
+
+// What is done a second is told of all the time that it took, also behind the
+// arrivals: who is due fifty times a second and does ten has done ten.
+func TestDonePerSecond(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		pause time.Duration // from one that is done to the next
+		want  float64
+	}{{"as fast as they come", 20 * time.Millisecond, 50}, {"a fifth as fast", 100 * time.Millisecond, 10}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := New(1)
+			for range 150 {
+				r.Due("call")
+			}
+			for range 150 {
+				time.Sleep(c.pause)
+				r.Done("call")
+			}
+			if got := r.Report(nil, 3*time.Second, name).Operations["call"].PerSecond; math.Abs(got-c.want) > c.want/50 {
+				t.Errorf("%s: %.1f done a second, want %.0f", c.name, got, c.want)
+			}
+		})
+	}
+}
+
+// What fails and never was due, as a connection that is lost, is not given up.
+func TestNeverDue(t *testing.T) {
+	r := New(1)
+	r.Failed("lost", 0, "connection closed", "")
+	if c := r.Report(nil, time.Second, name).Operations["lost"]; c.Failed != 1 || c.GivenUp != 0 {
+		t.Errorf("it is told as %+v", c)
+	}
 }
 
 func TestSound(t *testing.T) {

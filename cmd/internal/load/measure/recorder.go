@@ -36,9 +36,11 @@ type Counts struct {
 	Done      int            `json:"done"`
 	Failed    int            `json:"failed"`
 	GivenUp   int            `json:"given_up"`        // with the run, before they were either
-	PerSecond float64        `json:"done_per_second"` // while there were arrivals
+	PerSecond float64        `json:"done_per_second"` // while there were arrivals, or from the first to the last that was done if that took longer
 	Causes    map[string]int `json:"causes,omitempty"`
 	First     string         `json:"first_failure,omitempty"` // at full length
+
+	first, last time.Time // that was done
 }
 
 // Recorder takes all that is measured.
@@ -94,8 +96,12 @@ func (r *Recorder) Due(op Operation) {
 func (r *Recorder) Done(op Operation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of(op).Done++
+	c := r.of(op)
+	c.Done++
 	r.now.Done++
+	if c.last = time.Now(); c.Done == 1 {
+		c.first = c.last
+	}
 }
 
 // Failed counts one that did not, of a phone, by its cause and at full length; -1

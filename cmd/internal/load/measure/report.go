@@ -87,9 +87,9 @@ func (r *Recorder) Report(run any, arrivals time.Duration, name func(int) string
 	for op, c := range r.counts {
 		own := *c
 		own.Causes = maps.Clone(c.Causes)
-		own.GivenUp = c.Due - c.Done - c.Failed
-		if arrivals > 0 {
-			own.PerSecond = float64(c.Done) / arrivals.Seconds()
+		own.GivenUp = max(0, c.Due-c.Done-c.Failed) // a lost connection fails, and never was due
+		if while := max(arrivals, c.last.Sub(c.first)); while > 0 {
+			own.PerSecond = float64(c.Done) / while.Seconds()
 		}
 		p.Operations[op] = &own
 		p.Passed = p.Passed && c.Failed == 0
@@ -139,6 +139,7 @@ func (r *Recorder) worst(name func(int) string) (list []Worst) {
 		for m, t := range p.took {
 			q := quantiles(t.h, roughUnit)
 			q.Max = Milliseconds(t.max)
+			q.P50, q.P90, q.P99, q.P999 = min(q.P50, q.Max), min(q.P90, q.Max), min(q.P99, q.Max), min(q.P999, q.Max) // those are rough
 			w.Latency[m] = q
 		}
 		list = append(list, w)
