@@ -90,6 +90,9 @@ func (f *fleet) connect(ctx context.Context, m *member, prefix measure.Metric) e
 	if m.online.CompareAndSwap(false, true) {
 		f.online.Add(1)
 	}
+	if err := f.still(m); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
 	f.record.Took(prefix+measure.Connect, m.number, took)
 	if resumed {
 		f.record.Took(prefix+measure.Resumed, m.number, took)
@@ -110,8 +113,21 @@ func (f *fleet) register(ctx context.Context, m *member, due time.Time, prefix m
 	if m.signed.CompareAndSwap(false, true) {
 		f.signed.Add(1)
 	}
+	if err := f.still(m); err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
 	f.record.Took(prefix+measure.Register, m.number, time.Since(due))
 	return nil
+}
+
+// still takes a phone back whose connection was lost before it was counted: it would
+// pass for one that is there, and never come back.
+func (f *fleet) still(m *member) error {
+	if m.Connected() {
+		return nil
+	}
+	f.offline(m)
+	return phone.ErrDown
 }
 
 // drop ends a phone's connection.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,5 +215,22 @@ func TestEndedBeforeAll(t *testing.T) {
 	}
 	if c := r.Operations[Ramp]; !r.Ended || r.Passed || c.Done+c.Failed > 0 || c.GivenUp != c.Due {
 		t.Errorf("ended: %v, passed: %v, with %+v", r.Ended, r.Passed, c)
+	}
+}
+
+// A phone whose connection ends with the very answer that registers it is not taken for
+// registered: it comes back before it calls.
+func TestLostAtOnce(t *testing.T) {
+	var met atomic.Int32
+	f := newFar(t, media.SDES, func(l *link, r *sip.Request) bool {
+		if r.Method != sip.REGISTER || met.Add(1) > 2 { // of two phones the first one each
+			return false
+		}
+		l.well(r)
+		l.conn.Close()
+		return true
+	})
+	if c := f.run(nil).Operations[Call]; c.Done != c.Due || c.Due == 0 {
+		t.Errorf("the calls went so: %+v", c)
 	}
 }
