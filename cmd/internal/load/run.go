@@ -45,7 +45,7 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 	before := resident()
 	var bytes int64
 	arrivals := time.Duration(0)
-	storm := (*measure.Storm)(nil)
+	storm, stayed := (*measure.Storm)(nil), false
 	if p.Command != "storm" || p.Cut {
 		w.phase("ramp")
 		f.ramp(ctx)
@@ -60,6 +60,7 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 		arrivals = time.Since(begun)
 		w.phase("stay")
 		sleepUntil(ctx, time.NewTimer(0), time.Now().Add(p.Stay))
+		stayed = int(f.signed.Load()) == p.Phones
 	default:
 		w.phase("load")
 		f.arrivals(ctx)
@@ -74,7 +75,8 @@ func Run(ctx context.Context, p Plan, o Observer) (*measure.Report, error) {
 	w.done.Wait()
 	r := record.Report(p, arrivals, func(i int) string { return p.user(i) })
 	if r.Storm = storm; storm != nil { // what failed before a phone was let in is no failure of it
-		r.Passed = storm.Registered == p.Phones
+		refresh := r.Operations[Refresh]
+		r.Passed = stayed && (refresh == nil || refresh.Failed == 0)
 	}
 	r.Ended = ctx.Err() != nil
 	done := 0
