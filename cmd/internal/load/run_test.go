@@ -234,3 +234,26 @@ func TestLostAtOnce(t *testing.T) {
 		t.Errorf("the calls went so: %+v", c)
 	}
 }
+
+// A ramp that takes longer than what the server grants refreshes the phones that came
+// first: they are there when the others are.
+func TestLongRamp(t *testing.T) {
+	t.Parallel()
+	var refreshed, called atomic.Bool
+	f := newFar(t, media.SDES, func(l *link, r *sip.Request) bool {
+		switch r.Method {
+		case sip.INVITE:
+			if !called.Swap(true) && !refreshed.Load() {
+				l.Error("no phone was refreshed before the first call")
+			}
+		case sip.REGISTER:
+			refreshed.Store(refreshed.Load() || l.count(r) > 1)
+			l.say(r, 200, "OK", "", "Expires", "2")
+			return true
+		}
+		return false
+	})
+	if r := f.run(func(p *Plan) { p.RampRate = 0.7 }); !r.Passed || r.Operations[Refresh] == nil {
+		t.Errorf("it went so: %+v", r.Operations)
+	}
+}
