@@ -165,20 +165,28 @@ func (w *watch) run() {
 	for {
 		select {
 		case <-w.stop:
+			if w.fleet.record.Pending() { // of a second that is cut short
+				w.second()
+			}
 			return
 		case <-tick.C:
+			w.second()
 		}
-		p := w.fleet.record.Tick(w.fleet.state())
-		w.mu.Lock()
-		name := w.name
-		w.routines, w.rss = max(w.routines, runtime.NumGoroutine()), max(w.rss, resident())
-		if name != "goodbye" { // a ramp may be longer than a registration, or than a server's patience with a silent phone
-			w.keep(time.Now(), p.Second)
-		}
-		w.mu.Unlock()
-		if w.observer != nil {
-			w.observer.Second(name, p)
-		}
+	}
+}
+
+// second ends one, and tells of it.
+func (w *watch) second() {
+	p := w.fleet.record.Tick(w.fleet.state())
+	w.mu.Lock()
+	name := w.name
+	w.routines, w.rss = max(w.routines, runtime.NumGoroutine()), max(w.rss, resident())
+	if name != "goodbye" { // a ramp may be longer than a registration, or than a server's patience with a silent phone
+		w.keep(time.Now(), p.Second)
+	}
+	w.mu.Unlock()
+	if w.observer != nil {
+		w.observer.Second(name, p)
 	}
 }
 

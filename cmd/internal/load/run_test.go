@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"github.com/sallyport/sallyport/cmd/internal/load/measure"
 	"github.com/sallyport/sallyport/cmd/internal/load/media"
 )
 
@@ -255,5 +256,31 @@ func TestLongRamp(t *testing.T) {
 	})
 	if r := f.run(func(p *Plan) { p.RampRate = 0.7 }); !r.Passed || r.Operations[Refresh] == nil {
 		t.Errorf("it went so: %+v", r.Operations)
+	}
+}
+
+// seconds has all that a run tells of each.
+type seconds []measure.Point
+
+func (s *seconds) Second(_ string, p measure.Point) { *s = append(*s, p) }
+
+// The seconds of a run have all that was done in it, the last one, which is cut short,
+// too; and whoever watches is told of each cause, however short the run is.
+func TestLastSecond(t *testing.T) {
+	f := newFar(t, media.SDES, status(486, "Busy Here"))
+	var seen seconds
+	r, err := Run(context.Background(), f.plan(), &seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	due, failed, news := 0, 0, ""
+	for _, p := range r.Series {
+		due, failed = due+p.Due, failed+p.Failed
+	}
+	for _, p := range seen {
+		news += strings.Join(p.News, "")
+	}
+	if c := r.Operations[Call]; due != c.Due+r.Operations[Ramp].Due || failed != c.Failed || failed == 0 || !strings.Contains(news, "486 Busy Here") {
+		t.Errorf("of %+v the seconds have %d due and %d failed, and tell %q", c, due, failed, news)
 	}
 }

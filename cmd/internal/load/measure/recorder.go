@@ -159,13 +159,25 @@ type State struct {
 
 // Point is one second of a run.
 type Point struct {
-	Second  int                  `json:"second"` // at whose end it is
+	Second  int                  `json:"second"` // at whose end it is; the last one may be cut short
 	Due     int                  `json:"due"`
 	Done    int                  `json:"done"`
 	Failed  int                  `json:"failed"`
 	News    []string             `json:"-"` // the first failure of each cause, at full length
 	State                        // at its end
 	Latency map[Metric]Quantiles `json:"latency_ms,omitempty"`
+}
+
+// Pending tells whether anything happened in the second that has begun.
+func (r *Recorder) Pending() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.second {
+		if h.TotalCount() > 0 {
+			return true
+		}
+	}
+	return r.now.Due+r.now.Done+r.now.Failed > 0
 }
 
 // Tick ends a second, and returns it.
