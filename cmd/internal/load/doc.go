@@ -4,8 +4,8 @@
 //
 // Arrivals are an open loop: they come when they are due, however slow the server
 // is, and every latency counts from then. The phones take them in turn. One that
-// finds no phone free waits for one, and that counts; when too many wait, it
-// fails as "no phone free".
+// finds no phone free waits for one, and that counts; when too many wait, or one waits
+// for longer than a phone may be busy with one call, it fails as "no phone free".
 //
 // Run owns all: the phones and their connections, the Recorder, the Engine of
 // their media. A registered phone is one goroutine, a call one more, and one for each

@@ -14,22 +14,42 @@ import (
 // extra is how many arrivals may be under way beyond the number of phones.
 const extra = 10_000
 
+const noPhone = "no phone free" // the cause of what waited for one in vain
+
+// patience is how long an arrival waits for a phone: as long as one that is busy may
+// take for an answer, and for a call. Who waits behind a server that answers nothing
+// would wait for all who came before, each with a timeout of its own.
+func (p *Plan) patience() time.Duration {
+	if !p.calls() {
+		return p.Timeout
+	}
+	return p.Timeout + p.Ring + p.Talk*5/2 // that of Hold
+}
+
 // arrive begins an operation that is due. It does not wait: the operation has its
 // own goroutine, which ends with it, and f.running waits for that.
 func (f *fleet) arrive(ctx context.Context, op measure.Operation, due time.Time) {
 	f.record.Due(op)
 	if f.waiting.Add(1) > int64(f.plan.Phones+extra) {
 		f.waiting.Add(-1)
-		f.record.Failed(op, -1, "no phone free", "")
+		f.record.Failed(op, -1, noPhone, "")
 		return
 	}
 	f.running.Go(func() {
 		defer f.waiting.Add(-1)
-		m, err := take(ctx, f.free[0])
-		if err != nil {
-			return // the run is given up
-		}
 		f.record.Took(measure.Lag, -1, time.Since(due))
+		waits, done := context.WithDeadline(ctx, due.Add(f.plan.patience()))
+		m, err := take(waits, f.free[0])
+		done()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return // the run is given up
+		default:
+			f.record.Failed(op, -1, noPhone, "")
+			return
+		}
+		f.record.Took(measure.Wait, -1, time.Since(due))
 		err = f.do(ctx, op, m, due)
 		f.free[0] <- m
 		f.outcome(ctx, op, m, err)

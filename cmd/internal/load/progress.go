@@ -25,7 +25,7 @@ func (p *Progress) Second(phase string, at measure.Point) {
 		m    measure.Metric
 		name string
 	}{
-		{"ramp_register", "register"}, {measure.Register, "register"}, {measure.Answered, "INVITE→200"}, {measure.Lag, "lag"},
+		{"ramp_register", "register"}, {measure.Register, "register"}, {measure.Answered, "INVITE→200"}, {measure.Wait, "wait"}, {measure.Lag, "lag"},
 	} {
 		if q, ok := at.Latency[l.m]; ok {
 			fmt.Fprintf(&b, "  %s %.1f/%.1f ms", l.name, q.P50, q.P99)

@@ -284,3 +284,22 @@ func TestLastSecond(t *testing.T) {
 		t.Errorf("of %+v the seconds have %d due and %d failed, and tell %q", c, due, failed, news)
 	}
 }
+
+// Behind a server that answers nothing, arrivals do not wait for one another's
+// timeouts: a run ends soon after its arrivals do. That they waited is not the
+// generator's lag.
+func TestNoPhoneFree(t *testing.T) {
+	f := newFar(t, media.SDES, func(*link, *sip.Request) bool { return true })
+	begun := time.Now()
+	r := f.run(func(p *Plan) {
+		p.Command, p.Mix, p.Callee, p.Hear = "register", map[measure.Operation]int{Register: 1}, "", ""
+		p.Rate, p.Duration, p.Timeout = 100, 500*time.Millisecond, 400*time.Millisecond
+	})
+	c := r.Operations[Register]
+	if took := time.Since(begun); took > 5*time.Second || c.Causes[noPhone] == 0 || c.Causes["register: no answer"] == 0 || c.Failed != c.Due {
+		t.Errorf("it took %s: %+v", took, c)
+	}
+	if lag, wait := r.Latency[measure.Lag], r.Latency[measure.Wait]; wait.Max < 300 || lag.P50 > wait.Max/2 {
+		t.Errorf("the lag is %+v, the wait %+v", lag, wait)
+	}
+}

@@ -24,7 +24,8 @@ const (
 	Options     Metric = "options_200"
 	Cancelled   Metric = "cancel_487"   // from the CANCEL to the 487 of the INVITE
 	FirstPacket Metric = "first_packet" // from the 200, or from the answer to it, to the first packet that decrypts
-	Lag         Metric = "lag"          // from due to begun: the generator's own
+	Lag         Metric = "lag"          // from due until the generator came to it: its own
+	Wait        Metric = "wait"         // from due until a phone was free for it; they are busy with talk, or with a server that is slow
 )
 
 // Operation names what a phone was to do.
@@ -137,7 +138,7 @@ func (r *Recorder) Took(m Metric, phone int, d time.Duration) {
 	}
 	record(total, d)
 	record(second, d)
-	if phone < 0 || m == Lag {
+	if phone < 0 {
 		return
 	}
 	p := &r.phones[phone]

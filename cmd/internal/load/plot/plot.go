@@ -47,7 +47,7 @@ func Draw(r *measure.Report) string {
 			{"calls", count(func(p measure.Point) int { return p.Calls })},
 		}},
 	}
-	for _, m := range []measure.Metric{measure.Connect, measure.Register, measure.Answered, measure.Hangup, measure.Lag} {
+	for _, m := range []measure.Metric{measure.Connect, measure.Register, measure.Answered, measure.Hangup, measure.Wait, measure.Lag} {
 		if _, measured := r.Latency[m]; measured {
 			graphs = append(graphs, graph{string(m) + ", ms", []line{
 				{"p50", latency(m, func(q measure.Quantiles) float64 { return q.P50 })},
