@@ -115,7 +115,9 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 		}
 		return err
 	}
-	f.record.Took(measure.Ringing, m.number, call.Ringing.Sub(due))
+	if !call.Ringing.IsZero() {
+		f.record.Took(measure.Ringing, m.number, call.Ringing.Sub(due))
+	}
 	f.record.Took(measure.Answered, m.number, call.Answered.Sub(due))
 	due, err = f.talk(ctx, op, call, with)
 	if bye := f.hangUp(m, call, due); err == nil {
@@ -147,6 +149,8 @@ func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone
 	case at.Load() != nil && errors.As(err, &refused) && refused.Status == 487:
 		f.record.Took(measure.Cancelled, m.number, time.Since(*at.Load()))
 		return nil
+	case at.Load() == nil && within.Err() != nil && ctx.Err() == nil: // it never rang
+		return fmt.Errorf("call: %w", phone.ErrTimeout)
 	}
 	return err
 }

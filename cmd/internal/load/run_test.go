@@ -182,6 +182,35 @@ func TestServersThatAskBack(t *testing.T) {
 	}
 }
 
+// A server that answers at once, as an IVR does, or queues a call, never said that it
+// rings: there is no such latency to tell.
+func TestUnrung(t *testing.T) {
+	f := newFar(t, media.SDES, invited(func(l *link, r *sip.Request) {
+		l.say(r, 182, "Queued", "")
+		l.say(r, 200, "OK", l.answer(r))
+	}))
+	if r := f.run(nil); !r.Passed || r.Latency[measure.Answered].Count == 0 || r.Latency[measure.Ringing].Count != 0 {
+		t.Errorf("passed: %v, with %+v", r.Passed, r.Latency)
+	}
+}
+
+// A call that is to be given up while it rings, and never does, has no answer: that it
+// is cancelled for that is sallyload's own doing.
+func TestNeverRings(t *testing.T) {
+	f := newFar(t, media.SDES, func(l *link, r *sip.Request) bool {
+		if r.Method == sip.INVITE {
+			l.invite = r
+			l.say(r, 100, "Trying", "")
+			return true
+		}
+		return r.Method == sip.CANCEL && ringing()(l, r)
+	})
+	r := f.run(func(p *Plan) { p.Mix, p.Timeout = map[measure.Operation]int{Cancel: 1}, 300*time.Millisecond })
+	if c := r.Operations[Cancel]; c.Failed != c.Due || c.Causes["call: no answer"] != c.Due {
+		t.Errorf("the causes are %v; the first: %s", c.Causes, c.First)
+	}
+}
+
 // A run that is ended before its time tells what it did until then.
 func TestEnded(t *testing.T) {
 	ctx, end := context.WithCancel(context.Background())

@@ -19,7 +19,7 @@ const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, MESSAGE, NOTIFY"
 // Call is one end of a call: a dialog (RFC 3261 section 12).
 type Call struct {
 	Media    Media
-	Ringing  time.Time // of the first 180 or 183; of one that was made
+	Ringing  time.Time // of the first 180 or 183, of one that was made; zero: it was answered without
 	Answered time.Time // of its 200
 	Ended    <-chan struct{}
 
@@ -78,9 +78,6 @@ func (p *Phone) Call(ctx context.Context, uri string, m Media, progress func(sta
 		return nil, fmt.Errorf("call: %w", err)
 	}
 	c.Answered = time.Now()
-	if c.Ringing.IsZero() {
-		c.Ringing = c.Answered
-	}
 	if err := c.accept(r, d); err != nil {
 		return nil, errors.Join(fmt.Errorf("call: %w", err), c.Hangup(context.WithoutCancel(ctx)))
 	}
@@ -98,7 +95,7 @@ func (c *Call) invite(ctx context.Context, offer string, progress func(status in
 	d := c.draft("INVITE").Add("Contact", p.contact()).Add("Allow", allow).Add("Supported", "timer, "+reliable).Add("User-Agent", p.config.Agent).SDP(offer)
 	p.mu.Unlock()
 	r, err := p.exchange(ctx, "INVITE", uri, d, c.next, func(r *sip.Response) {
-		if c.Ringing.IsZero() && r.StatusCode > 100 {
+		if c.Ringing.IsZero() && (r.StatusCode == 180 || r.StatusCode == 183) { // a 181 or 182 says that it takes longer
 			c.Ringing = time.Now()
 		}
 		c.begins(r)
