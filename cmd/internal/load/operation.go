@@ -120,7 +120,7 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 	}
 	f.record.Took(measure.Answered, m.number, call.Answered.Sub(due))
 	due, err = f.talk(ctx, op, call, with)
-	if bye := f.hangUp(m, call, due); err == nil {
+	if bye := f.hangUp(ctx, m, call, due); err == nil {
 		err = bye
 	}
 	return errors.Join(err, f.judge(ctx, with))
@@ -145,7 +145,7 @@ func (f *fleet) cancel(ctx context.Context, m *member, uri string, session phone
 	var refused *phone.Refused
 	switch {
 	case err == nil:
-		return errors.Join(errQuick, f.hangUp(m, call, time.Now()))
+		return errors.Join(errQuick, f.hangUp(ctx, m, call, time.Now()))
 	case at.Load() != nil && errors.As(err, &refused) && refused.Status == 487:
 		f.record.Took(measure.Cancelled, m.number, time.Since(*at.Load()))
 		return nil
@@ -201,16 +201,17 @@ func (f *fleet) change(ctx context.Context, call *phone.Call, with *pair, hold b
 	return nil
 }
 
-// hangUp ends a call, also when the run was given up.
-func (f *fleet) hangUp(m *member, call *phone.Call, due time.Time) error {
-	ctx, done := context.WithTimeout(context.Background(), min(f.plan.Timeout, goodbye))
+// hangUp ends a call, also when the run was given up, which bounds how long that takes.
+func (f *fleet) hangUp(ctx context.Context, m *member, call *phone.Call, due time.Time) error {
+	bye, done := context.WithCancel(context.WithoutCancel(ctx))
 	defer done()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(goodbye, done) })()
 	select {
 	case <-call.Ended:
 		return nil
 	default:
 	}
-	if err := call.Hangup(ctx); err != nil {
+	if err := call.Hangup(bye); err != nil {
 		return err
 	}
 	f.record.Took(measure.Hangup, m.number, time.Since(due))

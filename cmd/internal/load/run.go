@@ -21,7 +21,7 @@ type Observer interface {
 
 // The bounds of a run's end.
 const (
-	goodbye = 5 * time.Second  // of one BYE
+	goodbye = 5 * time.Second  // of one BYE, and of a callee that is to hear of it
 	closing = 15 * time.Second // of all registrations
 )
 

@@ -182,6 +182,32 @@ func TestServersThatAskBack(t *testing.T) {
 	}
 }
 
+// A BYE may take as long as any other request, and one that is not answered fails like
+// any other.
+func TestSlowBYE(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		after   time.Duration // the answer; 0: never
+		timeout time.Duration
+		cause   string // empty: it is well
+	}{{"late", goodbye + 200*time.Millisecond, 20 * time.Second, ""}, {"never", 0, 300 * time.Millisecond, "hang up: no answer"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFar(t, media.SDES, func(l *link, r *sip.Request) bool {
+				if r.Method == sip.BYE && c.after > 0 {
+					time.AfterFunc(c.after, func() { l.say(r, 200, "OK", "") })
+				}
+				return r.Method == sip.BYE
+			})
+			calls := f.run(func(p *Plan) { p.Timeout = c.timeout }).Operations[Call]
+			if good := calls.Done == calls.Due; good != (c.cause == "") || !good && calls.Causes[c.cause] != calls.Due {
+				t.Errorf("the calls went so: %+v", calls)
+			}
+		})
+	}
+}
+
 // A server that answers at once, as an IVR does, or queues a call, never said that it
 // rings: there is no such latency to tell.
 func TestUnrung(t *testing.T) {
