@@ -113,7 +113,7 @@ func (f *fleet) call(ctx context.Context, op measure.Operation, m *member, due t
 		if ctx.Err() == nil && ringing.Err() != nil {
 			err = fmt.Errorf("call: %w", phone.ErrTimeout)
 		}
-		return err
+		return with.why(err)
 	}
 	if !call.Ringing.IsZero() {
 		f.record.Took(measure.Ringing, m.number, call.Ringing.Sub(due))

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -138,6 +139,21 @@ func (f *fleet) answered(p *phone.Phone, c *phone.Call) {
 		default: // the server called twice, and has one more
 		}
 	}
+}
+
+// why names what a call failed by. Where it is a refusal that the server hands on from
+// the phone that was called, that one knows the reason.
+func (p *pair) why(err error) error {
+	var refused *phone.Refused
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.far == nil || !errors.As(err, &refused) {
+		return err
+	}
+	if reason := p.far.Refused(); reason != nil {
+		return fmt.Errorf("call: %w, by %s, which refused it (%s)", reason, p.callee.User, refused.Error())
+	}
+	return err
 }
 
 // rest has nothing judged at either end until it is over.

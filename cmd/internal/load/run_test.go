@@ -182,6 +182,41 @@ func TestServersThatAskBack(t *testing.T) {
 	}
 }
 
+// A server that offers the phone that is called nothing that it can take gets 488 of it
+// and hands that on: the cause is what was wrong with the offer.
+func TestRefusedByCallee(t *testing.T) {
+	const plain = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
+	f := newFar(t, media.SDES, invited(func(l *link, r *sip.Request) {
+		l.mu.Lock()
+		callee := l.links[0]
+		if callee == l {
+			callee = l.links[1]
+		}
+		l.mu.Unlock()
+		callee.write(fmt.Sprintf("INVITE sip:phone@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TLS far;branch=z9hG4bK%[1]s\r\nFrom: <sip:far@127.0.0.1>;tag=far\r\n"+
+			"To: <sip:phone@127.0.0.1>\r\nCall-ID: %[1]s-2\r\nCSeq: 1 INVITE\r\nContact: <sip:far@127.0.0.1;transport=tls>\r\n"+
+			"Content-Type: application/sdp\r\nContent-Length: %[2]d\r\n\r\n%[3]s", r.CallID().Value(), len(plain), plain))
+		l.done.Go(func() { // ends with the answer
+			for {
+				select {
+				case a := <-callee.got:
+					if a.StatusCode >= 200 {
+						l.say(r, a.StatusCode, a.Reason, "")
+						return
+					}
+				case <-time.After(10 * time.Second):
+					l.Error("the phone that is called does not answer")
+					return
+				}
+			}
+		})
+	}))
+	r := f.run(func(p *Plan) { p.Callee, p.Hear = "", "" })
+	if c, want := r.Operations[Call], "call: "+media.ErrUnkeyed.Error(); c.Causes[want] != c.Due || c.Due == 0 {
+		t.Errorf("the causes are %v, want %s; the first: %s", c.Causes, want, c.First)
+	}
+}
+
 // A BYE may take as long as any other request, and one that is not answered fails like
 // any other.
 func TestSlowBYE(t *testing.T) {

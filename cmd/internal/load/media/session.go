@@ -32,6 +32,7 @@ type Session struct {
 
 // state is what descriptions have made of a session.
 type state struct {
+	refused error // an offer that was not taken
 	closed  bool
 	err     error // of ICE or DTLS
 	version int   // of our descriptions
@@ -111,6 +112,23 @@ func (s *Session) dtlsLines(setup string) []string {
 
 // Answer takes an offer, and describes the session after it.
 func (s *Session) Answer(offer string) (string, error) {
+	text, err := s.answer(offer)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.state.refused = err
+	}
+	return text, err
+}
+
+// Refused is why the last offer that was not taken was not; nil: all were.
+func (s *Session) Refused() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.refused
+}
+
+func (s *Session) answer(offer string) (string, error) {
 	d, err := parse(offer)
 	if err != nil {
 		return "", err
