@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,12 @@ func ParseTarget(text, transport string) (*Target, error) {
 	}
 	if host == "" {
 		return nil, fmt.Errorf("read target %q: it names no host", text)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/@ ") {
+		return nil, fmt.Errorf("read target %q: it is none of HOST:PORT, sips:HOST:PORT and wss://HOST:PORT/PATH", text)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return nil, fmt.Errorf("read target %q: %q is no port", text, port)
 	}
 	t.Addr, t.Name = net.JoinHostPort(host, port), host
 	return t, nil

@@ -27,6 +27,8 @@ func TestParseTarget(t *testing.T) {
 		{"pbx.example.com:5071", "tls", "pbx.example.com:5071", ""},
 		{"sips:pbx.example.com", "", "pbx.example.com:5061", ""},
 		{"[2001:db8::1]", "", "[2001:db8::1]:5061", ""},
+		{"2001:db8::1", "", "[2001:db8::1]:5061", ""},
+		{"[fe80::1%eth0]:5061", "", "[fe80::1%eth0]:5061", ""},
 		{"pbx.example.com", "wss", "pbx.example.com:443", "/"},
 		{"wss://pbx.example.com:8089/ws?a=b", "", "pbx.example.com:8089", "/ws?a=b"},
 	} {
@@ -34,7 +36,10 @@ func TestParseTarget(t *testing.T) {
 			t.Errorf("%s by %q is %+v, %v", c.text, c.transport, got, err)
 		}
 	}
-	for text, transport := range map[string]string{"wss://x/": "tls", "a": "udp", "wss://": "", ":5061": ""} {
+	for text, transport := range map[string]string{
+		"wss://x/": "tls", "a": "udp", "wss://": "", ":5061": "",
+		"tls:pbx.example.com:5061": "", "https://pbx.example.com/": "", "sip:alice@pbx.example.com": "", "a:0": "", "a:99999": "", "a:": "", "a:sips": "", "wss://a:x/": "",
+	} {
 		if got, err := ParseTarget(text, transport); err == nil {
 			t.Errorf("%s by %q is %+v", text, transport, got)
 		}
