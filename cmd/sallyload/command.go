@@ -66,6 +66,10 @@ func (c command) run(args []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "sallyload %s: %v\n", c.name, err)
 		return exitUsage
 	}
+	if err := o.writable(); err != nil {
+		fmt.Fprintf(errs, "sallyload %s: %v\n", c.name, err)
+		return exitUsage
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends at once
@@ -85,6 +89,22 @@ func (c command) run(args []string, out, errs io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// writable tells before the run what would be in the way of its report. A file that is
+// there stays as it is until then.
+func (o *options) writable() error {
+	for _, f := range []struct{ flag, name string }{{"--json", o.json}, {"--plot", o.plot}} {
+		if f.name == "" {
+			continue
+		}
+		file, err := os.OpenFile(f.name, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.flag, err)
+		}
+		file.Close()
+	}
+	return nil
 }
 
 // write leaves the files that were asked for.
