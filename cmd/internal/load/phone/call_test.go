@@ -299,6 +299,12 @@ func TestIncoming(t *testing.T) {
 	if <-m.closed; p.Busy() {
 		t.Error("the phone is busy with a call that was cancelled")
 	}
+	s.send(call("e").Set("Via", "SIP/2.0/TLS far;branch=z9hG4bKe, SIP/2.0/TLS farther;branch=z9hG4bK0")) // a CANCEL has the first alone
+	s.answered(180)
+	s.send(request("CANCEL", "e"))
+	s.answered(200)
+	s.answered(487)
+	<-m.closed
 	s.send(request("OPTIONS", "o"))
 	s.answered(200)
 }

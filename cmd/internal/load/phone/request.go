@@ -94,9 +94,15 @@ func (in *incoming) stop() {
 	}
 }
 
+// branch is that of the hop before, which alone a CANCEL has in common with its INVITE:
+// the first of the Vias, which may share a line (RFC 3261 sections 7.3.1 and 9.1).
+func branch(r *sip.Request) string {
+	return nameaddr.Param(message.All(r, "Via")[0], "branch")
+}
+
 // called takes a call, or refuses it.
 func (p *Phone) called(r *sip.Request) {
-	id, branch := message.Get(r, "Call-ID"), nameaddr.Param(message.Get(r, "Via"), "branch")
+	id := message.Get(r, "Call-ID")
 	p.mu.Lock()
 	busy := len(p.calls)+len(p.received) > 0
 	p.mu.Unlock()
@@ -114,7 +120,7 @@ func (p *Phone) called(r *sip.Request) {
 	contact := p.contact()
 	p.mu.Unlock()
 	p.answer(message.Answer(r, 180, "Ringing", tag).Add("Contact", contact))
-	in := &incoming{invite: r, media: m, branch: branch}
+	in := &incoming{invite: r, media: m, branch: branch(r)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	in.timer = time.AfterFunc(ring, func() { p.take(in, tag) }) // ends with the answer
@@ -261,7 +267,7 @@ func (p *Phone) cancelled(r *sip.Request) {
 	id := message.Get(r, "Call-ID")
 	p.mu.Lock()
 	in := p.received[id]
-	if in != nil && in.branch == nameaddr.Param(message.Get(r, "Via"), "branch") {
+	if in != nil && in.branch == branch(r) {
 		delete(p.received, id)
 	} else {
 		in = nil
