@@ -34,6 +34,7 @@ type member struct {
 	*phone.Phone
 	number int
 	signed atomic.Bool
+	unsure atomic.Bool // it asked to be registered, and the run ended before the answer
 	online atomic.Bool
 	asking atomic.Bool // for a refresh
 	mu     sync.Mutex  // guards what follows
@@ -108,6 +109,7 @@ func (f *fleet) register(ctx context.Context, m *member, due time.Time, prefix m
 		}
 	}
 	if err := m.Register(ctx); err != nil {
+		m.unsure.Store(ctx.Err() != nil)
 		return err
 	}
 	if m.signed.CompareAndSwap(false, true) {

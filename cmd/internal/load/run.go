@@ -131,7 +131,7 @@ func (f *fleet) goodbye() {
 		turns <- struct{}{}
 		all.Go(func() { // ends with the connection; waited for below
 			defer func() { <-turns }()
-			if m.signed.Load() && m.Connected() {
+			if (m.signed.Load() || m.unsure.Load()) && m.Connected() {
 				_ = m.Unregister(ctx) // a registrar that does not answer forgets it in time
 			}
 			f.drop(m)

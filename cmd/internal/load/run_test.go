@@ -393,3 +393,29 @@ func TestNoPhoneFree(t *testing.T) {
 		t.Errorf("the lag is %+v, the wait %+v", lag, wait)
 	}
 }
+
+// A registration that is under way when a run is ended is taken back too.
+func TestEndedWhileRegistering(t *testing.T) {
+	ctx, end := context.WithCancel(context.Background())
+	var asked, taken atomic.Int32
+	f := newFar(t, media.SDES, func(l *link, r *sip.Request) bool {
+		if r.Method != sip.REGISTER {
+			return false
+		}
+		if h := r.GetHeader("Expires"); h != nil && h.Value() == "0" {
+			taken.Add(1)
+			return false
+		}
+		if asked.Add(1) == 2 {
+			end()
+		}
+		time.AfterFunc(200*time.Millisecond, func() { l.well(r) })
+		return true
+	})
+	if _, err := Run(ctx, f.plan(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if asked.Load() != taken.Load() {
+		t.Errorf("of %d registrations %d were taken back", asked.Load(), taken.Load())
+	}
+}
