@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -130,4 +131,33 @@ func TestSallyloadAsterisk(t *testing.T) {
 		l.Within(t)
 		reported(t, host, issuer.CAFile(), []string{"--target", at.Addr.String() + ":5061", "--media", "sdes", "--phones", "10"})
 	})
+}
+
+// The same with Kamailio as registrar and proxy, whose rtpengine writes keys as neither
+// the edge nor Asterisk does.
+func TestSallyloadKamailio(t *testing.T) {
+	l := peers.NewLab(t)
+	issuer := peers.NewIssuer(t)
+	cert := issuer.Pair("pbx.example.com", false)
+	peers.StartRTPEngine(l.Edge, []string{peers.EdgeOutside})
+	peers.StartKamailio(l, peers.KamailioConfig{Registrar: true, Children: 2, Readers: 2, Shared: 64, CertFile: cert.Cert, KeyFile: cert.Key, WebSocket: true})
+	host := l.Phone("load")
+	tls := []string{"--target", peers.EdgeOutside + ":5061", "--media", "sdes", "--phones", "10", "--rate", "3"}
+	wss := []string{"--target", "wss://" + peers.EdgeOutside + ":" + peers.WSSPort + "/", "--media", "dtls", "--phones", "10", "--rate", "3"}
+	for _, c := range []struct {
+		name  string
+		by    []string
+		more  []string
+		hears bool
+	}{
+		{"TLS and SDES", tls, []string{"--mix", "call=3,hold=2,cancel=1"}, true},
+		{"GCM alone", tls, []string{"--suites", "AEAD_AES_256_GCM", "--duration", "1s"}, true},
+		{"WSS and DTLS", wss, []string{"--mix", "call=2,hold=1"}, true},
+		{"another tone", tls, []string{"--hear", "1234", "--duration", "1s"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l.Within(t)
+			loads(t, host, issuer.CAFile(), slices.Concat(c.by, c.more), c.hears)
+		})
+	}
 }

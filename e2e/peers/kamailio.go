@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Kamailio is a running Kamailio 5.6, as one would put it in the edge's place for
-// signalling: TLS outside, UDP to the PBX. It keeps no media.
+// Kamailio is a running Kamailio 5.6 in the edge's place: for signalling alone, TLS outside
+// and UDP to the PBX; or as a registrar, with an rtpengine of the edge's host for media.
 type Kamailio struct {
 	*Process
 	lab *Lab
@@ -28,10 +28,14 @@ type KamailioConfig struct {
 	CertFile  string // the certificate and key, in PEM
 	KeyFile   string
 	WebSocket bool // listen for these too, at WSSPort
+	Registrar bool // of users by the password secret-USER, in the PBX's place
 }
 
 //go:embed kamailio/kamailio.cfg
 var kamailioConfig string
+
+//go:embed kamailio/registrar.cfg
+var registrarConfig string
 
 // StartKamailio runs Kamailio on the edge's host, and returns when it listens.
 func StartKamailio(l *Lab, c KamailioConfig) *Kamailio {
@@ -44,9 +48,14 @@ func StartKamailio(l *Lab, c KamailioConfig) *Kamailio {
 	if c.WebSocket {
 		web = WSSPort
 	}
+	source := kamailioConfig
+	if c.Registrar {
+		source = registrarConfig
+	}
 	var text bytes.Buffer
-	err = template.Must(template.New("kamailio.cfg").Parse(kamailioConfig)).Execute(&text, map[string]any{
+	err = template.Must(template.New("kamailio.cfg").Parse(source)).Execute(&text, map[string]any{
 		"Children": c.Children, "Connections": c.Readers, "Inside": EdgeInside, "Outside": EdgeOutside, "PBX": PBXAddr, "Cert": c.CertFile, "Key": c.KeyFile, "WSSPort": web,
+		"RTPEngine": ngAddr,
 	})
 	config := filepath.Join(dir, "kamailio.cfg")
 	if err == nil {
