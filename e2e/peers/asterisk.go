@@ -55,7 +55,8 @@ type Trunk struct {
 }
 
 // SecureAsterisk is what an Asterisk needs that no edge stands before. Users up to
-// 1010 have SDES, those above DTLS-SRTP and ICE.
+// 1010 have SDES, those above DTLS-SRTP and ICE; those from 1006 to 1010 must acknowledge
+// that they ring, and be acknowledged (RFC 3262).
 type SecureAsterisk struct{ Cert, Key string } // files
 
 // PBXTLS is the TLS of a PBX that has no edge.

@@ -14,7 +14,7 @@ import (
 )
 
 // allow is what the phone answers otherwise than by 405.
-const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, MESSAGE, NOTIFY"
+const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, NOTIFY"
 
 // Call is one end of a call: a dialog (RFC 3261 section 12).
 type Call struct {

@@ -241,6 +241,68 @@ func TestSessionTimer(t *testing.T) {
 	s.request("ACK")
 }
 
+// toPhone is a request of a far end's to the phone, in a dialog that it names.
+func toPhone(method, id string) *message.Draft {
+	return message.Request(method, "sip:1001@192.0.2.1").Add("Via", "SIP/2.0/TLS far;branch=z9hG4bK"+id).Add("Record-Route", "<sip:p1;lr>").
+		Add("From", "<sip:far@x>;tag=far").Add("To", "<sip:1001@x>").Add("Call-ID", id).Add("CSeq", "1 "+method).Add("Contact", "<sip:far@192.0.2.9>")
+}
+
+// Who must be acknowledged rings again until that is, and answers only then. Where there
+// was no offer, it goes with the ringing.
+func TestRequiredPrack(t *testing.T) {
+	m := newSilence()
+	p, s := connected(t, Config{Answer: func(*Phone, string) (Media, time.Duration, int) { return m, 0, 0 }})
+	for _, c := range []struct{ id, offer, rung, accepted, answer string }{
+		{"a", "offer", "", "", "answer"},
+		{"b", "", "offer", "theirs", ""},
+	} {
+		s.send(toPhone("INVITE", c.id).Add("Require", "100rel").SDP(c.offer))
+		ringing := s.answered(180)
+		number, to := message.Get(ringing, "RSeq"), message.Get(ringing, "To")
+		if message.Get(ringing, "Require") != "100rel" || number == "" || string(ringing.Body()) != c.rung {
+			t.Errorf("%s: it rings by %s", c.id, ringing)
+		}
+		if again := s.answered(180); message.Get(again, "RSeq") != number {
+			t.Errorf("%s: it rings again by %s", c.id, again)
+		}
+		prack := func(rack string) *message.Draft {
+			return toPhone("PRACK", c.id).Set("To", to).Set("CSeq", "2 PRACK").Add("RAck", rack).SDP(c.accepted)
+		}
+		s.send(prack(number + " 2 INVITE"))
+		s.answered(481)
+		s.send(prack(number + "  1 INVITE"))
+		if r := s.answered(200); r.CSeq().MethodName != sip.PRACK {
+			t.Errorf("%s: answered before it was acknowledged: %s", c.id, r)
+		}
+		if r := s.answered(200); r.CSeq().MethodName != sip.INVITE || string(r.Body()) != c.answer {
+			t.Errorf("%s: it is answered %s", c.id, r)
+		}
+		if c.accepted != "" {
+			if got := <-m.accepted; got != c.accepted {
+				t.Errorf("%s: it takes %q", c.id, got)
+			}
+		}
+		s.send(toPhone("ACK", c.id).Set("To", to))
+		s.send(prack(number+" 1 INVITE").Set("CSeq", "3 PRACK"))                                   // once more, when all is over
+		for r := s.next("").(*sip.Response); r.StatusCode != 481; r = s.next("").(*sip.Response) { // the 200 may come once more
+			if r.StatusCode != 200 {
+				t.Fatalf("%s: a PRACK of no use is answered %d", c.id, r.StatusCode)
+			}
+		}
+		s.send(toPhone("BYE", c.id).Set("To", to).Set("CSeq", "4 BYE"))
+		s.answered(200)
+		<-m.closed
+	}
+	s.send(toPhone("INVITE", "c").Add("Require", "100rel").SDP("offer"))
+	s.answered(180)
+	s.send(toPhone("CANCEL", "c"))
+	s.answered(200)
+	s.answered(487)
+	if <-m.closed; p.Busy() {
+		t.Error("the phone is busy with a call that was cancelled")
+	}
+}
+
 func TestIncoming(t *testing.T) {
 	m := newSilence()
 	answered := make(chan *Call, 1)
@@ -249,13 +311,10 @@ func TestIncoming(t *testing.T) {
 		Answer:   func(*Phone, string) (Media, time.Duration, int) { return m, ring, 0 },
 		Answered: func(_ *Phone, c *Call) { answered <- c },
 	})
-	request := func(method, id string) *message.Draft {
-		return message.Request(method, "sip:1001@192.0.2.1").Add("Via", "SIP/2.0/TLS far;branch=z9hG4bK"+id).Add("Record-Route", "<sip:p1;lr>").
-			Add("From", "<sip:far@x>;tag=far").Add("To", "<sip:1001@x>").Add("Call-ID", id).Add("CSeq", "1 "+method).Add("Contact", "<sip:far@192.0.2.9>")
-	}
+	request := toPhone
 	call := func(id string) *message.Draft { return request("INVITE", id).SDP("offer") }
-	s.send(call("a").Add("Require", "100rel"))
-	if r := s.answered(420); message.Get(r, "Unsupported") != "100rel" {
+	s.send(call("a").Add("Require", "precondition"))
+	if r := s.answered(420); message.Get(r, "Unsupported") != "precondition" {
 		t.Errorf("it is answered %s", r)
 	}
 	s.send(call("b"))

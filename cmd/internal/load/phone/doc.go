@@ -7,16 +7,16 @@
 // guards all of it and its calls.
 //
 // What sound is made of is not the phone's: a Media describes it. Nothing is
-// repeated but a 200 without its ACK, since the transport is reliable (RFC 3261
-// sections 13.3.1.4 and 17).
+// repeated but a 200 without its ACK, and a 180 without its PRACK, since the transport
+// is reliable (RFC 3261 sections 13.3.1.4 and 17).
 //
 // A call that is moved (302) is followed by the same connection, provisional answers
-// are acknowledged where they are to be (PRACK), and what rings in several places is
-// taken where it is answered first. Early media is not listened to: sound begins with
-// the 200.
+// are acknowledged where they are to be (PRACK), at either end, and what rings in several
+// places is taken where it is answered first. Early media is not listened to: sound
+// begins with the 200.
 //
-// It refuses extensions that it does not know (420; 100rel where it is called), a change while one of its
-// own is under way (491), and a second call while it has one (486).
+// It refuses extensions that it does not know (420), a change while one of its own is
+// under way (491), and a second call while it has one (486).
 //
 // RFC 3261, RFC 3262, RFC 3264, RFC 4028 (session timers), RFC 5626 section 4.5 (when to
 // come back), RFC 8760 (digest).

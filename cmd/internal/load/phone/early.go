@@ -3,8 +3,10 @@ package phone
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
@@ -58,6 +60,67 @@ func (c *Call) begins(r *sip.Response) {
 		defer done()
 		_, _ = p.exchange(ctx, "PRACK", to.target, d, c.next, nil)
 	}()
+}
+
+// ringReliably rings until that is acknowledged, as the INVITE requires (RFC 3262 section
+// 3): only then is the call answered. Where nothing was offered, the offer goes with it
+// (section 5).
+func (p *Phone) ringReliably(in *incoming, ringing *message.Draft) {
+	if len(in.invite.Body()) == 0 {
+		offer, err := in.media.Offer()
+		if err != nil {
+			p.refuse(in, err)
+			return
+		}
+		ringing.SDP(offer)
+		in.offered = true
+	}
+	number := rand.Uint32N(1<<31-1) + 1 // no secret
+	b := ringing.Add("Require", reliable).Add("RSeq", strconv.FormatUint(uint64(number), 10)).Bytes()
+	p.mu.Lock()
+	in.unheard = repeat(p, b, number, func() { p.unheard(in) })
+	p.mu.Unlock()
+	_ = p.send(b) // the reader hears of a connection that is gone
+}
+
+// unheard ends a call whose ringing nobody acknowledges (RFC 3262 section 3).
+func (p *Phone) unheard(in *incoming) {
+	id := message.Get(in.invite, "Call-ID")
+	p.mu.Lock()
+	there := p.received[id] == in
+	if there {
+		delete(p.received, id)
+		in.stop()
+	}
+	p.mu.Unlock()
+	if there {
+		p.answer(message.Answer(in.invite, 504, "Server Time-out", in.tag))
+	}
+}
+
+// heard takes the PRACK to our ringing.
+func (p *Phone) heard(r *sip.Request) {
+	p.mu.Lock()
+	in := p.received[message.Get(r, "Call-ID")]
+	if in == nil || in.unheard == nil || nameaddr.Tag(message.Get(r, "To")) != in.tag ||
+		strings.Join(strings.Fields(message.Get(r, "RAck")), " ") != fmt.Sprintf("%d %s", in.unheard.number, in.invite.CSeq().Value()) {
+		p.mu.Unlock()
+		p.answer(message.Answer(r, 481, "Call/Transaction Does Not Exist", ""))
+		return
+	}
+	in.unheard.stop()
+	in.unheard = nil
+	p.mu.Unlock()
+	p.answer(message.Answer(r, 200, "OK", ""))
+	if in.offered {
+		if err := in.media.Accept(string(r.Body())); err != nil {
+			p.refuse(in, err)
+			return
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ripen(in)
 }
 
 // reliable is the option of provisional answers that are acknowledged.

@@ -8,11 +8,11 @@ const (
 	t2 = 4 * time.Second
 )
 
-// repeating is a 200 to an INVITE that awaits its ACK. Whatever the transport is,
-// it is sent again and again: it may have been lost behind the next hop (RFC 3261
-// section 13.3.1.4). The phone's mutex guards it.
+// repeating is a 200 to an INVITE that awaits its ACK, or a 180 that awaits its PRACK.
+// Whatever the transport is, it is sent again and again: it may have been lost behind the
+// next hop (RFC 3261 section 13.3.1.4, RFC 3262 section 3). The phone's mutex guards it.
 type repeating struct {
-	number uint32 // of the INVITE
+	number uint32 // of the INVITE, or of the 180
 	timer  *time.Timer
 }
 

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -12,7 +13,7 @@ import (
 func (p *Phone) request(r *sip.Request) {
 	if required := message.All(r, "Require"); r.Method != sip.ACK && r.Method != sip.CANCEL {
 		for _, option := range required {
-			if option != "timer" {
+			if option != "timer" && !(option == reliable && r.Method == sip.INVITE) {
 				p.answer(message.Answer(r, 420, "Bad Extension", p.tag).Add("Unsupported", option))
 				return
 			}
@@ -35,6 +36,8 @@ func (p *Phone) request(r *sip.Request) {
 		}
 	case r.Method == sip.CANCEL:
 		p.cancelled(r)
+	case r.Method == sip.PRACK:
+		p.heard(r)
 	case inside && c == nil && r.Method != sip.NOTIFY:
 		p.answer(message.Answer(r, 481, "Call/Transaction Does Not Exist", ""))
 	case c != nil && !c.inOrder(r.CSeq().SeqNo):
@@ -84,12 +87,19 @@ func (c *Call) inOrder(number uint32) bool {
 type incoming struct {
 	invite *sip.Request
 	media  Media
-	timer  *time.Timer // that answers it
 	branch string
+	tag    string
+	ring   time.Duration
+
+	// What follows is guarded by the phone's mutex.
+	timer   *time.Timer // that answers it
+	unheard *repeating  // its 180, until that is acknowledged; nil: it is, or need not be
+	offered bool        // the 180 had an offer, and what acknowledged it the answer
 }
 
+// stop ends it. The phone's mutex is held.
 func (in *incoming) stop() {
-	if in.timer.Stop() {
+	if in.unheard != nil && in.unheard.stop() || in.timer != nil && in.timer.Stop() {
 		in.media.Close()
 	}
 }
@@ -115,28 +125,43 @@ func (p *Phone) called(r *sip.Request) {
 		p.answer(message.Answer(r, status, "Refused", word()))
 		return
 	}
-	tag := word()
+	in := &incoming{invite: r, media: m, branch: branch(r), tag: word(), ring: ring}
 	p.mu.Lock()
-	contact := p.contact()
+	p.received[id] = in
+	ringing := message.Answer(r, 180, "Ringing", in.tag).Add("Contact", p.contact())
 	p.mu.Unlock()
-	p.answer(message.Answer(r, 180, "Ringing", tag).Add("Contact", contact))
-	in := &incoming{invite: r, media: m, branch: branch(r)}
+	if slices.Contains(message.All(r, "Require"), reliable) {
+		p.ringReliably(in, ringing)
+		return
+	}
+	p.answer(ringing)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	in.timer = time.AfterFunc(ring, func() { p.take(in, tag) }) // ends with the answer
-	p.received[id] = in
+	p.ripen(in)
+}
+
+// ripen has a call answered once it has rung. The phone's mutex is held.
+func (p *Phone) ripen(in *incoming) {
+	in.timer = time.AfterFunc(in.ring, func() { p.take(in) }) // ends with the answer
 }
 
 // take answers a call with 200.
-func (p *Phone) take(in *incoming, tag string) {
-	r := in.invite
+func (p *Phone) take(in *incoming) {
+	r, tag := in.invite, in.tag
 	c := &Call{
 		Media: in.media, Answered: time.Now(), phone: p, id: message.Get(r, "Call-ID"), ended: make(chan struct{}),
 		remote: message.Get(r, "From"), local: message.Get(r, "To") + ";tag=" + tag,
 		target: nameaddr.URI(message.Get(r, "Contact")), routes: message.All(r, "Record-Route"), theirs: uint64(r.CSeq().SeqNo) + 1,
 	}
 	c.Ended = c.ended
-	description, offered, err := describe(c.Media, string(r.Body()))
+	description, offered, err := "", false, error(nil)
+	if !in.offered {
+		description, offered, err = describe(c.Media, string(r.Body()))
+	}
+	if err != nil {
+		p.refuse(in, err)
+		return
+	}
 	p.mu.Lock()
 	if p.received[c.id] != in { // cancelled meanwhile
 		p.mu.Unlock()
@@ -144,16 +169,24 @@ func (p *Phone) take(in *incoming, tag string) {
 		return
 	}
 	delete(p.received, c.id)
-	if err != nil {
-		p.mu.Unlock()
-		in.media.Close()
-		p.answer(message.Answer(r, 488, "Not Acceptable Here", tag).Add("Warning", `399 sallyload "`+err.Error()+`"`))
-		return
-	}
 	c.offered = offered
 	p.calls[c.id] = c
 	p.mu.Unlock()
 	c.agree(r, tag, description)
+}
+
+// refuse ends a call whose description is of no use.
+func (p *Phone) refuse(in *incoming, why error) {
+	p.mu.Lock()
+	there := p.received[message.Get(in.invite, "Call-ID")] == in
+	if there {
+		delete(p.received, message.Get(in.invite, "Call-ID"))
+	}
+	p.mu.Unlock()
+	in.media.Close()
+	if there { // or it was cancelled
+		p.answer(message.Answer(in.invite, 488, "Not Acceptable Here", in.tag).Add("Warning", `399 sallyload "`+why.Error()+`"`))
+	}
 }
 
 // describe answers an offer, or offers where there is none.
@@ -269,6 +302,7 @@ func (p *Phone) cancelled(r *sip.Request) {
 	in := p.received[id]
 	if in != nil && in.branch == branch(r) {
 		delete(p.received, id)
+		in.stop()
 	} else {
 		in = nil
 	}
@@ -277,7 +311,6 @@ func (p *Phone) cancelled(r *sip.Request) {
 		p.answer(message.Answer(r, 481, "Call/Transaction Does Not Exist", p.tag))
 		return
 	}
-	in.stop()
 	p.answer(message.Answer(r, 200, "OK", p.tag))
 	p.answer(message.Answer(in.invite, 487, "Request Terminated", p.tag))
 }
