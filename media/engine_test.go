@@ -1,6 +1,11 @@
 package media
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+)
 
 // Sessions fill one worker before the next is woken for any.
 func TestDeal(t *testing.T) {
@@ -48,5 +53,37 @@ func TestDeal(t *testing.T) {
 	}
 	if got := dealt(4); got != [3]int{1, 0, 3} && got != [3]int{0, 1, 3} && got != [3]int{1, 1, 2} {
 		t.Errorf("with all busy they went to %v, want those with the fewest", got)
+	}
+}
+
+// A call may want a stream just when the engine has ended. It is refused, though
+// more descriptors are open than media ever had.
+func TestAddStreamAfterTheEnd(t *testing.T) {
+	e, err := New(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := e.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range len(e.workers[0].byFD) {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	before := descriptors(t)
+	if _, err := s.AddStream(); !errors.Is(err, ErrClosed) {
+		t.Fatalf("adding a stream gave %v", err)
+	}
+	if after := descriptors(t); after != before {
+		t.Fatalf("%d descriptors before, %d after", before, after)
 	}
 }

@@ -147,7 +147,7 @@ func (w *worker) know(fd int, e *endpoint) {
 }
 
 func (w *worker) unwatch(s packet.Socket) {
-	w.byFD[s.FD] = nil
+	w.know(s.FD, nil) // which it may never have been: see attach
 	_ = s.Close()
 }
 
