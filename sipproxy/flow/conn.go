@@ -149,6 +149,7 @@ func (c *conn) finish(f *Flow, err error) {
 		err = *reason
 	}
 	f.Close(err)
+	c.queue.shut()
 	c.event(ending(f.Err()))
 	if c.trunk != nil {
 		c.trunk.lost(f, time.Since(c.began))

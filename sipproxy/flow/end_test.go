@@ -39,6 +39,32 @@ func TestEndAfterTheLastAnswer(t *testing.T) {
 	}
 }
 
+// Who saw the flow open and writes only when the listener has ended begins nothing that
+// nobody waits for.
+func TestWriteAfterTheEnd(t *testing.T) {
+	h := newInbox()
+	ln, err := ListenTLS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), DefaultLimits(), h, nil, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- ln.Run(ctx) }()
+	send(t, dial(t, ln), options)
+	until(t, "the message", func() bool { n, _ := h.count(); return n == 1 })
+	f := h.flows[0]
+	if err := f.write([]byte("in time")); err != nil {
+		t.Errorf("writing to an open flow gave %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := f.write([]byte("late")); !errors.Is(err, ErrClosed) {
+		t.Errorf("writing after the end gave %v", err)
+	}
+}
+
 // Plain SIP, HTTP and noise are told of; a phone, silence and a port scan are not.
 func TestForeignPeersAreToldOf(t *testing.T) {
 	ln, err := ListenTLS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), DefaultLimits(), newInbox(), nil, quietLog)

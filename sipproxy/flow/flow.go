@@ -211,6 +211,7 @@ type queue struct {
 	waiting [][]byte
 	size    int
 	running bool
+	over    bool      // see shut
 	last    time.Time // of a write
 	finish  func()    // called once, when all has left
 }
@@ -223,7 +224,10 @@ type deadlineWriter interface {
 func (q *queue) push(b []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.size+len(b) > q.limits.WriteQueue {
+	switch {
+	case q.over:
+		return ErrClosed
+	case q.size+len(b) > q.limits.WriteQueue:
 		return ErrSlow
 	}
 	q.waiting = append(q.waiting, b)
@@ -267,6 +271,15 @@ func (q *queue) drain() {
 			return
 		}
 	}
+}
+
+// shut takes nothing more. The connection's reader calls it before it leaves wg: who
+// has seen the flow open, and sends by it only now, must not begin a goroutine that
+// nobody waits for.
+func (q *queue) shut() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
 }
 
 // quietFor tells how long nothing was written.
