@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emiago/sipgo/sip"
 	client "github.com/icholy/digest"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/users"
 )
 
@@ -258,4 +260,41 @@ func TestEdgeIdentityWrongInside(t *testing.T) {
 		hides(t, p.next("500"))
 	}
 	b.noCallLeft()
+}
+
+// neverAsked is a request whose CANCEL would stop nothing: it has its answer.
+type neverAsked struct{ t *testing.T }
+
+func (n neverAsked) Cancel(...sip.Header)       { n.t.Error("the request that was challenged is cancelled") }
+func (n neverAsked) Settle(func(*sip.Response)) {}
+
+// A challenge may be here before its request's sender has returned. What a CANCEL stops
+// is the request that answered it.
+func TestCancelAfterAQuickChallenge(t *testing.T) {
+	b := newLoginBench(t, nil)
+	at := b.proxy.pool.all()[0].flow
+	invite := sip.NewRequest(sip.INVITE, sip.Uri{Scheme: "sip", User: "602", Host: "pbx.example.com"})
+	for _, h := range []string{"From: <sip:100@pbx.example.com>;tag=a", "To: <sip:602@pbx.example.com>", "Call-ID: quick"} {
+		name, value, _ := strings.Cut(h, ": ")
+		invite.AppendHeader(sip.NewHeader(name, value))
+	}
+	invite.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE})
+	appendBody(invite, body{})
+	challenge := sip.NewResponse(sip.StatusUnauthorized, "Unauthorized")
+	name, value, _ := strings.Cut(pbxChallenge, ": ")
+	challenge.AppendHeader(sip.NewHeader(name, value))
+	as := proof{user: "100", realm: "asterisk", a1: strings.Repeat("0", 32), vain: func(*flow.Flow) { t.Error("in vain") }}
+	asked, err := b.proxy.proving(as, func(_ *sip.Request, hear hearer) (sent, error) {
+		hear.on(at, challenge, nil)
+		return neverAsked{t}, nil
+	})(invite, hearer{on: func(*flow.Flow, *sip.Response, error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answering := b.atPBX("INVITE")
+	b.fromPBX(reply(answering, 180, "r", ""))
+	asked.Cancel()
+	if c := b.atPBX("CANCEL"); c.h.Get("Cseq") != "2 CANCEL" {
+		t.Errorf("the CANCEL is %v", c.h)
+	}
 }

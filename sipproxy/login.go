@@ -22,6 +22,7 @@ type login struct {
 	req       *sip.Request // as it was sent; nil once it has its answer
 	tries     int
 	current   sent
+	try       int // that current is of; the first is 0
 	cancelled bool
 	why       []sip.Header
 }
@@ -71,7 +72,7 @@ func (p *Proxy) proving(as proof, send sender) sender {
 		if err != nil {
 			return nil, err
 		}
-		l.follow(first)
+		l.follow(0, first)
 		return l, nil
 	}
 }
@@ -81,10 +82,15 @@ func beginsNothing(req *sip.Request) bool {
 	return flow.Tag(req, "To") == "" && req.Method != sip.INVITE && req.Method != sip.SUBSCRIBE && req.Method != sip.REFER
 }
 
-// follow makes what was sent the one that a CANCEL stops.
-func (l *login) follow(c sent) {
+// follow makes what was sent the one that a CANCEL stops, unless its answer was quicker
+// than its sender, and another try has followed already.
+func (l *login) follow(try int, c sent) {
 	l.mu.Lock()
-	l.current = c
+	if try < l.try {
+		l.mu.Unlock()
+		return
+	}
+	l.current, l.try = c, try
 	cancelled, why := l.cancelled, l.why
 	l.mu.Unlock()
 	if cancelled {
@@ -123,9 +129,10 @@ func (l *login) answered(at *flow.Flow, res *sip.Response, err error) {
 	}
 	l.mu.Lock()
 	l.tries++
-	again, req := l.tries == 1 || l.tries <= maxTries && isStale(res), l.req
+	try, req := l.tries, l.req
 	l.mu.Unlock()
-	if again && l.again(at, req.Clone(), res) {
+	again := try == 1 || try <= maxTries && isStale(res)
+	if again && l.again(at, try, req.Clone(), res) {
 		return
 	}
 	l.as.vain(at)
@@ -140,7 +147,7 @@ func (l *login) keep(req *sip.Request) {
 }
 
 // again sends a request with credentials, and tells whether it could.
-func (l *login) again(at *flow.Flow, req *sip.Request, res *sip.Response) bool {
+func (l *login) again(at *flow.Flow, try int, req *sip.Request, res *sip.Response) bool {
 	if !authorize(req, res, l.as) {
 		return false
 	}
@@ -152,7 +159,7 @@ func (l *login) again(at *flow.Flow, req *sip.Request, res *sip.Response) bool {
 		l.to.on(at, nil, err)
 		return true
 	}
-	l.follow(c)
+	l.follow(try, c)
 	return true
 }
 
