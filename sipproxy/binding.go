@@ -2,7 +2,6 @@ package sipproxy
 
 import (
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,11 +37,15 @@ type bindings struct {
 	mu      sync.Mutex                     // guards the maps
 	byToken map[string][]*binding          // of one device, the newest last
 	byAOR   map[string]map[string]struct{} // tokens
+	byUser  map[string][]string            // addresses of record, of all domains
 	byFlow  map[*flow.Flow]map[*binding]struct{}
 }
 
 func newBindings() *bindings {
-	return &bindings{byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{}), byFlow: make(map[*flow.Flow]map[*binding]struct{})}
+	return &bindings{
+		byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{}), byUser: make(map[string][]string),
+		byFlow: make(map[*flow.Flow]map[*binding]struct{}),
+	}
 }
 
 // put notes a binding as its device's newest. It takes the place of the one with
@@ -61,8 +64,16 @@ func (t *bindings) put(b *binding) {
 	t.joinLocked(b)
 	if t.byAOR[b.aor] == nil {
 		t.byAOR[b.aor] = make(map[string]struct{})
+		user := userIn(b.aor)
+		t.byUser[user] = append(t.byUser[user], b.aor)
 	}
 	t.byAOR[b.aor][b.token] = struct{}{}
+}
+
+// userIn is the user of an address of record as aorKey writes it.
+func userIn(aor string) string {
+	user, _, _ := cutLast(aor, "@")
+	return user
 }
 
 // remove forgets a device.
@@ -91,8 +102,13 @@ func (t *bindings) keepLocked(token string, keep func(*binding) bool) {
 	}
 	delete(t.byToken, token)
 	delete(t.byAOR[aor], token)
-	if len(t.byAOR[aor]) == 0 {
-		delete(t.byAOR, aor)
+	if len(t.byAOR[aor]) > 0 {
+		return
+	}
+	delete(t.byAOR, aor)
+	user := userIn(aor)
+	if t.byUser[user] = slices.DeleteFunc(t.byUser[user], func(o string) bool { return o == aor }); len(t.byUser[user]) == 0 {
+		delete(t.byUser, user)
 	}
 }
 
@@ -212,22 +228,22 @@ func (t *bindings) anyOn(f *flow.Flow) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for b := range t.byFlow[f] {
-		return b.aor[:strings.LastIndexByte(b.aor, '@')]
+		return userIn(b.aor)
 	}
 	return ""
 }
 
 // latest returns the binding of a user, whatever the domain, that is good for
 // the longest and whose phone is there; one whose phone is gone if there is no
-// other; or nil.
+// other; or nil. A PBX asks so for each contact that it kept and nobody here has.
 func (t *bindings) latest(user string) (found *binding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for aor, tokens := range t.byAOR {
-		if at := strings.LastIndexByte(aor, '@'); aor[:at] != user || user == "" {
-			continue
-		}
-		for token := range tokens {
+	if user == "" {
+		return nil
+	}
+	for _, aor := range t.byUser[user] {
+		for token := range t.byAOR[aor] {
 			b := newest(t.byToken[token])
 			if found == nil || closed(found.flow) && !closed(b.flow) || closed(found.flow) == closed(b.flow) && b.expires.After(found.expires) {
 				found = b

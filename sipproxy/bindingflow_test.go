@@ -10,8 +10,9 @@ import (
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
-// Whatever becomes of bindings, who is registered over a flow is told as a look at all
-// of them would tell it, and nothing is kept of a flow that has none.
+// Whatever becomes of bindings, who is registered over a flow, and which is a user's
+// latest, are told as a look at all of them would tell it, and nothing is kept of a flow
+// or a user that has none.
 func TestBindingsByFlow(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	table, now := newBindings(), time.Now()
@@ -22,7 +23,8 @@ func TestBindingsByFlow(t *testing.T) {
 	found := 0
 	for step := range 20_000 {
 		user := random.IntN(5)
-		token, aor := fmt.Sprintf("%d-%d", user, random.IntN(2)), fmt.Sprintf("%d@pbx.example.com", user)
+		device := random.IntN(3)
+		token, aor := fmt.Sprintf("%d-%d", user, device), fmt.Sprintf("%d@%s", user, []string{"pbx.example.com", "pbx.example.com", "192.0.2.1"}[device])
 		reg := []string{"", "1", "2"}[random.IntN(3)]
 		switch random.IntN(8) {
 		case 0:
@@ -37,6 +39,10 @@ func TestBindingsByFlow(t *testing.T) {
 		default:
 			life := time.Duration(random.IntN(5)) * time.Second
 			table.put(&binding{token: token, aor: aor, regID: reg, flow: flows[random.IntN(len(flows))], expires: now.Add(life)})
+		}
+		if got, want := table.latest(fmt.Sprint(user)), latestOf(table, fmt.Sprint(user)); (got == nil) != (want == nil) ||
+			got != nil && (!got.expires.Equal(want.expires) || userIn(got.aor) != fmt.Sprint(user)) {
+			t.Fatalf("step %d: the latest of %d is %+v, want one like %+v", step, user, got, want)
 		}
 		indexed := 0
 		for _, f := range flows {
@@ -69,4 +75,17 @@ func TestBindingsByFlow(t *testing.T) {
 	if len(table.byFlow) != 0 {
 		t.Errorf("%d flows are kept that nobody is registered over", len(table.byFlow))
 	}
+	if len(table.byUser)+len(table.byAOR) != 0 {
+		t.Errorf("%d users are kept that are registered nowhere", len(table.byUser))
+	}
+}
+
+// latestOf looks at all bindings. Their flows are open.
+func latestOf(table *bindings, user string) (found *binding) {
+	for _, list := range table.byToken {
+		if b := newest(list); strings.HasPrefix(b.aor, user+"@") && (found == nil || b.expires.After(found.expires)) {
+			found = b
+		}
+	}
+	return found
 }
