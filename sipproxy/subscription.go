@@ -149,6 +149,8 @@ func (p *Proxy) subscribe(f *flow.Flow, tx *transaction.Server, in *sip.Request)
 	if !p.watches.put(s) {
 		return refuse(sip.StatusServiceUnavailable, "Service Unavailable", "more than %d subscriptions on one connection", maxSubscriptions).with("Retry-After", "60")
 	}
+	s.mu.Lock() // from here on a NOTIFY may find it, and have it another flow
+	defer s.mu.Unlock()
 	req := p.request(in, outgoing{
 		to: far.flow, uri: far.target, routes: far.routes, contact: far.contact, body: bodyOf(in),
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(""),
