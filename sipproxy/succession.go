@@ -89,10 +89,10 @@ func (p *Proxy) takeLeave(t *trunk, f *flow.Flow) {
 // takesLeave tells whether that is what the far end of a trunk says.
 func takesLeave(in *sip.Request) bool { return headerOf(in, flowHeader) == flowLeaving }
 
-// IsIdle tells whether nothing is under way on a phone's or a trunk's connection.
-func (p *Proxy) IsIdle(f *flow.Flow) bool { return !p.tx.Busy(f) && !p.isTalking(f) }
+// isIdle tells whether nothing is under way on a phone's or a trunk's connection.
+func (p *Proxy) isIdle(f *flow.Flow) bool { return !p.tx.Busy(f) && !p.isTalking(f) }
 
-// Idle is IsIdle for many connections: it goes through the calls once, for those that have
+// Idle tells so of many connections: it goes through the calls once, for those that have
 // one.
 func (p *Proxy) Idle() func(*flow.Flow) bool {
 	talking := make(map[*flow.Flow]struct{})
@@ -103,7 +103,7 @@ func (p *Proxy) Idle() func(*flow.Flow) bool {
 	}
 	return func(f *flow.Flow) bool {
 		_, talks := talking[f]
-		return !talks && p.IsIdle(f) // a call may have begun since
+		return !talks && p.isIdle(f) // a call may have begun since
 	}
 }
 

@@ -124,7 +124,7 @@ func TestIsIdle(t *testing.T) {
 	f := b.phoneFlow(b.register(p))
 	idle := func(what string, want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(3 * time.Second); b.proxy.IsIdle(f) != want || b.proxy.Idle()(f) != want; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(3 * time.Second); b.proxy.isIdle(f) != want || b.proxy.Idle()(f) != want; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: idle is %v", what, !want)
 			}

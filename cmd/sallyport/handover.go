@@ -34,9 +34,10 @@ const (
 // it may start it anew.
 var errOrphaned = errors.New("the process that served is gone, and no other could be started")
 
-// heirlooms are the sockets that are handed on, and a seam from the heir for each of
-// UDP: outs are our ends of those, by the socket's address; ins are what is only the heir's. Those of
-// TCP are left once: an heir after the first one binds them anew.
+// heirlooms are the sockets that are handed on, a seam from the heir for each of UDP, and
+// the keys of session tickets. outs are our ends of the seams, by the socket's address;
+// ins are what is the heir's alone. Sockets of TCP are left once: an heir after the first
+// one binds them anew.
 type heirlooms struct {
 	left []succession.Heirloom
 	outs map[netip.AddrPort]int
@@ -58,9 +59,10 @@ func (h *heirlooms) leaveUDP(at netip.AddrPort, fd int, err error) {
 	}
 }
 
-// leaveContent leaves what the heir can do without.
-func (h *heirlooms) leaveContent(name string, b []byte, log *slog.Logger) {
-	c, err := succession.Content(name, b)
+// leaveTickets leaves keys, which the heir can do without.
+func (h *heirlooms) leaveTickets(keys []byte, log *slog.Logger) {
+	defer clear(keys)
+	c, err := succession.Content(sessionTickets, keys)
 	if err != nil {
 		log.Warn("phones will make full handshakes with the new process", "reason", err)
 		return
@@ -94,7 +96,7 @@ func (e *edge) heirlooms(first bool) *heirlooms {
 			h.leave(m.Network+" "+m.Addr.String(), m.FD, nil)
 		}
 	}
-	h.leaveContent(sessionTickets, e.certificate.Tickets(), e.log)
+	h.leaveTickets(e.certificate.Tickets(), e.log)
 	if !first {
 		return h
 	}

@@ -293,13 +293,28 @@ func TestRequiredPrack(t *testing.T) {
 		s.answered(200)
 		<-m.closed
 	}
-	s.send(toPhone("INVITE", "c").Add("Require", "100rel").SDP("offer"))
-	s.answered(180)
-	s.send(toPhone("CANCEL", "c"))
-	s.answered(200)
-	s.answered(487)
-	if <-m.closed; p.Busy() {
-		t.Error("the phone is busy with a call that was cancelled")
+	for id, end := range map[string]func(in *incoming){
+		"c": func(*incoming) {
+			s.send(toPhone("CANCEL", "c"))
+			s.answered(200)
+			s.answered(487)
+		},
+		"d": func(in *incoming) { // as 64*T1 after it rang
+			p.unheard(in)
+			s.answered(504)
+			p.unheard(in) // nothing is left to be ended
+		},
+	} {
+		s.send(toPhone("INVITE", id).Add("Require", "100rel").SDP("offer"))
+		s.answered(180)
+		p.mu.Lock()
+		in := p.received[id]
+		p.mu.Unlock()
+		end(in)
+		<-m.closed
+		if p.Busy() {
+			t.Errorf("%s: the phone is busy with a call that is over", id)
+		}
 	}
 }
 
