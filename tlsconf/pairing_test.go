@@ -196,6 +196,23 @@ func TestTokenDamage(t *testing.T) {
 	}
 }
 
+// The longest name and address that a length of one byte can tell.
+func TestTokenLongest(t *testing.T) {
+	token := Token{Name: strings.Repeat("n", maxTokenText), Address: strings.Repeat("a", maxTokenText), made: start}
+	token.yourKey[31] = 1
+	text, err := token.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseToken(text); err != nil || got != token {
+		t.Errorf("read as %s, %v", got, err)
+	}
+	token.Name += "n"
+	if _, err := token.encode(); err == nil {
+		t.Error("a longer name is written")
+	}
+}
+
 // Whatever is taken for a token is written again as it was; and no other is.
 func FuzzToken(f *testing.F) {
 	t := Token{Name: "foo", Address: "foo.example.com:5061", made: start}

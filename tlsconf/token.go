@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // Token is one end's half of a pairing on its way there. It is a secret.
@@ -32,7 +34,6 @@ const (
 	keySize      = 32 // of P-256
 	sumSize      = 6
 	maxTokenText = 255 // bytes of the name, and of the address
-	tokenFixed   = 1 + 8 + 2*idSize + sha256.Size + keySize
 )
 
 // String keeps the key out of logs.
@@ -74,7 +75,7 @@ func ParseToken(s string) (Token, error) {
 		return t, errNoToken
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < tokenFixed+2+sumSize || strings.ContainsAny(text, "\r\n") {
+	if err != nil || len(b) <= sumSize || strings.ContainsAny(text, "\r\n") {
 		return t, errCutToken
 	}
 	body, sum := b[:len(b)-sumSize], b[len(b)-sumSize:]
@@ -84,23 +85,18 @@ func ParseToken(s string) (Token, error) {
 	if body[0] != tokenVersion {
 		return t, errNewToken
 	}
-	seconds := binary.BigEndian.Uint64(body[1:])
-	if seconds > maxTokenTime {
-		return t, errCutToken
+	var seconds uint64
+	var name, address cryptobyte.String
+	rest := cryptobyte.String(body[1:])
+	if !rest.ReadUint64(&seconds) || seconds > maxTokenTime ||
+		!rest.CopyBytes(t.theirID[:]) || !rest.CopyBytes(t.theirPin[:]) ||
+		!rest.CopyBytes(t.yourID[:]) || !rest.CopyBytes(t.yourKey[:]) ||
+		!rest.ReadUint8LengthPrefixed(&name) || !rest.ReadUint8LengthPrefixed(&address) || !rest.Empty() {
+		return Token{}, errCutToken
 	}
 	t.made = time.Unix(int64(seconds), 0).UTC()
-	rest := body[9:]
-	rest = rest[copy(t.theirID[:], rest):]
-	rest = rest[copy(t.theirPin[:], rest):]
-	rest = rest[copy(t.yourID[:], rest):]
-	rest = rest[copy(t.yourKey[:], rest):]
-	for _, into := range []*string{&t.Name, &t.Address} {
-		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
-			return Token{}, errCutToken
-		}
-		*into, rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
-	}
-	if len(rest) > 0 || !printable(t.Name) || !printable(t.Address) {
+	t.Name, t.Address = string(name), string(address)
+	if !printable(t.Name) || !printable(t.Address) {
 		return Token{}, errCutToken
 	}
 	if _, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), t.yourKey[:]); err != nil {
