@@ -84,7 +84,7 @@ func FuzzPathContact(f *testing.F) {
 	p := hiding()
 	p.cfg.Path = true
 	const token = "aaaabbbbccccdddd"
-	for _, s := range []string{"sips:1001@192.168.1.9:5061;transport=tls", "sip:x.invalid;ob;sallyport=eeee", "sip:a;SallyPort=x@h;sallyport=y", "tel:+49-30-1;sallyport=z", "sip:[::1]:5?a=b", "sip:a:b@h;x=;y"} {
+	for _, s := range []string{"sips:1001@192.168.1.9:5061;transport=tls", "sip:x.invalid;ob;sallyport=eeee", "sip:a;SallyPort=x@h;sallyport=y", "tel:+49-30-1;sallyport=z", "sip:[::1]:5?a=b", "sip:a:b@h;x=;y", "sip:o;[]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {

@@ -203,10 +203,8 @@ func parseURI(s string) (sip.Uri, error) {
 	u := uris.Get().(*sip.Uri) // the parser keeps none, but the compiler can't know
 	defer uris.Put(u)
 	*u = sip.Uri{}
-	if err := sip.ParseUri(s, u); err != nil {
-		return *u, fmt.Errorf("read URI %q: %w", s, err)
-	}
-	return *u, nil
+	err := flow.ParseURI(s, u)
+	return *u, err
 }
 
 // uris are for URIs while they are read.

@@ -197,7 +197,7 @@ func requestLine(line string) (sip.RequestMethod, sip.Uri, *Malformed) {
 	if strings.Contains(parts[1], "?") { // section 19.1.1: not allowed in a Request-URI
 		return "", uri, malformed("", "headers in the Request-URI")
 	}
-	if err := sip.ParseUri(parts[1], &uri); err != nil {
+	if err := ParseURI(parts[1], &uri); err != nil {
 		return "", uri, malformed("", "bad Request-URI")
 	}
 	return sip.RequestMethod(parts[0]), uri, nil

@@ -1,9 +1,12 @@
 package flow
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // IsURI tells whether a URI would be let through, as those in messages are.
@@ -30,6 +33,25 @@ func checkURI(uri string) *Malformed {
 		return checkSIPURI(rest)
 	case "tel":
 		return checkTelURI(rest)
+	}
+	return nil
+}
+
+// ParseURI reads a URI that IsURI. Of one without a user part sipgo would take a bracket
+// in the parameters for the host: it is given a user part to read.
+func ParseURI(uri string, into *sip.Uri) error {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	scheme = strings.ToLower(scheme)
+	bare := (scheme == "sip" || scheme == "sips") && strings.IndexByte(rest, '[') > 0 && !strings.Contains(rest, "@")
+	text := uri
+	if bare {
+		text = scheme + ":u@" + rest
+	}
+	if err := sip.ParseUri(text, into); err != nil {
+		return fmt.Errorf("read URI %q: %w", uri, err)
+	}
+	if bare {
+		into.User = ""
 	}
 	return nil
 }
@@ -71,17 +93,17 @@ func isScheme(s string) bool {
 }
 
 func checkSIPURI(rest string) *Malformed {
+	// A user part may have a question mark: only behind it headers begin.
+	if user, behind, ok := strings.Cut(rest, "@"); ok {
+		// Of several colons, and of slashes in front, readers take another user each.
+		if user == "" || strings.ContainsAny(user, "#[]") || strings.Count(user, ":") > 1 || user[0] == ':' || strings.HasPrefix(user, "//") {
+			return malformed("", "bad user part in URI")
+		}
+		rest = behind
+	}
 	rest, headers, hasHeaders := strings.Cut(rest, "?")
 	if hasHeaders && headers == "" {
 		return malformed("", "URI with empty headers")
-	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		// Of several colons, and of slashes in front, readers take another user each.
-		user := rest[:at]
-		if user == "" || strings.ContainsAny(user, "@#[]") || strings.Count(user, ":") > 1 || user[0] == ':' || strings.HasPrefix(user, "//") {
-			return malformed("", "bad user part in URI")
-		}
-		rest = rest[at+1:]
 	}
 	hostport, params, hasParams := strings.Cut(rest, ";")
 	host, port, ok := splitHostPort(hostport)
