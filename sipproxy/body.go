@@ -103,10 +103,6 @@ func statusOf(frag []byte) []byte {
 	return fmt.Appendf(nil, "%s\r\n", bytes.TrimRight(line, "\r"))
 }
 
-// sipURI finds URIs in a text: scheme, user, host, and what else there is. An
-// ampersand ends one, as in XML another character would begin by it.
-var sipURI = regexp.MustCompile(`(?i)\b(sips?):((?:[^\s"'<>@&]|&amp;)*@)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?((?:;[^\s"'<>?&;]*)*)`)
-
 // xmlCallID finds the Call-ID of a dialog (RFC 4235 section 4.1.1).
 var xmlCallID = regexp.MustCompile(`(\bcall-id\s*=\s*)("[^"]*"|'[^']*')`)
 
@@ -114,19 +110,18 @@ var xmlCallID = regexp.MustCompile(`(\bcall-id\s*=\s*)("[^"]*"|'[^']*')`)
 // Call-IDs of its dialogs.
 func (p *Proxy) inwardText(text []byte) []byte {
 	text = p.crossXMLCallIDs(text)
-	return sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
-		parts := sipURI.FindSubmatch(uri)
+	return replaceURIs(text, func(u textURI) string {
 		kept := strings.Builder{}
-		for _, param := range strings.Split(string(parts[5]), ";") {
+		for _, param := range strings.Split(u.params, ";") {
 			if name, _, _ := strings.Cut(param, "="); name != "" && !isTransport(name) {
 				kept.WriteString(";" + param)
 			}
 		}
-		host, port := string(parts[3]), string(parts[4])
+		host, port := u.host, u.port
 		if p.isOurs(host) {
 			host, port = cmp.Or(p.cfg.PBXDomain, host), ""
 		}
-		return fmt.Appendf(nil, "sip:%s%s%s%s", parts[2], host, port, kept.String())
+		return "sip:" + u.user + host + port + kept.String()
 	})
 }
 
@@ -146,13 +141,11 @@ func (p *Proxy) outwardText(text []byte) []byte {
 		return text
 	}
 	text = p.crossXMLCallIDs(text)
-	text = sipURI.ReplaceAllFunc(text, func(uri []byte) []byte {
-		parts := sipURI.FindSubmatch(uri)
-		host, user := string(parts[3]), string(bytes.TrimSuffix(parts[2], []byte("@")))
-		if !p.isInside(host) {
-			return uri
+	text = replaceURIs(text, func(u textURI) string {
+		if !p.isInside(u.host) {
+			return u.String()
 		}
-		return []byte(p.outwardURI(string(parts[1]), user, host))
+		return p.outwardURI(u.scheme, strings.TrimSuffix(u.user, "@"), u.host)
 	})
 	return p.inside.Load().replace(text, p.cfg.Domain)
 }
