@@ -8,6 +8,7 @@ import (
 
 const (
 	maxHeaders = 128
+	maxFolds   = 128 // continuation lines: each is a copy of the value before it
 	maxValue   = 8 << 10
 )
 
@@ -20,6 +21,7 @@ type field struct{ name, value string }
 type lexed struct {
 	start  string
 	fields []field
+	folds  int
 }
 
 // lex takes a head apart: the bytes up to and with the empty line, borrowed.
@@ -85,6 +87,9 @@ func clean(line []byte) *Malformed {
 func (m *lexed) unfold(line []byte) *Malformed {
 	if len(m.fields) == 0 {
 		return malformed("", "continuation line without a header")
+	}
+	if m.folds++; m.folds > maxFolds {
+		return malformed("", "too many continuation lines")
 	}
 	last := &m.fields[len(m.fields)-1]
 	more := strings.ReplaceAll(trim(string(line)), "\t", " ")

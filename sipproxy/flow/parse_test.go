@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -27,6 +29,37 @@ func swap(old, new string) string {
 	return strings.Replace(options, old, new, 1)
 }
 
+// manyParams are parameters with names of their own.
+func manyParams(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, ";p%d", i)
+	}
+	return b.String()
+}
+
+// What a head costs in memory is a small multiple of its length, however it is made:
+// what was joined piece by piece once cost a thousand times as much.
+func TestCostOfAHead(t *testing.T) {
+	for name, text := range map[string]string{
+		"continuation lines":      swap("Contact", "X-A: "+strings.Repeat("x", 8000)+strings.Repeat("\r\n ", maxFolds)+"\r\nContact"),
+		"more continuation lines": swap("Contact", "X-A: "+strings.Repeat("x", 8000)+strings.Repeat("\r\n ", 2500)+"\r\nContact"),
+		"parameters of a Via":     swap(";rport", ";rport"+manyParams(maxList-2)),
+		"parameters of a party":   swap("To: <sip:602@pbx.example.com>", "To: <sip:602@pbx.example.com>"+strings.Repeat(";a", 4000)),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, fault := parseDatagram([]byte(text))
+		runtime.ReadMemStats(&after)
+		if cost := after.TotalAlloc - before.TotalAlloc; cost > 3<<20 {
+			t.Errorf("%s: %d bytes for a message of %d", name, cost, len(text))
+		}
+		if (fault != nil) != (name == "more continuation lines") {
+			t.Errorf("%s: %v", name, fault)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	long := strings.Repeat("x", 600)
 	for _, c := range []struct {
@@ -45,6 +78,8 @@ func TestMalformed(t *testing.T) {
 		{"space in a header name", swap("Max-Forwards", "Max Forwards"), 400, ""},
 		{"header without a colon", swap("Max-Forwards: 70", "Max-Forwards 70"), 400, ""},
 		{"continuation of nothing", swap(" SIP/2.0\r\nVia", " SIP/2.0\r\n x\r\nVia"), 400, ""},
+		{"many continuation lines", swap("Contact", "X-A: y\r\n"+strings.Repeat(" z\r\n", maxFolds+1)+"Contact"), 400, ""},
+		{"many parameters of a Via", swap(";rport", ";rport"+manyParams(maxList-1)), 400, "Via"},
 		{"two From", swap("To:", "From: <sip:x@y>;tag=b\r\nTo:"), 400, "From"},
 		{"two From, one compact", swap("To:", "f: <sip:x@y>;tag=b\r\nTo:"), 400, "From"},
 		{"two To", swap("Call-ID", "t: <sip:x@y>\r\nCall-ID"), 400, "To"},

@@ -13,7 +13,7 @@ const (
 	maxParam  = 256 // of a Via
 	maxURI    = 255 // of a Request-URI; of a longer one chan_sip loses the end, and calls s
 	maxCallID = 512
-	maxList   = 64 // addresses in one kind of header; words in one that lists them
+	maxList   = 64 // addresses in one kind of header; words in one that lists them; parameters of a Via
 	maxAccept = 32 // media types, and
 	maxRange  = 63 // bytes of each, for which Asterisk has room (CVE-2018-7284)
 )
@@ -175,14 +175,16 @@ func checkParty(v string) *Malformed {
 	if f := checkStrict(n.Params); f != nil {
 		return f
 	}
-	tags, rest := 0, n.Display+n.URI
+	tags := 0
+	var rest strings.Builder
+	rest.WriteString(n.Display + n.URI)
 	for p := range unquoted(n.Params, ';') {
 		key, value, _ := strings.Cut(p, "=")
 		if p == "" {
 			continue
 		}
 		if !strings.EqualFold(trim(key), "tag") {
-			rest += ";" + trim(p)
+			rest.WriteString(";" + trim(p))
 			continue
 		}
 		if tags++; tags > 1 || !isToken(trim(value)) || len(value) > maxTag {
@@ -191,7 +193,7 @@ func checkParty(v string) *Malformed {
 	}
 	// The first ;tag= is the tag to chan_sip, in a display name or in the URI
 	// as well: a request in another's dialog there, and in none to us.
-	if strings.Contains(strings.ToLower(rest), ";tag=") {
+	if strings.Contains(strings.ToLower(rest.String()), ";tag=") {
 		return malformed("", "tag out of its place")
 	}
 	return nil

@@ -43,7 +43,7 @@ func readVia(v string) *sip.ViaHeader {
 		}
 		key, value, has := strings.Cut(part, "=")
 		key, value = trim(key), trim(value)
-		if !isToken(key) || (has && !isToken(value) && !isLoose(value)) || len(value) > maxParam {
+		if !isToken(key) || (has && !isToken(value) && !isLoose(value)) || len(value) > maxParam || len(via.Params) == maxList {
 			return nil
 		}
 		switch key = viaParam(key); {
