@@ -45,7 +45,8 @@ func Parse(b []byte) (*Session, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrLimit, len(b))
 	}
 	p := &parser{s: &Session{}}
-	for len(bytes.Trim(b, "\r\n")) > 0 { // empty lines at the very end harm nobody
+	empty := len(b) - len(bytes.TrimRight(b, "\r\n")) // lines at the very end, which harm nobody
+	for len(b) > empty {
 		var line []byte
 		line, b, _ = bytes.Cut(b, []byte("\n")) // RFC 8866 section 5: LF alone SHOULD be accepted
 		line = bytes.TrimSuffix(line, []byte("\r"))

@@ -1,11 +1,13 @@
 package sdp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 const head = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
@@ -187,5 +189,29 @@ func TestFeedbackBudget(t *testing.T) {
 	}
 	if out := len(s.Marshal()); n != maxFeedback || out > 4*maxSize {
 		t.Errorf("%d values, %d bytes", n, out)
+	}
+}
+
+// Empty lines at the end are looked at once, and not again for each line before them:
+// 64 KB took a tenth of a second so.
+func TestEmptyLinesTakeNoTime(t *testing.T) {
+	in := []byte("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n" + strings.Repeat("i=\n", 1000))
+	in = append(in, bytes.Repeat([]byte("\n"), maxSize-len(in))...)
+	began := time.Now()
+	for range 200 {
+		if _, err := Parse(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("200 took %s", took)
+	}
+	for _, end := range []string{"", "\r", "\r\n", "\n\r\r\n"} {
+		if _, err := Parse([]byte("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-" + end)); err != nil {
+			t.Errorf("with %q behind it: %v", end, err)
+		}
+	}
+	if _, err := Parse([]byte("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\r\n")); err == nil {
+		t.Error("a line that ends with two CRs is taken")
 	}
 }
