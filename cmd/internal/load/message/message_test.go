@@ -27,11 +27,25 @@ func TestRead(t *testing.T) {
 	for name, text := range map[string]string{
 		"negative": "BYE sip:a SIP/2.0\r\nContent-Length: -1\r\n\r\n",
 		"too long": "BYE sip:a SIP/2.0\r\nContent-Length: 99999999\r\n\r\n",
+		"longest":  "BYE sip:a SIP/2.0\r\nContent-Length: 9223372036854775807\r\n\r\n", // and the head: below 0
 		"endless":  "BYE sip:a SIP/2.0\r\nX: " + strings.Repeat("x", MaxSize),
 		"cut":      "BYE sip:a SIP/2.0\r\nContent-Length: 5\r\n\r\nabc",
 	} {
 		if b, err := Read(bufio.NewReader(strings.NewReader(text))); err == nil {
 			t.Errorf("%s: read %d bytes", name, len(b))
+		}
+	}
+}
+
+// A line as long as the reader's buffer does not end the head by its end, and has no
+// length in its middle.
+func TestReadLongLine(t *testing.T) {
+	const size = 4096 // of bufio.NewReader
+	for _, line := range []string{"X: " + strings.Repeat("x", size-3), "X: " + strings.Repeat("x", size-3) + "l:9"} {
+		text := line + "\r\nContent-Length: 4\r\n\r\nbody" // one in front would take a part of the buffer, or not
+		r := bufio.NewReaderSize(strings.NewReader(text), size)
+		if b, err := Read(r); err != nil || string(b) != text {
+			t.Errorf("read %d bytes of %d, %v", len(b), len(text), err)
 		}
 	}
 }
@@ -73,6 +87,8 @@ func TestParse(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(invite))
 	f.Add([]byte("SIP/2.0 200 OK\r\nVia: x\r\nFrom: \"\\\" <sip:a>;tag=1\r\nTo: <b>\r\nCall-ID: 1\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n"))
+	f.Add([]byte("BYE sip:a SIP/2.0\r\nl: 9223372036854775807\r\n\r\n"))           // its sum with the head is negative
+	f.Add([]byte("\r\n\r\nX: " + strings.Repeat("x", 4093) + "\r\nl: 1\r\n\r\nx")) // a line of the reader's buffer
 	f.Fuzz(func(t *testing.T, b []byte) {
 		one, err := Read(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {

@@ -46,7 +46,7 @@ func Parse(b []byte) (sip.Message, error) {
 // the caller's.
 func Read(r *bufio.Reader) ([]byte, error) {
 	var b []byte
-	length := 0
+	length, inside := 0, false // inside a line that is longer than r's buffer
 	for {
 		line, err := r.ReadSlice('\n')
 		if len(b) == 0 && len(line) <= 2 && err == nil {
@@ -55,17 +55,22 @@ func Read(r *bufio.Reader) ([]byte, error) {
 		if b = append(b, line...); len(b) > MaxSize {
 			return nil, errSize
 		}
-		if errors.Is(err, bufio.ErrBufferFull) {
+		begins := !inside
+		if inside = errors.Is(err, bufio.ErrBufferFull); inside {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		if !begins {
+			continue
+		}
 		if len(line) <= 2 {
 			break
 		}
 		if name, value, ok := bytes.Cut(line, []byte(":")); ok && isLength(name) {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length < 0 {
+			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
+			if err != nil || length < 0 || length > MaxSize { // the last, or the sum below may be none
 				return nil, fmt.Errorf("%w: its Content-Length is %q", ErrFormat, value)
 			}
 		}
