@@ -381,12 +381,12 @@ func TestEndedCallsAreSmall(t *testing.T) {
 	b := newBench(t)
 	go echo(b.pbx) // ends when the socket is closed
 	p := &load{phone: b.phone(), user: "1001"}
-	held := func() (objects, size uint64) {
+	held := func() (objects, size int64) { // signed: what tests before this one held may end meanwhile
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.GC() // what pools have kept
 		runtime.ReadMemStats(&m)
-		return m.HeapObjects, m.HeapAlloc
+		return int64(m.HeapObjects), int64(m.HeapAlloc)
 	}
 	p.call() // all that is made once
 	o1, s1 := held()
