@@ -18,14 +18,14 @@ import (
 // connection over which the PBX took the contact's credentials.
 
 // asked is how many seconds a REGISTER asks for a contact (RFC 3261 section
-// 10.2.1.1).
+// 10.2.1.1). What is none is an hour (section 20.10).
 func (reg *registration) asked(c flow.NameAddr) int {
 	text, ok := c.Param("expires")
 	if !ok {
 		text = expiresOf(reg.in)
 	}
 	seconds, err := strconv.Atoi(text)
-	if err != nil {
+	if err != nil || seconds < 0 {
 		return 3600
 	}
 	return min(seconds, maxGranted)

@@ -70,6 +70,22 @@ func (b *bench) binding() *binding {
 	return list[0]
 }
 
+// What is no number of seconds counts as an hour: below 0, its nanoseconds may be
+// those of any time to come.
+func TestExpiresBelowZero(t *testing.T) {
+	for _, text := range []string{"-1", "-9223372037", "-9223372036854775808", "-99999999999999999999"} {
+		b, p, _ := throttled(t, 3600)
+		p.refresh(2, "<sip:1001@192.168.1.9:5070>;expires="+text, "Expires: 60")
+		reg := b.atPBX("REGISTER")
+		ours, _, _ := strings.Cut(reg.h.Get("Contact"), ";")
+		b.fromPBX(reply(reg, 200, "r", "", "Contact: "+ours+";expires=3600"))
+		p.next("200")
+		if left := time.Until(b.binding().expires); left < 59*time.Minute || left > time.Hour {
+			t.Errorf("expires=%s: the binding is kept for %s", text, left)
+		}
+	}
+}
+
 // Whatever says something new, or is not sure to be the phone that the PBX
 // accepted, goes to the PBX.
 func TestRefreshesThatThePBXSees(t *testing.T) {
