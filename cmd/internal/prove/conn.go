@@ -197,16 +197,18 @@ func (a *Account) frames(h *half, p packet, dir Direction) {
 	}
 	h.buf = append(h.buf, p.payload...)
 	all := held{packet: p, dir: dir}
+	left := h.buf
 	for {
-		one, rest, ok := frame(h.buf)
+		one, rest, ok := frame(left)
 		if !ok {
 			break
 		}
 		if len(one) > 0 {
 			all.payloads = append(all.payloads, slices.Clone(one))
 		}
-		h.buf = h.buf[:copy(h.buf, rest)]
+		left = rest
 	}
+	h.buf = h.buf[:copy(h.buf, left)]
 	if len(all.payloads) == 0 { // a part of a frame: it is judged with what ends it
 		a.count(Unproven, dir, p.frames)
 		h.unknown.add(p.frames)

@@ -270,3 +270,28 @@ func TestPlainTCP(t *testing.T) {
 		l.end(Clean, map[Kind]uint64{Other: 2, StrangeSIP: 1})
 	}
 }
+
+// What strangers send costs no more than its length: a super-packet of empty frames, and
+// one of nothing but SIP's version, once took a tenth of a second each.
+func TestCostOfAPacket(t *testing.T) {
+	k := knows(hmacSuite, nil)
+	began := time.Now()
+	l := newLedger(t, &k)
+	c := l.connect(phonePort, tcpMedia)
+	for range 400 {
+		c.says(make([]byte, 60000), 60000)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("empty frames took %s", took)
+	}
+	began = time.Now()
+	versions := bytes.Repeat(sipVersion, 60000/len(sipVersion))
+	for range 200 {
+		if what, ok := sipInside(versions); ok {
+			t.Fatalf("%s", what)
+		}
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("versions took %s", took)
+	}
+}

@@ -187,17 +187,18 @@ func isToken(b []byte) bool {
 // its middle on. It looks for its version in the places that SIP has it in, with
 // the ends of lines that SIP has: a text about SIP has neither.
 func sipInside(p []byte) (what string, ok bool) {
-	for from := 0; ; {
+	for start, from := 0, 0; ; {
 		i := bytes.Index(p[from:], sipVersion)
 		if i < 0 {
 			return "", false
 		}
 		i += from
+		if end := bytes.LastIndexByte(p[from:i], '\n'); end >= 0 { // there is none in what was found before
+			start = from + end + 1
+		}
 		from = i + len(sipVersion)
-		start := bytes.LastIndexByte(p[max(0, i-maxLine):i], '\n') + 1 + max(0, i-maxLine)
 		line, rest := p[start:i], p[from:]
-		atLine := start == 0 || start >= 2 && p[start-2] == '\r'
-		if !atLine {
+		if atLine := start == 0 || start >= 2 && p[start-2] == '\r'; !atLine || len(line) > maxLine {
 			continue
 		}
 		switch name := bytes.TrimRight(line, " \t"); {
