@@ -188,6 +188,11 @@ func (n *negotiation) offerSession(from flow.Side, in *sdp.Session) (body, *refu
 	for _, s := range n.lines[from][min(len(in.Media), len(n.lines[from])):] {
 		s.wanted, s.relayed = false, false
 	}
+	for _, s := range n.lines[other(from)] {
+		if s.at[from] < 0 { // it is in no offer of this side, but may have been in one that was rolled back
+			s.wanted, s.relayed = false, false
+		}
+	}
 	var why *refusal
 	live := 0
 	for i := range in.Media {

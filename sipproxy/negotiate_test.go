@@ -203,3 +203,32 @@ func TestFaxInACall(t *testing.T) {
 		t.Errorf("after that the phone is offered\n%s", got)
 	}
 }
+
+// A line of an offer that was refused is none of the next offer: who answers with it
+// all the same gets no media there, and the edge goes on.
+func TestAnswerToALineOfARefusedOffer(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	video := "m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n" + cryptoLine
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP+strings.Replace(video, "40002", "0", 1), contact))
+	first := b.atPBX("INVITE")
+	b.fromPBX(reply(first, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 1, ""))
+	b.atPBX("ACK")
+
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, secureSDP+video, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 488, "", ""))
+	p.next("488")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
+
+	b.fromPBX(b.inDialog("INVITE", first, 5, plainSDP))
+	again := p.next("INVITE")
+	if got := mlines(again.body); got != "m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80\nm=video 0 RTP/SAVP 0" {
+		t.Errorf("the phone is offered\n%s", got)
+	}
+	p.send(reply(again, 200, "", secureSDP+video, contact))
+	if got := mlines(b.atPBX("200").body); got != "m=audio PORT RTP/AVP 0 101" {
+		t.Errorf("the PBX is answered\n%s", got)
+	}
+}
