@@ -59,7 +59,7 @@ func FuzzOutwardText(f *testing.F) {
 // it again changes nothing.
 func FuzzInwardText(f *testing.F) {
 	p := hiding()
-	for _, s := range []string{"<sips:1@pbx.example.com:5061;transport=tls>", "sip:a&amp;b@h;ob;x=y;lr", "SIPS:[::1]:5061;maddr=1", "sipsips:x@y", "sip:sips:x@h", `call-id='a@h'`} {
+	for _, s := range []string{"<sips:1@pbx.example.com:5061;transport=tls>", "sip:a&amp;b@h;ob;x=y;lr", "SIPS:[::1]:5061;maddr=1", "sipsips:x@y", "sip:sips:x@h", `call-id='a@h'`, "sip:1@pbx.example.com:1r;=", "sips:1@pbx.example.com:1:2"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -88,7 +88,9 @@ func hostAt(text []byte, from int) (u textURI, end int) {
 	}
 	u.host, from = string(text[from:end]), end
 	if end < len(text) && text[end] == ':' {
-		if last := span(text, end+1, isDigit); last > end+1 {
+		last := span(text, end+1, isDigit)
+		// Without a port that is taken away, what stands behind it would be the host's.
+		if joins := last < len(text) && (isHostChar(text[last]) || text[last] == ':'); last > end+1 && !joins {
 			end = last
 		}
 	}
