@@ -3,6 +3,7 @@ package media
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -18,6 +19,9 @@ const (
 	provenFor = 10 * time.Second
 	// maxEnded bounds the ended sessions that are remembered.
 	maxEnded = 4096
+	// heldFor is for how many streams or transports at once a worker is held: some
+	// 20 µs.
+	heldFor = 8
 )
 
 // Keys are what verifies the packets of the secure side: those of the sessions
@@ -70,26 +74,49 @@ func (p LivePassword) Format(s fmt.State, _ rune) {
 func (e *Engine) Keys() Keys {
 	var k Keys
 	for _, w := range e.workers {
-		w.do(func() {
-			w.prover.until = w.elapsed() + int64(provenFor)
-			for _, s := range w.secure {
-				k.UDP = append(k.UDP, s.Local)
-			}
-			for t := range w.table.transports {
-				k.addTransport(w, t)
-			}
-			for st := range w.table.all {
-				k.addStream(w, st)
-			}
-			for _, was := range w.prover.ended {
-				k.merge(was.keys)
-			}
-		})
+		w.tell(&k)
 	}
 	k.TCP = e.lobby.locals()
 	slices.SortFunc(k.Hosts, netip.Addr.Compare)
 	k.Hosts = slices.Compact(k.Hosts)
 	return k
+}
+
+// tell adds a worker's keys. The worker is let go of every few streams, or all its
+// calls would stumble: of those that come meanwhile some are not told, as if they had
+// come after; those that go are remembered.
+func (w *worker) tell(k *Keys) {
+	var part Keys // since the worker was let go of last: what is copied as it grows is small
+	w.mu.Lock()
+	held := 0
+	pause := func() {
+		if held++; held%heldFor != 0 {
+			return
+		}
+		w.mu.Unlock()
+		k.merge(part)
+		part = Keys{}
+		runtime.Gosched() // or who waits for the mutex is woken too late to get it
+		w.mu.Lock()
+	}
+	w.prover.until = w.elapsed() + int64(provenFor)
+	for _, s := range w.secure {
+		part.UDP = append(part.UDP, s.Local)
+	}
+	for t := range w.table.transports {
+		part.addTransport(w, t)
+		pause()
+	}
+	for st := range w.table.all {
+		part.addStream(w, st)
+		pause()
+	}
+	ended := slices.Clone(w.prover.ended)
+	w.mu.Unlock()
+	k.merge(part)
+	for _, was := range ended {
+		k.merge(was.keys)
+	}
 }
 
 func (l *lobby) locals() (list []netip.AddrPort) {
@@ -105,9 +132,10 @@ func (l *lobby) locals() (list []netip.AddrPort) {
 // somebody has, lately.
 type prover struct {
 	until int64 // on the worker's clock: to be remembered until then
-	ended []endedKeys
+	ended []*endedKeys
 }
 
+// endedKeys are not changed once they are remembered.
 type endedKeys struct {
 	keys  Keys
 	until int64
@@ -127,18 +155,19 @@ func (w *worker) remember(streams []*stream, transports []*transport) {
 	for _, st := range streams {
 		k.addStream(w, st)
 	}
-	w.prover.ended = append(w.prover.ended, endedKeys{k, now + int64(provenFor)})
+	w.prover.ended = append(w.prover.ended, &endedKeys{k, now + int64(provenFor)})
 }
 
 // forget gives up what was remembered long enough.
 func (p *prover) forget(now int64) {
-	p.ended = slices.DeleteFunc(p.ended, func(was endedKeys) bool { return now >= was.until })
+	p.ended = slices.DeleteFunc(p.ended, func(was *endedKeys) bool { return now >= was.until })
 	if len(p.ended) == 0 {
 		p.ended = nil
 	}
 }
 
 func (k *Keys) merge(o Keys) {
+	k.UDP = append(k.UDP, o.UDP...)
 	k.SRTP = append(k.SRTP, o.SRTP...)
 	k.ICE = append(k.ICE, o.ICE...)
 	k.Hosts = append(k.Hosts, o.Hosts...)
