@@ -145,7 +145,7 @@ func (c Config) inheritTCP(at netip.AddrPort) (net.Listener, error) {
 // strange drops a packet that nothing here takes, unless a process before this one
 // may: it has calls of before on the same socket. p is as it came.
 func (w *worker) strange(s *secureSocket, from netip.AddrPort, p []byte, st *stream, why Drop) {
-	if s.past != nil && s.past.Pass(from, p) {
+	if s.past != nil && s.past.Pass(from, p) == seam.Passed {
 		return
 	}
 	w.drop(st, why)

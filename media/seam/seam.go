@@ -36,8 +36,19 @@ type Writer struct {
 	head [Head]byte
 	iovs [2]unix.Iovec
 	msg  unix.Msghdr
-	full bool
 }
+
+// Fate is what became of a datagram.
+type Fate uint8
+
+const (
+	// Passed is one that was put in.
+	Passed Fate = iota
+	// Full is one that was dropped for want of room.
+	Full
+	// Vain is one that was dropped because nobody is at the other end, or nothing is in it.
+	Vain
+)
 
 // NewWriter writes to the end given, which is given away.
 func NewWriter(fd int) *Writer {
@@ -49,11 +60,10 @@ func NewWriter(fd int) *Writer {
 	return w
 }
 
-// Pass puts a datagram in, and tells whether there was room. p is borrowed until it
-// returns.
-func (w *Writer) Pass(from netip.AddrPort, p []byte) bool {
+// Pass puts a datagram in, and tells what became of it. p is borrowed until it returns.
+func (w *Writer) Pass(from netip.AddrPort, p []byte) Fate {
 	if len(p) == 0 {
-		return false
+		return Vain
 	}
 	ip := from.Addr().As16()
 	copy(w.head[:], ip[:])
@@ -62,13 +72,14 @@ func (w *Writer) Pass(from netip.AddrPort, p []byte) bool {
 	w.iovs[1].SetLen(len(p))
 	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&w.msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	w.iovs[1].Base = nil // borrowed no longer
-	w.full = errno == unix.EAGAIN || errno == unix.ENOBUFS
-	return errno == 0
+	switch errno {
+	case 0:
+		return Passed
+	case unix.EAGAIN, unix.ENOBUFS:
+		return Full
+	}
+	return Vain
 }
-
-// Full tells whether what was put in last was dropped for want of room, and not because
-// nobody is at the other end.
-func (w *Writer) Full() bool { return w.full }
 
 // Close ends the seam.
 func (w *Writer) Close() { _ = unix.Close(w.fd) }

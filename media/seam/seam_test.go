@@ -26,7 +26,7 @@ func TestDatagramsKeepTheirSource(t *testing.T) {
 	for _, from := range []string{"203.0.113.9:40000", "[2001:db8::9]:1", "0.0.0.0:65535"} {
 		for _, size := range []int{1, 172, 1500, 60000} {
 			want := bytes.Repeat([]byte{7}, size)
-			if !w.Pass(netip.MustParseAddrPort(from), want) {
+			if w.Pass(netip.MustParseAddrPort(from), want) != Passed {
 				t.Fatalf("%d bytes from %s were dropped", size, from)
 			}
 			n, err := unix.Read(out, buf)
@@ -45,15 +45,15 @@ func TestFullSeamDrops(t *testing.T) {
 	out, w := pair(t)
 	from, p := netip.MustParseAddrPort("203.0.113.9:40000"), make([]byte, 1000)
 	n := 0
-	for ; n < 1<<20 && w.Pass(from, p); n++ {
+	for ; n < 1<<20 && w.Pass(from, p) == Passed; n++ {
 	}
-	if n < 50 || n == 1<<20 || !w.Full() {
-		t.Fatalf("a seam holds %d datagrams, and full is %v", n, w.Full())
+	if fate := w.Pass(from, p); n < 50 || n == 1<<20 || fate != Full {
+		t.Fatalf("a seam holds %d datagrams, and the next has fate %d, want %d", n, fate, Full)
 	}
 	if _, err := unix.Read(out, make([]byte, 2000)); err != nil {
 		t.Fatal(err)
 	}
-	if !w.Pass(from, p) || w.Full() {
+	if w.Pass(from, p) != Passed {
 		t.Error("there is no room where one was taken out")
 	}
 }
@@ -62,8 +62,8 @@ func TestNobodyAtTheOtherEnd(t *testing.T) {
 	out, w := pair(t)
 	_ = unix.Close(out)
 	for range 2 { // the kernel tells it in two ways
-		if w.Pass(netip.MustParseAddrPort("203.0.113.9:40000"), []byte("x")) || w.Full() {
-			t.Error("a datagram was passed to nobody")
+		if fate := w.Pass(netip.MustParseAddrPort("203.0.113.9:40000"), []byte("x")); fate != Vain {
+			t.Errorf("a datagram to nobody has fate %d, want %d", fate, Vain)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func TestCutRefuses(t *testing.T) {
 		}
 	}
 	out, w := pair(t)
-	if w.Pass(netip.AddrPort{}, nil) {
+	if w.Pass(netip.AddrPort{}, nil) != Vain {
 		t.Error("nothing was passed")
 	}
 	if _, err := unix.Read(out, make([]byte, 10)); !errors.Is(err, unix.EAGAIN) {
@@ -87,7 +87,7 @@ func TestPassAllocatesNothing(t *testing.T) {
 	out, w := pair(t)
 	from, p, buf := netip.MustParseAddrPort("[2001:db8::9]:1"), make([]byte, 172), make([]byte, 2000)
 	if n := testing.AllocsPerRun(200, func() {
-		if !w.Pass(from, p) {
+		if w.Pass(from, p) != Passed {
 			t.Fatal("dropped")
 		}
 		_, _ = unix.Read(out, buf)

@@ -120,14 +120,11 @@ func (s *PlainSocket) isForeign(f *Flow, m sip.Message) bool {
 // one has no room for is lost, as a network may lose it, and comes again: answered here, a
 // request of a call over there would be told that there is no such call.
 func (s *PlainSocket) passOn(from netip.AddrPort, b []byte) bool {
-	if s.past.Pass(from, b) {
-		return true
-	}
-	if s.past.Full() {
+	fate := s.past.Pass(from, b)
+	if fate == seam.Full {
 		s.event("seam_full")
-		return true
 	}
-	return false
+	return fate != seam.Vain
 }
 
 // Heirloom is the socket, for a process after this one. The descriptor stays ours.

@@ -141,7 +141,7 @@ func (s *PlainSocket) datagram(b []byte, from netip.AddrPort) {
 	if !known {
 		// The process before may have calls at a PBX that is none any longer: it
 		// knows, and takes nothing from anybody else either.
-		if s.past == nil || !s.past.Pass(from, b) {
+		if s.past == nil || s.past.Pass(from, b) != seam.Passed {
 			s.event("stranger")
 		}
 		return
