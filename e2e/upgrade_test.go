@@ -272,9 +272,7 @@ func TestUpgradeBanned(t *testing.T) {
 	}
 	for _, c := range all {
 		peers.Until(t, 10*time.Second, "the phone's connection to be closed", func() bool {
-			err := c.phone.Write(fmt.Sprintf("OPTIONS sip:602@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
-				"From: <sip:%s@pbx.example.com>;tag=x\r\nTo: <sip:602@pbx.example.com>\r\nCall-ID: %[2]s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-				c.phone.Local(), peers.Random(8), c.phone.User))
+			err := c.phone.Write(options(c.phone, ""))
 			if err == nil {
 				_, err = c.phone.Read(200 * time.Millisecond)
 			}

@@ -22,6 +22,8 @@ const (
 	// a hundredth of those there were, so that phones come to the new process within
 	// ten seconds, and not all at once.
 	dismissEvery = 100 * time.Millisecond
+	// gently is for how long no phone is sent on in the middle of what it has to say.
+	gently = 30 * time.Second
 	// An heir that dies is followed by another at once; if that one dies, too, or can't
 	// start, after a pause that doubles, up to the longest.
 	firstPause   = time.Second
@@ -218,7 +220,7 @@ func (e *edge) handOver(ctx, stop, hurry context.Context, heir *succession.Heir)
 	defer over.Stop()
 	tick := time.NewTicker(dismissEvery)
 	defer tick.Stop()
-	r.atOnce = e.dismiss(0)/100 + 1
+	r.atOnce = e.dismiss(0, true)/100 + 1
 	for {
 		select {
 		case <-ctx.Done():
@@ -261,7 +263,7 @@ func (r *remainder) follow(heir *succession.Heir) {
 func (r *remainder) isOver() bool {
 	left := 0
 	if r.heir != nil {
-		left = r.dismiss(r.atOnce)
+		left = r.dismiss(r.atOnce, time.Since(r.since) < gently)
 	} else if !r.vain {
 		return false
 	}
@@ -359,13 +361,13 @@ func (e *edge) isAlone() bool {
 
 // dismiss closes connections that nothing needs, so many at most, and tells how many
 // there are.
-func (e *edge) dismiss(most int) (left int) {
+func (e *edge) dismiss(most int, gently bool) (left int) {
 	idle := e.proxy.Idle()
 	for _, l := range e.listeners {
-		left += l.Dismiss(idle, most)
+		left += l.Dismiss(idle, most, gently)
 	}
 	for _, t := range e.trunks {
-		left += t.Dismiss(idle, most)
+		left += t.Dismiss(idle, most, gently)
 	}
 	return left
 }

@@ -246,6 +246,13 @@ func (p *Phone) Register(password string, expires int, params string) *Message {
 	return nil // not reached: the second answer returns
 }
 
+// Answered registers with the answer to a challenge of before, and returns the response.
+func (p *Phone) Answered(challenge *Message, password string) *Message {
+	p.t.Helper()
+	p.password = password
+	return p.register(600, "", "\r\n"+p.credentials(challenge, "REGISTER", "sip:pbx.example.com"))
+}
+
 // Query asks to register without answering the challenge, which it returns.
 func (p *Phone) Query() *Message {
 	p.t.Helper()

@@ -135,6 +135,7 @@ func (c *conn) flow(out outlet) *Flow {
 	f := newFlow(Secure, transport, addrPort(c.raw.LocalAddr()), c.remote, out, c.trace)
 	f.tls, f.users, f.trunk = &state, c.users, c.trunk
 	c.began = time.Now()
+	f.last.Store(c.began.UnixNano()) // its first message comes soon
 	defer c.made.Store(f)
 	c.queue = queue{conn: c.tls, limits: c.limits, wg: &c.wg, last: time.Now(), onError: f.Close}
 	return f
@@ -233,7 +234,7 @@ func (s *shaker) done() {
 // read is the reader: it frames, checks and hands over until the flow ends. With a
 // vigil the connection may be quiet for as long as that one finds it alive.
 func (c *conn) read(f *Flow, r io.Reader, v *vigil) error {
-	p := &pace{limits: c.limits, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
+	p := &pace{limits: c.limits, half: &f.begun, set: func(t time.Time) { _ = c.raw.SetReadDeadline(t) }}
 	fr := &framer{r: r, limits: c.limits, deadline: p.before}
 	if v != nil {
 		p.patient, fr.pongDue, fr.heard = true, v.pongDue, v.heard
@@ -269,6 +270,7 @@ func (c *conn) took(f *Flow, p *pace, got frame) error {
 		if fault == nil {
 			p.got()
 			f.spoke.Store(true)
+			f.last.Store(time.Now().UnixNano())
 			f.trace.message(f, "in", m)
 			c.to.Receive(f, m)
 			return nil

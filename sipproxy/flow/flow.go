@@ -63,7 +63,9 @@ type Flow struct {
 type marks struct {
 	expected atomic.Int64 // nanoseconds; see Expect
 	spoke    atomic.Bool
-	spared   atomic.Bool // see Spare
+	spared   atomic.Bool  // see Spare
+	begun    atomic.Bool  // a message has, and is not whole
+	last     atomic.Int64 // when the last message came or left, in Unix nanoseconds
 }
 
 // outlet is where a flow's bytes go. write owns b, and does not block.
@@ -146,6 +148,7 @@ func (f *Flow) Send(m sip.Message) error {
 		return ErrClosed
 	}
 	f.trace.message(f, "out", m)
+	f.last.Store(time.Now().UnixNano())
 	b := texts.Get().(*bytes.Buffer)
 	defer texts.Put(b)
 	b.Reset()
@@ -184,6 +187,15 @@ func (f *Flow) End(reason error) {
 		return
 	}
 	f.Close(reason)
+}
+
+// lull is how long nothing comes or leaves until a conversation is over: whoever is asked
+// for credentials has them by then.
+const lull = 2 * time.Second
+
+// isMidway tells whether a message is half here, or the last one may have a sequel.
+func (f *Flow) isMidway(now time.Time) bool {
+	return f.begun.Load() || now.Sub(time.Unix(0, f.last.Load())) < lull
 }
 
 // Spoke tells whether a valid message came by the flow.

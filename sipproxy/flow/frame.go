@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -184,12 +185,14 @@ type pace struct {
 	first  time.Time     // by when the first message must be complete; zero once it was
 	quiet  time.Duration // how long a phone that pings may be silent; 0: like any other
 	over   error         // what a deadline that passes now means
+	half   *atomic.Bool  // is kept: a message has begun, and is not whole
 
 	patient bool // whoever says nothing between messages may go on so
 }
 
 func (p *pace) before(begun bool) {
 	now := time.Now()
+	p.half.Store(begun)
 	var at time.Time
 	switch {
 	case begun:

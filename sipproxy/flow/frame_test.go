@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -107,7 +108,7 @@ func TestFramerShrinksBetweenMessages(t *testing.T) {
 
 func TestPace(t *testing.T) {
 	var at time.Time
-	p := &pace{limits: DefaultLimits(), set: func(t time.Time) { at = t }, first: time.Now().Add(time.Second)}
+	p := &pace{limits: DefaultLimits(), half: new(atomic.Bool), set: func(t time.Time) { at = t }, first: time.Now().Add(time.Second)}
 	p.before(false)
 	if !errors.Is(p.over, ErrSilent) || time.Until(at) > time.Second {
 		t.Fatalf("before the first message: %v at %s", p.over, time.Until(at))

@@ -151,12 +151,13 @@ func descriptor(c syscall.Conn) (fd int, err error) {
 }
 
 // Dismiss closes up to so many connections that nothing needs any longer, as idle
-// tells, with ErrMoved; and tells how many are left.
-func (l *Listener) Dismiss(idle func(*Flow) bool, most int) (left int) {
+// tells, with ErrMoved; and tells how many are left. Gently is to let a message that is
+// half here come to its end, and its answer have a sequel.
+func (l *Listener) Dismiss(idle func(*Flow) bool, most int, gently bool) (left int) {
 	l.mu.Lock()
 	all := slices.Collect(maps.Keys(l.conns))
 	l.mu.Unlock()
-	return dismiss(all, idle, most)
+	return dismiss(all, idle, most, gently)
 }
 
 // Retire connects to the peer no more; connections that are there stay.
@@ -173,21 +174,22 @@ func (t *Trunk) isRetired() bool {
 }
 
 // Dismiss does with the connections that we dialled as Listener.Dismiss with the others.
-func (t *Trunk) Dismiss(idle func(*Flow) bool, most int) (left int) {
+func (t *Trunk) Dismiss(idle func(*Flow) bool, most int, gently bool) (left int) {
 	t.mu.Lock()
 	all := slices.Collect(maps.Keys(t.dialled))
 	t.mu.Unlock()
-	return dismiss(all, idle, most)
+	return dismiss(all, idle, most, gently)
 }
 
 // dismiss is called without a lock: idle looks at calls, and who has one of those may ask
 // for a trunk's connection.
-func dismiss(conns []*conn, idle func(*Flow) bool, most int) int {
+func dismiss(conns []*conn, idle func(*Flow) bool, most int, gently bool) int {
+	now := time.Now()
 	for _, c := range conns {
 		if most <= 0 {
 			break
 		}
-		if f := c.made.Load(); f != nil && f.Err() == nil && idle(f) {
+		if f := c.made.Load(); f != nil && f.Err() == nil && !(gently && f.isMidway(now)) && idle(f) {
 			f.End(ErrMoved)
 			most--
 		}

@@ -312,15 +312,15 @@ func TestDismiss(t *testing.T) {
 		needed[f] = true
 	}
 	idle := func(f *Flow) bool { return !needed[f] }
-	if left := ln.Dismiss(idle, 0); left != all {
+	if left := ln.Dismiss(idle, 0, false); left != all {
 		t.Fatalf("%d connections are there, want %d", left, all)
 	}
 	for gone := 2; gone < all-busy; gone += 2 {
-		ln.Dismiss(idle, 2)
-		until(t, "two to be closed", func() bool { return ln.Dismiss(idle, 0) == all-gone })
+		ln.Dismiss(idle, 2, false)
+		until(t, "two to be closed", func() bool { return ln.Dismiss(idle, 0, false) == all-gone })
 	}
-	ln.Dismiss(idle, all)
-	until(t, "the rest to be closed", func() bool { return ln.Dismiss(idle, all) == busy })
+	ln.Dismiss(idle, all, false)
+	until(t, "the rest to be closed", func() bool { return ln.Dismiss(idle, all, false) == busy })
 	for _, f := range h.flows {
 		switch err := f.Err(); {
 		case needed[f] && err != nil:
@@ -328,6 +328,61 @@ func TestDismiss(t *testing.T) {
 		case !needed[f] && !errors.Is(err, ErrMoved):
 			t.Errorf("a connection ended with %v, want %v", err, ErrMoved)
 		}
+	}
+}
+
+// Who is in the middle of a message, or of what that may have for a sequel, is let end it
+// first: so that a call is not lost between a challenge and its answer.
+func TestDismissGently(t *testing.T) {
+	halves := func(all string) []string { return []string{all[:len(all)/2], all[len(all)/2:]} }
+	for name, c := range map[string]struct {
+		web   bool
+		parts []string
+	}{
+		"half a message":                 {parts: halves(options)},
+		"half a message by WebSocket":    {web: true, parts: halves(masked(fin|text, options))},
+		"one of two frames":              {web: true, parts: []string{masked(text, options[:40]), masked(fin, options[40:])}},
+		"a connection that is just made": {parts: []string{options}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newInbox()
+			ln, all := (*Listener)(nil), func(*Flow) bool { return true }
+			var conn net.Conn
+			if c.web {
+				ln = serveWeb(t, DefaultLimits(), h, nil)
+				conn = browse(t, ln)
+			} else {
+				ln = serve(t, DefaultLimits(), h, nil)
+				conn = dial(t, ln)
+			}
+			var f *Flow
+			until(t, "the connection", func() bool {
+				ln.mu.Lock()
+				defer ln.mu.Unlock()
+				for c := range ln.conns {
+					f = c.made.Load()
+				}
+				return f != nil
+			})
+			for i, part := range c.parts {
+				if i > 0 {
+					until(t, "the beginning of the message", func() bool { return f.begun.Load() })
+					f.last.Store(0) // a phone may take its time
+				}
+				if ln.Dismiss(all, 1, true); f.Err() != nil {
+					t.Fatalf("the connection was closed before part %d: %v", i, f.Err())
+				}
+				send(t, conn, part)
+			}
+			until(t, "the message", func() bool { n, _ := h.count(); return n == 1 })
+			if ln.Dismiss(all, 1, true); f.Err() != nil {
+				t.Fatalf("the connection was closed before anything could follow: %v", f.Err())
+			}
+			until(t, "the connection to be closed", func() bool { return ln.Dismiss(all, 1, true) == 0 })
+			if !errors.Is(f.Err(), ErrMoved) {
+				t.Errorf("the connection ended with %v", f.Err())
+			}
+		})
 	}
 }
 
@@ -340,10 +395,10 @@ func TestTrunkRetires(t *testing.T) {
 	f := here.Flow()
 	here.Retire()
 	talks := func(*Flow) bool { return here.Flow() == nil } // whoever tells may ask the trunk
-	if left := here.Dismiss(talks, 1); left != 1 || f.Err() != nil {
+	if left := here.Dismiss(talks, 1, false); left != 1 || f.Err() != nil {
 		t.Errorf("%d connections are left, and the one with a call ended with %v", left, f.Err())
 	}
-	until(t, "it to be dismissed", func() bool { return here.Dismiss(func(*Flow) bool { return true }, 1) == 0 })
+	until(t, "it to be dismissed", func() bool { return here.Dismiss(func(*Flow) bool { return true }, 1, false) == 0 })
 	if !errors.Is(f.Err(), ErrMoved) {
 		t.Errorf("the connection ended with %v", f.Err())
 	}

@@ -3,6 +3,7 @@ package flow
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestPingsThatStop(t *testing.T) {
 // Pings hold it, and so does anything else.
 func TestPaceOfPings(t *testing.T) {
 	var at time.Time
-	p := &pace{limits: DefaultLimits(), set: func(t time.Time) { at = t }, quiet: time.Minute}
+	p := &pace{limits: DefaultLimits(), half: new(atomic.Bool), set: func(t time.Time) { at = t }, quiet: time.Minute}
 	p.before(false)
 	if !errors.Is(p.over, ErrQuiet) || time.Until(at) > time.Minute {
 		t.Fatalf("between messages: %v in %s", p.over, time.Until(at))

@@ -56,7 +56,7 @@ func (c *webConn) run(ws *websocket.Conn, r *bufio.Reader, browser bool) {
 	_ = c.raw.SetDeadline(time.Time{})
 	ws.SetReadLimit(int64(limits.MaxHead + limits.MaxBody))
 	f := c.flow(c)
-	f.browser = browser
+	f.browser, c.pace.half = browser, &f.begun
 	c.ws, c.r, c.f = ws, r, f
 	c.startPing(f, c.silentFor, c.sendPing)
 	c.finish(f, c.read(f))

@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/e2e/peers"
+)
+
+// options is a request outside of calls, as it is written.
+func options(p *peers.Phone, headers string) string {
+	return fmt.Sprintf("OPTIONS sip:602@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:%s@pbx.example.com>;tag=x\r\nTo: <sip:602@pbx.example.com>\r\nCall-ID: %[2]s\r\nCSeq: 1 OPTIONS\r\n%[4]sContent-Length: 0\r\n\r\n",
+		p.Local(), peers.Random(8), p.User, headers)
+}
+
+// upgradeWhile replaces the edge while something is done again and again, and returns as
+// soon as the new process serves, with the one before.
+func (o *office) upgradeWhile(do func()) *peers.Process {
+	before := o.edge.Process
+	o.edge.Signal(syscall.SIGUSR2)
+	for deadline := time.Now().Add(20 * time.Second); !before.Logged(`"msg":"upgraded`); {
+		if time.Now().After(deadline) {
+			o.t.Fatal("the edge is not replaced")
+		}
+		do()
+	}
+	return before
+}
+
+// Who has a call is not sent on, nor is who is in the middle of something: a message that
+// is half here, or a challenge that is not answered yet. They are served to the end by the
+// process before, and sent on then.
+func TestUpgradeMidway(t *testing.T) {
+	o := newWebOffice(t, "")
+	half, web, asked := o.registered("1001"), o.webPhone("1002"), o.script("1003")
+	var idle []*peers.Phone
+	for i := range 3 {
+		idle = append(idle, o.registered(fmt.Sprint(1011+i)))
+	}
+	text, frame := options(half, ""), strings.Replace(options(web, ""), "/TLS", "/WSS", 1)
+	half.Send(text[:150])
+	if err := web.Frame([]byte("\x01\xfe" + string([]byte{0, 150, 0, 0, 0, 0}) + frame[:150])); err != nil { // of two
+		t.Fatal(err)
+	}
+	var challenge *peers.Message
+	before := o.upgradeWhile(func() { challenge = asked.Query() })
+	for _, p := range idle {
+		p.Gone(15 * time.Second)
+	}
+	half.Send(text[150:])
+	rest := frame[150:]
+	if err := web.Frame([]byte("\x80\xfe" + string([]byte{byte(len(rest) >> 8), byte(len(rest)), 0, 0, 0, 0}) + rest)); err != nil {
+		t.Fatal(err)
+	}
+	if m := asked.Answered(challenge, "secret-1003"); m.Status() != 200 {
+		t.Errorf("who had been challenged by the process before was answered %s", m.Start)
+	}
+	for _, p := range []*peers.Phone{half, web} {
+		if m := p.Next(5 * time.Second); m.Status() == 0 {
+			t.Errorf("phone %s was told %s", p.User, m.Start)
+		}
+	}
+	for _, p := range []*peers.Phone{half, web, asked} {
+		p.Gone(15 * time.Second)
+	}
+	if status, err := before.Wait(20 * time.Second); status != 0 || err != nil {
+		t.Errorf("the process before ended with status %d, %v", status, err)
+	}
+}
