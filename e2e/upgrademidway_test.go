@@ -71,3 +71,27 @@ func TestUpgradeMidway(t *testing.T) {
 		t.Errorf("the process before ended with status %d, %v", status, err)
 	}
 }
+
+// Whom a process bans that has been replaced is kept out of the new one, too.
+func TestUpgradeBansOfBefore(t *testing.T) {
+	o := newOffice(t)
+	phone := o.registered("1001")
+	media := phone.NewMedia(suite)
+	d := o.echo(phone, media, 700)
+	host := o.Phone("stranger")
+	stranger := peers.NewPhone(host, o.edge, "1002")
+	before := o.upgradeWhile(func() {
+		stranger.Send(options(stranger, ""))
+		stranger.Next(5 * time.Second)
+		time.Sleep(100 * time.Millisecond) // policy lets nobody ask as fast as it can
+	})
+	o.edge.Follow(`"msg":"upgraded[^\n]*"pid":(\d+)`)
+	stranger.Send(options(stranger, "User-Agent: friendly-scanner\r\n"))
+	stranger.Gone(15 * time.Second)
+	before.WaitLog(`"msg":"source banned"`, 5*time.Second)
+	peers.Until(t, 5*time.Second, "the new process to have the ban", func() bool {
+		return strings.HasPrefix(o.edge.Run("bans", "list"), host.Addr.String()+"/32 ")
+	})
+	o.speaks(media, 900)
+	o.bye(d, media)
+}

@@ -32,6 +32,7 @@ func (b Ban) Active(now time.Time) bool { return b.Until.IsZero() || now.Before(
 type bans struct {
 	first, most time.Duration // how long the first ban is, and the longest
 	changed     chan struct{} // of room for one: there is something to save
+	told        func(Ban)     // of each that is made for what was seen; nil: nobody is
 
 	mu       sync.Mutex // guards what follows
 	byPrefix bart.Table[*Ban]
@@ -101,6 +102,18 @@ func (t *bans) set(b Ban) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(b, b.Since)
+}
+
+// take keeps a ban that another process has made, unless one here lasts longer, and tells
+// whether it did.
+func (t *bans) take(b Ban, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if before, ok := t.byPrefix.Get(b.Source); !b.Active(now) || ok && !ends(*before).Before(ends(b)) {
+		return false
+	}
+	t.put(b, now)
+	return true
 }
 
 // put keeps a ban, and tells that there is something to save. t.mu is held.
@@ -216,6 +229,22 @@ func (p *Policy) AddBan(source netip.Prefix, span time.Duration, reason string) 
 	return b, nil
 }
 
+// TakeBan keeps out whom another process has banned for what it saw.
+func (p *Policy) TakeBan(b Ban) {
+	if prefixFaults("source", []netip.Prefix{b.Source}) != nil || !p.bans.take(b, p.now()) {
+		return
+	}
+	p.log.Warn("source banned by the process before", "source", b.Source.String(), "until", untilText(b), "times", b.Times, "reason", b.Reason)
+	p.pass(b)
+}
+
+// pass tells of a ban.
+func (p *Policy) pass(b Ban) {
+	if p.bans.told != nil {
+		p.bans.told(b)
+	}
+}
+
 // RemoveBan lets a source in again, and tells whether it was banned. What was
 // held against it is forgotten.
 func (p *Policy) RemoveBan(source netip.Prefix) bool {
@@ -254,4 +283,5 @@ func (p *Policy) ban(source netip.Prefix, reason string) {
 	b := p.bans.add(source, reason, p.now())
 	p.alarm(Alarm{What: "ban", Reason: reason, Source: source.Addr()})
 	p.log.Warn("source banned", "source", source.String(), "until", untilText(b), "times", b.Times, "reason", reason)
+	p.pass(b)
 }

@@ -27,6 +27,44 @@ func saved(t *testing.T, cfg Config, l Ledger, use func(*Policy)) {
 	}
 }
 
+// What one process bans, another takes, and tells a third of it; unless it keeps the source
+// out for longer.
+func TestBansAreTaken(t *testing.T) {
+	var chain [3]*Policy
+	told := make([]int, len(chain))
+	for i := len(chain) - 1; i >= 0; i-- {
+		var err error
+		if chain[i], err = New(Defaults(), Parts{Banned: func(b Ban) {
+			if told[i]++; i+1 < len(chain) {
+				chain[i+1].TakeBan(b)
+			}
+		}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guess(t, chain[0], "192.0.2.1", 100, one)
+	for i, p := range chain {
+		if got := p.Decide(from("192.0.2.1")); got.Allowed || told[i] != 1 {
+			t.Errorf("process %d lets the source in: %v, and told of %d bans", i, got.Allowed, told[i])
+		}
+		mustEnter(t, p, "192.0.2.2")
+	}
+	if got, want := chain[2].Bans()[0], chain[0].Bans()[0]; got != want {
+		t.Errorf("the last has %+v, the first %+v", got, want)
+	}
+	last := chain[2]
+	for name, b := range map[string]Ban{
+		"ends earlier":     {Source: prefixes("192.0.2.1/32")[0], Until: last.now().Add(time.Second)},
+		"is over":          {Source: prefixes("192.0.2.9/32")[0], Until: last.now().Add(-time.Second)},
+		"is of no source":  {Until: last.now().Add(time.Hour)},
+		"is of no network": {Source: netip.MustParsePrefix("192.0.2.9/24"), Until: last.now().Add(time.Hour)},
+	} {
+		if last.TakeBan(b); told[2] != 1 || last.Bans()[0] != chain[0].Bans()[0] || len(last.Bans()) != 1 {
+			t.Errorf("one that %s was taken: %+v", name, last.Bans())
+		}
+	}
+}
+
 func TestBansSurviveRestart(t *testing.T) {
 	for name, l := range map[string]Ledger{"memory": new(Memory), "file": File(filepath.Join(t.TempDir(), "bans.json"))} {
 		t.Run(name, func(t *testing.T) {

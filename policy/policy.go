@@ -101,6 +101,7 @@ type Parts struct {
 	Log    *slog.Logger
 	Ledger Ledger      // keeps bans over a restart; nil: nothing does
 	Alarm  func(Alarm) // is told what an operator wants to know now; it must not block
+	Banned func(Ban)   // is told of each source that is banned for what it did; nil: nobody is
 }
 
 // Policy decides. It is safe for concurrent use.
@@ -149,6 +150,7 @@ func New(cfg Config, parts Parts) (*Policy, error) {
 		p.trusted.Insert(prefix)
 	}
 	p.bans, p.ledger = newBans(cfg), parts.Ledger
+	p.bans.told = parts.Banned
 	p.watch, p.marks, p.budget, p.alarms = newWatch(cfg), newMarks(cfg.Scanners), newBudget(cfg.Calls), newAlarms(parts.Alarm)
 	var err error
 	if p.countries, err = newCountries(cfg); err != nil {

@@ -69,7 +69,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 		return nil, fmt.Errorf("edge.state_dir: %w; let the user sallyport runs as write there", err)
 	}
 	e.ledger = &ledger{Ledger: policy.File(filepath.Join(p.tls.StateDir, bansFile)), estate: p.estate}
-	parts := policy.Parts{Log: log, Ledger: e.ledger}
+	parts := policy.Parts{Log: log, Ledger: e.ledger, Banned: e.ledger.banned}
 	if p.alarms != "" {
 		if e.webhook, err = newWebhook(p.alarms, log); err != nil {
 			return nil, fmt.Errorf("policy.calls.alarm_url: %w", err)

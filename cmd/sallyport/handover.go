@@ -166,6 +166,7 @@ func (e *edge) yieldTo(heir *succession.Heir, outs map[netip.AddrPort]int) {
 	if err := heir.Yield(); err != nil {
 		e.log.Error("upgrade", "reason", err) // it has died since; handOver sees so too
 	}
+	e.ledger.leaveTo(heir)
 	notifyMain(heir.Pid()) // before this one may end, which is the one that is watched
 }
 
@@ -295,6 +296,7 @@ func (r *remainder) hears(word string, alive bool) bool {
 	}
 	r.log.Error("the process that serves is gone; this one goes on with its own calls, and starts another. Calls of that one are lost", "pid", r.heir.Pid(), "calls", r.proxy.Calls())
 	r.heir, r.said = nil, nil
+	r.ledger.leaveTo(nil)
 	for _, s := range r.plainSockets() {
 		s.Resume()
 	}

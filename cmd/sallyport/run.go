@@ -68,6 +68,7 @@ func runCommand(c console, args []string) int {
 	if estate != nil {
 		e.policy.Restore() // as the process before left it, which went on since it was read
 	}
+	estate.Hear(e.hears)
 	hangup.each(e.reload)
 	usr2.each(e.upgradeAsked)
 	notifyMain(os.Getpid(), serving)

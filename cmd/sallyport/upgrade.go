@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -109,13 +110,16 @@ func (e *edge) buildControl(p plan, judge *policy.Policy) error {
 	return err
 }
 
-// ledger is kept by one process at a time. The one before is told, and reads it.
+// ledger is kept by one process at a time. The one before is told, and reads it; the one
+// after is told of whom this one bans besides.
 type ledger struct {
 	policy.Ledger
 	estate *succession.Estate
 
-	mu     sync.Mutex // guards sealed, and is held while the ledger is written
+	mu     sync.Mutex // guards what follows, and is held while the ledger is written
 	sealed bool
+	made   []policy.Ban     // since then: of connections that were there, and come no more
+	heir   *succession.Heir // nil: there is none that could be told
 }
 
 // Save implements policy.Ledger.
@@ -137,6 +141,43 @@ func (l *ledger) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sealed = true
+}
+
+// leaveTo has an heir know of the bans that this process makes, and has made since the
+// ledger was sealed; nil: there is none any longer.
+func (l *ledger) leaveTo(heir *succession.Heir) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heir = heir
+	for _, b := range l.made {
+		l.tell(b)
+	}
+}
+
+// banned takes a ban of this process. It is another's to keep, once the ledger is sealed.
+func (l *ledger) banned(b policy.Ban) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sealed {
+		l.made = append(l.made, b)
+		l.tell(b)
+	}
+}
+
+// tell has the heir know of a ban. l.mu is held.
+func (l *ledger) tell(b policy.Ban) {
+	if text, err := json.Marshal(b); err == nil && l.heir != nil {
+		l.heir.Tell(succession.Ban + string(text))
+	}
+}
+
+// hears takes a word of the process before.
+func (e *edge) hears(word string) {
+	text, ok := strings.CutPrefix(word, succession.Ban)
+	var b policy.Ban
+	if ok && json.Unmarshal([]byte(text), &b) == nil {
+		e.policy.TakeBan(b)
+	}
 }
 
 // upgrade asks for the process to be replaced by its binary, as it is on the disk now.

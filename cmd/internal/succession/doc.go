@@ -4,8 +4,8 @@
 // arguments, and leaves it descriptors by name. The heir takes those that it needs,
 // says that it is ready, and waits to be told that these are its. Until then
 // nothing has changed, and an heir that fails has told why: the one that runs goes on.
-// From then on both run, the one before until it has nothing left to do. A word can be
-// passed back, and either sees when the other is gone.
+// From then on both run, the one before until it has nothing left to do. Words can be
+// passed either way, and either sees when the other is gone.
 //
 // # Who owns what
 //

@@ -32,9 +32,11 @@ const (
 	Yielded = "yielded"
 	// Kept is what an heir says that has written down who is kept out.
 	Kept = "kept"
+	// Ban is before what the heir is told of whom the process before it keeps out.
+	Ban = "ban "
 )
 
-// patience is how long a word to the process before may take to be written: one that does
+// patience is how long a word to another process may take to be written: one that does
 // not read is not waited for.
 const patience = time.Second
 
@@ -54,7 +56,8 @@ type will struct {
 type Estate struct {
 	generation int
 	kin        net.Conn
-	gone       chan struct{} // closed when the process before this one is
+	words      *bufio.Scanner // of the process before
+	gone       chan struct{}  // closed when that one is
 
 	mu   sync.Mutex // guards left
 	left map[string]int
@@ -122,7 +125,7 @@ func (e *Estate) Read(name string) ([]byte, error) {
 }
 
 // Ready tells the process before that this one could serve, and what it has not taken,
-// which it closes. It returns when all else is this one's.
+// which it closes. It returns when all else is this one's. Hear is called after it.
 func (e *Estate) Ready() error {
 	if e == nil {
 		return nil
@@ -139,16 +142,25 @@ func (e *Estate) Ready() error {
 	if _, err := io.WriteString(e.kin, said.String()); err != nil {
 		return fmt.Errorf("tell the process before: %w", err)
 	}
-	words := bufio.NewScanner(e.kin)
-	if !words.Scan() || words.Text() != wordYours {
+	e.words = bufio.NewScanner(e.kin)
+	if !e.words.Scan() || e.words.Text() != wordYours {
 		return fmt.Errorf("the process before ended, or changed its mind")
+	}
+	return nil
+}
+
+// Hear calls heard with each word that the process before says from now on, one at a
+// time.
+func (e *Estate) Hear(heard func(word string)) {
+	if e == nil {
+		return
 	}
 	go func() { // ends with the process before
 		defer close(e.gone)
-		for words.Scan() {
+		for e.words.Scan() {
+			heard(e.words.Text())
 		}
 	}()
-	return nil
 }
 
 // Fail tells the process before why this one will not serve.
@@ -161,13 +173,17 @@ func (e *Estate) Fail(why string) {
 // Tell passes a word to the process before.
 func (e *Estate) Tell(word string) {
 	if e != nil {
-		_ = e.kin.SetWriteDeadline(time.Now().Add(patience))
-		_, _ = fmt.Fprintln(e.kin, word) // one that is gone needs none
+		tell(e.kin, word)
 	}
 }
 
+func tell(kin net.Conn, word string) {
+	_ = kin.SetWriteDeadline(time.Now().Add(patience))
+	_, _ = fmt.Fprintln(kin, word) // one that is gone needs none
+}
+
 // Gone is closed when there is no process before this one any longer. It is called
-// after Ready.
+// after Hear.
 func (e *Estate) Gone() <-chan struct{} {
 	if e == nil {
 		none := make(chan struct{})

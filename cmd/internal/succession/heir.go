@@ -152,6 +152,9 @@ func (h *Heir) Yield() error {
 	return nil
 }
 
+// Tell passes a word to an heir that was yielded to.
+func (h *Heir) Tell(word string) { tell(h.kin, word) }
+
 // Said are the words of an heir that was yielded to. The channel is closed when it is
 // gone.
 func (h *Heir) Said() <-chan string { return h.said }

@@ -43,6 +43,7 @@ func inherits(e *Estate) int {
 	if err := errors.Join(err, e.Ready()); err != nil {
 		return 4
 	}
+	e.Hear(func(word string) { e.Tell("heard " + word) })
 	_, _ = unix.Write(fd, words)
 	e.Tell(Drain)
 	<-e.Gone()
@@ -77,6 +78,10 @@ func TestSuccession(t *testing.T) {
 	}
 	if word := <-h.Said(); word != Drain {
 		t.Errorf("the heir said %q", word)
+	}
+	h.Tell(Ban + "x")
+	if word := <-h.Said(); word != "heard ban x" {
+		t.Errorf("the heir said %q of what it was told", word)
 	}
 	h.kin.Close()
 	if err := <-h.exited; err != nil {
