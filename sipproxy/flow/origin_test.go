@@ -26,6 +26,12 @@ func FuzzWebMessage(f *testing.F) {
 	for _, seed := range []string{options, withBody("hi"), "\r\n\r\n", "\r\n", "", options + options, strings.Replace(options, "Content-Length: 0\r\n", "", 1)} {
 		f.Add([]byte(seed), true)
 	}
+	for _, seed := range []string{
+		accepted()[0], options + "\xff", withBody("\xff"), "x", swap("Length: 0", "Length: 1"), swap("Length: 0", "Length: 5000"),
+		swap("Contact", "X-Y: "+strings.Repeat("x", 2048)+"\r\nContact"), strings.Replace(withBody(strings.Repeat("x", 4097)), "Content-Length: 4097\r\n", "", 1),
+	} {
+		f.Add([]byte(seed), true)
+	}
 	f.Fuzz(func(t *testing.T, b []byte, isText bool) {
 		l := small()
 		got := webFrame(append([]byte(nil), b...), isText, l)
@@ -49,6 +55,9 @@ func FuzzWebMessage(f *testing.F) {
 			return
 		}
 		l.MaxHead, l.MaxBody = 1<<20, 1<<20 // what is written anew may be longer
+		if !isBounded(m.String(), l.MaxHead) {
+			return
+		}
 		again := webFrame([]byte(m.String()), false, l)
 		if again.fault != nil {
 			t.Fatalf("not accepted again: %v\n%s", again.fault, m)
