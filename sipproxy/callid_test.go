@@ -123,6 +123,12 @@ func TestHeadersHideThePBX(t *testing.T) {
 		{"Call-Info: <http://127.0.0.1:8088/1002.png>;purpose=icon", "<http://pbx.example.com/1002.png>;purpose=icon"},
 		{"Alert-Info: <http://Asterisk.LAN/ring.wav>;info=internal", "<http://pbx.example.com/ring.wav>;info=internal"},
 		{"Error-Info: <sip:sorry@ast:5060;transport=udp>, <sip:x@127.0.0.1>", "<sip:sorry@pbx.example.com>, <sip:x@pbx.example.com>"},
+		{"Call-Info: sip:127.0.0.1:5060;answer-after=0", "<sip:pbx.example.com>;answer-after=0"}, // without brackets they are the header's
+		{"Call-Info: <sip:asterisk.lan;transport=udp>;answer-after=0", "<sip:pbx.example.com>;answer-after=0"},
+		{"Alert-Info: sip:asterisk.lan;info=alert-autoanswer", "<sip:pbx.example.com>;info=alert-autoanswer"},
+		{"Alert-Info: http://127.0.0.1;info=alert-autoanswer", "http://pbx.example.com;info=alert-autoanswer"},
+		{"Call-Info: ;answer-after=0", ";answer-after=0"},
+		{"Alert-Info: Bellcore-dr3", "Bellcore-dr3"},
 		{"X-Alone: <sip:sorry@ast>", "<sip:sorry@pbx.example.com>"},
 		{"X-Node: asterisk.lan, 127.0.0.1:5060 and 127.0.0.1.", "pbx.example.com, pbx.example.com and pbx.example.com."},
 		{"X-Other: ast 227.0.0.1 127.0.0.15 127.0.0.1.5 asterisk.lander", "ast 227.0.0.1 127.0.0.15 127.0.0.1.5 asterisk.lander"},

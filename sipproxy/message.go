@@ -175,7 +175,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side, trusted bool) 
 		case name == "www-authenticate", name == "proxy-authenticate":
 			value = withoutAuthInt(value) // and a realm that is an address: digests are made with it
 		case side == flow.Secure:
-			if namesParties[name] {
+			if namesParties[name] || namesPlaces[name] {
 				value = p.outwardList(value)
 			}
 			if value = p.callInURI(value); p.inside.Load().maybeIn(value) {
