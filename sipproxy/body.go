@@ -17,7 +17,8 @@ import (
 type body struct {
 	kind    string
 	bytes   []byte
-	encoded bool // by a Content-Encoding
+	encoded bool   // by a Content-Encoding
+	beside  []part // what else a multipart body has that this one was in
 }
 
 func bodyOf(m sip.Message) body {
@@ -31,7 +32,7 @@ func bodyOf(m sip.Message) body {
 	if h := m.GetHeaders("Content-Encoding"); len(h) > 0 {
 		b.encoded = !strings.EqualFold(h[0].Value(), "identity")
 	}
-	return b
+	return b.described()
 }
 
 func (b body) isSDP() bool { return b.mediaType() == "application/sdp" }
@@ -46,6 +47,9 @@ func (b body) mediaType() string {
 }
 
 func appendBody(m sip.Message, b body) {
+	if len(b.beside) > 0 {
+		b = b.joined()
+	}
 	if len(b.bytes) > 0 {
 		m.AppendHeader(sip.NewHeader("Content-Type", b.kind))
 	}
@@ -85,6 +89,10 @@ func (p *Proxy) carried(b body, to flow.Side) body {
 		b.bytes = p.outwardText(b.bytes)
 	case isState(kind):
 		b.bytes = p.inwardText(b.bytes)
+	}
+	b.beside = slices.Clone(b.beside)
+	for i := range b.beside {
+		b.beside[i].body = p.carried(b.beside[i].body, to)
 	}
 	return b
 }

@@ -94,10 +94,19 @@ func (p *Proxy) accepts(in *sip.Request) *refusal {
 		return refuse(sip.StatusMethodNotAllowed, "Method Not Allowed", "%s does not go on to the PBX", in.Method).
 			with("Allow", strings.Join(p.cfg.Inbound.Methods, ", "))
 	}
-	// A REGISTER's body is of no use to anybody, and is left out.
-	if kind := bodyOf(in).mediaType(); kind != "" && in.Method != sip.REGISTER && !p.bodies.like(kind) && bodyRefused(bodyOf(in)) == nil {
-		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s does not go on to the PBX", kind).
-			with("Accept", strings.Join(p.cfg.Inbound.Bodies, ", "))
+	if in.Method == sip.REGISTER { // its body is of no use to anybody, and is left out
+		return nil
+	}
+	b := bodyOf(in)
+	kinds := b.besides()
+	if bodyRefused(b) == nil {
+		kinds = append(kinds, b.mediaType())
+	}
+	for _, kind := range kinds {
+		if kind != "" && !p.bodies.like(kind) {
+			return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s does not go on to the PBX", kind).
+				with("Accept", strings.Join(p.cfg.Inbound.Bodies, ", "))
+		}
 	}
 	return nil
 }

@@ -203,6 +203,9 @@ func (p *Proxy) sendInvite(inv *invite, to *leg, toTag string) *refusal {
 		if r != nil {
 			return r
 		}
+		if inv.from == flow.Secure {
+			sdp.beside = b.beside
+		}
 		b, inv.offer = sdp, inv.call.media.pending
 	}
 	_ = inv.server.Respond(p.answer(inv.in, sip.StatusTrying, "Trying"))

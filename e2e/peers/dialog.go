@@ -38,7 +38,7 @@ func (p *Phone) Invite(number, sdp string, headers ...string) (*Dialog, *Message
 		via := p.via()
 		p.Send(compose(sdp, append([]string{"INVITE " + uri + " SIP/2.0", via, "Max-Forwards: 70", "From: " + d.local, "To: <" + uri + ">",
 			"Call-ID: " + d.id, fmt.Sprintf("CSeq: %d INVITE", d.cseq), "Contact: <" + p.Contact() + ">",
-			"Content-Type: application/sdp" + auth}, headers...)...))
+			"Content-Type: " + typeOf(sdp) + auth}, headers...)...))
 		m := p.final(10 * time.Second)
 		d.remote = m.Get("To")
 		if m.Status() < 300 {

@@ -74,3 +74,16 @@ func readMessage(r *bufio.Reader) (*Message, error) {
 func compose(body string, lines ...string) string {
 	return strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
+
+// Multipart is a description with something else beside it (RFC 5621).
+func Multipart(sdp, kind, text string) string {
+	return "--part\r\nContent-Type: application/sdp\r\n\r\n" + sdp + "\r\n--part\r\nContent-Type: " + kind + "\r\n\r\n" + text + "\r\n--part--\r\n"
+}
+
+// typeOf is the type of a call's body.
+func typeOf(body string) string {
+	if strings.HasPrefix(body, "--part") {
+		return "multipart/mixed; boundary=part"
+	}
+	return "application/sdp"
+}
