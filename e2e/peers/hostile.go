@@ -258,11 +258,3 @@ func (n *Hostile) Dropped() int {
 func Carries(b []byte) func(Packet) bool {
 	return func(p Packet) bool { return bytes.Contains(p.Data, b) }
 }
-
-// To takes what goes to a host, or with a port to that.
-func To(addr netip.Addr, port uint16) func(Packet) bool {
-	return func(p Packet) bool {
-		d := p.Destination()
-		return d.Addr() == addr && (port == 0 || d.Port() == port)
-	}
-}

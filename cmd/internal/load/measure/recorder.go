@@ -72,9 +72,6 @@ func New(phones int) *Recorder {
 	}
 }
 
-// Elapsed is the time since New.
-func (r *Recorder) Elapsed() time.Duration { return time.Since(r.start) }
-
 // of are an operation's counts. r.mu is held.
 func (r *Recorder) of(op Operation) *Counts {
 	c := r.counts[op]
