@@ -232,7 +232,7 @@ func (d *document) table(at string, tree map[string]any, into reflect.Value) {
 		key, value := dotted(at, name), tree[name]
 		field, known := fields[name]
 		if !known {
-			d.add(key, unknown(at, name, fields))
+			d.add(key, unknown(at, name, value, fields))
 			continue
 		}
 		if field.Kind() == reflect.Struct && !isText(field) {

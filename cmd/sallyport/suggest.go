@@ -2,11 +2,19 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 )
 
 // unknown words the fault of a key that does not exist, and guesses the one meant.
-func unknown(at, name string, fields map[string]reflect.Value) string {
+func unknown(at, name string, value any, fields map[string]reflect.Value) string {
+	if _, section := value.(map[string]any); at == "" && !section {
+		if homes := sectionsWith(name, fields); len(homes) > 0 {
+			return "stands before any section; write it below " + strings.Join(homes, " or ")
+		}
+	}
 	if dotted(at, name) == "tls.min_version" { // what replaced it has other values, and no name like it
 		return "is now tls.profile; write profile = \"modern\" for TLS 1.3 alone, and nothing for 1.2 or later"
 	}
@@ -25,6 +33,19 @@ func unknown(at, name string, fields map[string]reflect.Value) string {
 		return fmt.Sprintf("%s; did you mean %s?", what, dotted(at, best))
 	}
 	return what + "; remove it, or see `sallyport help config` for those there are"
+}
+
+// sectionsWith are the sections that have a key of a name, as a file has them.
+func sectionsWith(name string, sections map[string]reflect.Value) (homes []string) {
+	for _, section := range slices.Sorted(maps.Keys(sections)) {
+		switch v := sections[section]; {
+		case v.Kind() == reflect.Struct && fieldsOf(v)[name].IsValid():
+			homes = append(homes, "["+section+"]")
+		case v.Kind() == reflect.Slice && fieldsOf(reflect.Zero(v.Type().Elem()))[name].IsValid():
+			homes = append(homes, "[["+section+"]]")
+		}
+	}
+	return homes
 }
 
 // distance counts the letters to insert, drop or change to make a into b.
