@@ -257,9 +257,17 @@ func (c Config) validate(d *document) {
 	if len(c.Edge.PublicIP) == 0 {
 		d.add("edge.public_ip", "is missing; give the address phones reach, like \"203.0.113.7\"")
 	}
-	for _, ip := range c.Edge.PublicIP {
+	for i, ip := range c.Edge.PublicIP {
 		if ip.IsUnspecified() || ip.IsMulticast() {
 			d.add("edge.public_ip", fmt.Sprintf("%s is no address a phone can send to; give the one phones reach", ip))
+		}
+		if slices.Contains(c.Edge.PublicIP[:i], ip) {
+			d.add("edge.public_ip", fmt.Sprintf("%s is there twice; give it once", ip))
+		}
+	}
+	for i, ip := range c.Edge.ListenIP {
+		if slices.Contains(c.Edge.ListenIP[:i], ip) {
+			d.add("edge.listen_ip", fmt.Sprintf("%s is there twice; give each public_ip one of its own", ip))
 		}
 	}
 	if len(c.PBX.Address) == 0 {

@@ -321,7 +321,7 @@ func set(v reflect.Value, from any) error {
 		if !isString || err != nil {
 			return fmt.Errorf("is %s, and must be an IP address; write it like \"203.0.113.7\" or \"2001:db8::7\"", shown(from))
 		}
-		v.Set(reflect.ValueOf(a))
+		v.Set(reflect.ValueOf(a.Unmap()))
 	case isText(v):
 		if !isString {
 			return fmt.Errorf("is %s, and must be a string; put it in quotes", shown(from))

@@ -336,22 +336,36 @@ func (c Config) withOwnPage(origins flow.Origins) flow.Origins {
 	return out
 }
 
-// keepTCPApart finds a TCP port that media and something else both want.
+// keepTCPApart finds TCP ports that two listeners want.
 func (p plan) keepTCPApart(d *document) {
-	others := map[string][]netip.AddrPort{"sip.tls_listen": p.listen, "sip.wss_listen": p.web, "admin.listen": {p.admin}}
-	if p.tls.ACME != nil {
-		others["tls.acme_http"] = p.tls.ACME.HTTP
+	type wanted struct {
+		key, instead string
+		at           []netip.AddrPort
 	}
-	for _, at := range p.media.TCPListen() {
-		for key, taken := range others {
-			for _, other := range taken {
-				if other.Port() == at.Port() && (other.Addr() == at.Addr() || other.Addr().IsUnspecified() || at.Addr().IsUnspecified()) {
-					d.add("media.tcp_listen", fmt.Sprintf("TCP port %d is that of %s; give another, or \"off\"", at.Port(), key))
-					return
-				}
+	all := []wanted{{"sip.tls_listen", "another", p.listen}, {"sip.wss_listen", "another", p.web}, {"admin.listen", "another", []netip.AddrPort{p.admin}}}
+	if p.tls.ACME != nil {
+		all = append(all, wanted{"tls.acme_http", "another", p.tls.ACME.HTTP})
+	}
+	all = append(all, wanted{"media.tcp_listen", "another, or \"off\"", p.media.TCPListen()})
+	for i, w := range all {
+		for _, before := range all[:i] {
+			if port, clash := samePort(before.at, w.at); clash {
+				d.add(w.key, fmt.Sprintf("TCP port %d is that of %s; give %s", port, before.key, w.instead))
 			}
 		}
 	}
+}
+
+// samePort finds a port that two listeners could not both have.
+func samePort(some, others []netip.AddrPort) (port uint16, clash bool) {
+	for _, a := range some {
+		for _, b := range others {
+			if a.Port() == b.Port() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()) {
+				return a.Port(), true
+			}
+		}
+	}
+	return 0, false
 }
 
 // phoneURL is where the test phone is opened.
