@@ -38,6 +38,8 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 		"pbx.domain":        func(c *Config) { c.PBXDomain = "a b" },
 		"pbx.source_header": func(c *Config) { c.SourceHeader = "Via" },
 		"sip.flow_timer":    func(c *Config) { c.FlowTimer = 5 * time.Second },
+		"policy.headers":    func(c *Config) { c.Inbound.Headers = []string{"X-*", "fr?m"} },
+		"policy.bodies":     func(c *Config) { c.Inbound.Bodies = []string{"sdp"} },
 	} {
 		bad := c
 		set(&bad)

@@ -130,6 +130,12 @@ func (p *Proxy) inOwnCall(f *flow.Flow, in *sip.Request, from flow.NameAddr) flo
 	return from
 }
 
+// vital are the headers that requests need here and at the PBX (RFC 3261 section 8.1.1),
+// those of a body, and those that say who asks.
+var vital = []string{
+	"Via", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Content-Type", "Content-Length", "Authorization", "Proxy-Authorization",
+}
+
 // faults are those of the patterns.
 func (i Inbound) faults(fault func(bad bool, format string, args ...any)) {
 	for key, list := range map[string][]string{"headers": i.Headers, "bodies": i.Bodies} {
@@ -138,6 +144,11 @@ func (i Inbound) faults(fault func(bad bool, format string, args ...any)) {
 			fault(err != nil || pattern == "", "policy.%s: %q is no pattern; write it like \"X-*\"", key, pattern)
 		}
 	}
+	ends, bodies := newPatterns(i.Headers), newPatterns(i.Bodies)
+	lost := slices.DeleteFunc(slices.Clone(vital), func(name string) bool { return !ends.like(name) })
+	fault(len(lost) > 0, "policy.headers: without %s there are no calls; take out what stands for it", strings.Join(lost, ", "))
+	_, err := path.Match(strings.Join(i.Bodies, ""), "")
+	fault(err == nil && !bodies.like("application/sdp"), "policy.bodies: without application/sdp there are no calls; add it, or application/*")
 	for _, m := range []string{"INVITE", "ACK", "BYE", "CANCEL"} {
 		fault(!i.takes(m), "policy.methods: without %s there are no calls; add it", m)
 	}

@@ -86,6 +86,9 @@ func (c callsConfig) zone() string {
 }
 
 func (c callsConfig) validate(d *document) {
+	if c.Night != (policy.Span{}) && len(c.ClosedTo) == 0 {
+		d.add("policy.calls.night", "is set, and closed_to is not; say what is not called then, like closed_to = [\"international\", \"premium\"], or remove it")
+	}
 	for _, class := range c.ClosedTo {
 		choice(d, "policy.calls.closed_to", class, "international", "premium")
 	}

@@ -295,6 +295,8 @@ func (c Config) validate(d *document) {
 	c.Policy.Calls.validate(d)
 	c.validateClients(d)
 	c.validateTrunks(d)
+	choice(d, "sip.tls_client_cert", c.SIP.TLSClientCert, string(tlsconf.Off), string(tlsconf.Optional), string(tlsconf.Required))
+	choice(d, "sip.wss_client_cert", c.SIP.WSSClientCert, string(tlsconf.Off), string(tlsconf.Optional), string(tlsconf.Required))
 	choice(d, "policy.caller_id", c.Policy.CallerID, callerOwn, callerForced, callerAny)
 	choice(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	choice(d, "log.format", c.Log.Format, "text", "json")

@@ -28,5 +28,8 @@ func (c usersConfig) into(s *sipproxy.Config, d *document) {
 		d.add("users.for", fmt.Sprintf("is no regular expression: %v; write it like \"[0-9]{2,6}\"", err))
 		return
 	}
+	if c.File == "" {
+		d.add("users.for", "is set, and there is no users.file: nobody of such a name would get in; name one, and add users by `sallyport user add`")
+	}
 	s.AccountsFor = names
 }
