@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,7 +37,8 @@ type webhook struct {
 func newWebhook(address string, log *slog.Logger) (*webhook, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("is %q, and must be an address; write it like \"https://alarm.example.com/calls\"", address)
+		// Not shown: who gives a password in it expects that no more than of any other.
+		return nil, errors.New("is no address of http or https; write it like \"https://alarm.example.com/calls\"")
 	}
 	return &webhook{
 		url: address, log: log, client: &http.Client{Timeout: alarmTimeout, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}},
@@ -98,7 +100,7 @@ func (w *webhook) post(ctx context.Context, a policy.Alarm) error {
 	req.Header.Set("Content-Type", "application/json")
 	res, err := w.client.Do(req)
 	if err != nil {
-		return err
+		return errors.Unwrap(err) // without the address, which may hold a token
 	}
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // what it says more is not of interest

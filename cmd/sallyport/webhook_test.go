@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,9 +60,22 @@ func TestWebhook(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []string{"", "alarm.example.com", "ftp://x/", "https://"} {
-		if _, err := newWebhook(bad, nil); err == nil {
-			t.Errorf("%q was taken", bad)
+	for _, bad := range []string{"", "alarm.example.com", "ftp://x/", "https://", "ftp://us:hush@x/", "https://us:hush@[/"} {
+		if _, err := newWebhook(bad, nil); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// The address may be all that a receiver knows its senders by.
+func TestWebhookKeepsItsAddress(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	w, err := newWebhook(gone.URL+"/services/hush?token=hush", slog.New(slog.DiscardHandler))
+	gone.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.post(t.Context(), policy.Alarm{}); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("a receiver that is gone: %v", err)
 	}
 }
