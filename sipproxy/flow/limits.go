@@ -37,23 +37,26 @@ func DefaultLimits() Limits {
 // Validate reports all faults at once.
 func (l Limits) Validate() error {
 	var faults []error
-	positive := func(key string, v int64) {
-		if v <= 0 {
-			faults = append(faults, fmt.Errorf("sip.%s: %d is not above 0", key, v))
+	fault := func(bad bool, key, format string, v any) {
+		if bad {
+			faults = append(faults, fmt.Errorf("sip."+key+": "+format, v))
 		}
 	}
-	positive("max_head", int64(l.MaxHead))
-	positive("max_body", int64(l.MaxBody))
-	positive("handshake_timeout", int64(l.HandshakeTimeout))
-	positive("first_message_timeout", int64(l.FirstMessageTimeout))
-	positive("message_timeout", int64(l.MessageTimeout))
-	positive("idle_timeout", int64(l.IdleTimeout))
-	positive("write_timeout", int64(l.WriteTimeout))
-	positive("write_queue", int64(l.WriteQueue))
-	positive("max_flows", int64(l.MaxFlows))
-	positive("max_handshakes", int64(l.MaxHandshakes))
-	if l.KeepAlive < 0 {
-		faults = append(faults, errors.New("sip.keepalive: negative; 0 turns it off"))
+	for _, n := range []struct {
+		key   string
+		value int
+	}{{"max_head", l.MaxHead}, {"max_body", l.MaxBody}, {"write_queue", l.WriteQueue}, {"max_flows", l.MaxFlows}, {"max_handshakes", l.MaxHandshakes}} {
+		fault(n.value <= 0, n.key, "%d is not above 0", n.value)
 	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"handshake_timeout", l.HandshakeTimeout}, {"first_message_timeout", l.FirstMessageTimeout}, {"message_timeout", l.MessageTimeout},
+		{"idle_timeout", l.IdleTimeout}, {"write_timeout", l.WriteTimeout},
+	} {
+		fault(d.value <= 0, d.key, "%s is not above 0", d.value)
+	}
+	fault(l.KeepAlive != 0 && l.KeepAlive < time.Second, "keepalive", "%s is not 1s or more; 0 turns it off", l.KeepAlive)
 	return errors.Join(faults...)
 }
