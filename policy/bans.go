@@ -211,14 +211,17 @@ func (p *Policy) Bans() []Ban {
 	return slices.DeleteFunc(p.bans.list(), func(b Ban) bool { return !b.Active(now) })
 }
 
-// AddBan bans a source as an operator says; for 0 it is for good. A single IPv6
-// address is banned with its /64.
+// AddBan bans a source as an operator says; for 0 it is for good, and no time is
+// less. A single IPv6 address is banned with its /64.
 func (p *Policy) AddBan(source netip.Prefix, span time.Duration, reason string) (Ban, error) {
 	if source.IsValid() && source.Addr().Is6() && source.Bits() > 64 {
 		source = prefixOf(source.Addr())
 	}
 	if err := prefixFaults("source", []netip.Prefix{source}); err != nil {
 		return Ban{}, err
+	}
+	if span < 0 {
+		return Ban{}, fmt.Errorf("a ban for %s is none; give a time, or 0 for good", span)
 	}
 	b := Ban{Source: source, Since: p.now(), Times: 1, Reason: reason}
 	if span > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,11 +54,8 @@ func bansAdd(c console, args []string) int {
 	path := flags.String("config", defaultConfig, "configuration `FILE`")
 	span := flags.Duration("for", 24*time.Hour, "how long, like 24h; 0 for good: `TIME`")
 	reason := flags.String("reason", "by the operator", "why: `TEXT`")
-	source, args, ok := sourceOf(c, "bans add", args)
+	source, status, ok := sourceOf(c, flags, args)
 	if !ok {
-		return exitUsage
-	}
-	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
 	var made policy.Ban
@@ -71,11 +69,8 @@ func bansAdd(c console, args []string) int {
 func bansRemove(c console, args []string) int {
 	flags := newFlags("bans remove")
 	path := flags.String("config", defaultConfig, "configuration `FILE`")
-	source, args, ok := sourceOf(c, "bans remove", args)
+	source, status, ok := sourceOf(c, flags, args)
 	if !ok {
-		return exitUsage
-	}
-	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
 	var removed netip.Prefix
@@ -86,19 +81,27 @@ func bansRemove(c console, args []string) int {
 	return exitOK
 }
 
-// sourceOf takes the address or network before the flags.
-func sourceOf(c console, command string, args []string) (netip.Prefix, []string, bool) {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		fmt.Fprintf(c.err, "sallyport %s: which address or network?\n", command)
+// sourceOf reads the arguments of a command about an address or network, which comes
+// before the flags.
+func sourceOf(c console, flags *flag.FlagSet, args []string) (_ netip.Prefix, status int, ok bool) {
+	source := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		source, args = args[0], args[1:]
+	}
+	if status, ok := parse(c, flags, args); !ok {
+		return netip.Prefix{}, status, false
+	}
+	if source == "" {
+		fmt.Fprintf(c.err, "sallyport %s: which address or network?\n", flags.Name())
 		family{"sallyport bans", bansCommands}.usage(c.err)
-		return netip.Prefix{}, nil, false
+		return netip.Prefix{}, exitUsage, false
 	}
 	var p prefix
-	if err := p.UnmarshalText([]byte(args[0])); err != nil {
-		fmt.Fprintf(c.err, "sallyport %s: SOURCE %v\n", command, err)
-		return netip.Prefix{}, nil, false
+	if err := p.UnmarshalText([]byte(source)); err != nil {
+		fmt.Fprintf(c.err, "sallyport %s: SOURCE %v\n", flags.Name(), err)
+		return netip.Prefix{}, exitUsage, false
 	}
-	return p.Prefix, args[1:], true
+	return p.Prefix, exitOK, true
 }
 
 // control asks the edge that runs with a configuration, for a command of a family.
