@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
@@ -121,14 +122,21 @@ func control(c console, family, config, method, resource string, body, answer an
 // ask asks the edge that runs with a configuration, by its control socket.
 func (c Config) ask(ctx context.Context, method, resource string, body, answer any) error {
 	socket := filepath.Join(c.Edge.StateDir, controlSocket)
-	err := askSocket(ctx, socket, method, resource, body, answer)
-	if errors.Is(err, os.ErrNotExist) {
-		err = errors.New("no edge runs with this configuration")
-	}
-	if err != nil {
+	if err := askSocket(ctx, socket, method, resource, body, answer); err != nil {
 		return fmt.Errorf("%s: %w", socket, err)
 	}
 	return nil
+}
+
+// unanswered words why the control socket could not be asked.
+func unanswered(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED): // a process that died leaves its socket
+		return errors.New("no edge runs with this configuration")
+	case errors.Is(err, os.ErrPermission):
+		return errors.New("the edge speaks to root and to its own user; run this as one of them")
+	}
+	return errors.Unwrap(err) // the URL says nothing
 }
 
 func askSocket(ctx context.Context, socket, method, resource string, body, answer any) error {
@@ -142,7 +150,7 @@ func askSocket(ctx context.Context, socket, method, resource string, body, answe
 	}
 	res, err := admin.ControlClient(socket).Do(req)
 	if err != nil {
-		return errors.Unwrap(err) // the URL says nothing
+		return unanswered(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

@@ -217,11 +217,8 @@ func upgradeCommand(c console, args []string) int {
 	client := admin.ControlClient(filepath.Join(cfg.Edge.StateDir, controlSocket))
 	client.Timeout = upgradePatience
 	res, err := client.Post("http://control/upgrade", "", nil)
-	if errors.Is(err, os.ErrNotExist) {
-		err = errors.New("no edge runs with this configuration")
-	}
 	if err != nil {
-		fmt.Fprintf(c.err, "sallyport upgrade: %v\n", err)
+		fmt.Fprintf(c.err, "sallyport upgrade: %v\n", unanswered(err))
 		return exitFault
 	}
 	defer res.Body.Close()
