@@ -110,7 +110,7 @@ func (w *worker) listen(c Config, ip netip.Addr, n int) error {
 		}
 		rtp, err := c.listenUDP(netip.AddrPortFrom(ip, port), options)
 		if err != nil {
-			return fmt.Errorf("listen on media.port %d: %w", port, err)
+			return fmt.Errorf("media.port: listen on %d: %w", port, err)
 		}
 		rtcp, err := c.listenUDP(netip.AddrPortFrom(ip, rtp.Local.Port()+1), options)
 		if err != nil || rtp.Local.Port()%2 != 0 {
@@ -121,7 +121,7 @@ func (w *worker) listen(c Config, ip netip.Addr, n int) error {
 			if first == 0 && try < 100 {
 				continue
 			}
-			return fmt.Errorf("listen on media.port %d: %w", port+1, err)
+			return fmt.Errorf("media.port: listen on %d: %w", port+1, err)
 		}
 		for kind, sock := range []*secureSocket{rtp, rtcp} {
 			sock.kind = uint8(kind)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/internal/admin"
@@ -127,7 +129,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	for _, at := range p.listen {
 		ln, err := p.listenTCP(at)
 		if err != nil {
-			return nil, fmt.Errorf("listen on sip.tls_listen %s: %w", at, err)
+			return nil, fmt.Errorf("sip.tls_listen: listen on %s: %w", at, err)
 		}
 		l := flow.NewListener(ln, phones.Config(), p.limits, e.proxy, admission(judge), log)
 		l.Accept(e.trunks...)
@@ -145,7 +147,7 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	for _, at := range p.web {
 		ln, err := p.listenTCP(at)
 		if err != nil {
-			return nil, fmt.Errorf("listen on sip.wss_listen %s: %w", at, err)
+			return nil, fmt.Errorf("sip.wss_listen: listen on %s: %w", at, err)
 		}
 		l := flow.NewWebListener(ln, browsers.Config(), p.limits, site, e.proxy, admission(judge), log)
 		if browsers.Shows() {
@@ -171,6 +173,18 @@ func (p plan) build(log *slog.Logger) (_ *edge, err error) {
 	}
 	e.admin, err = admin.New(admin.Config{Listen: p.admin, Inherited: inherited, Health: e.health, Sources: e.sources(judge)}, log)
 	return e, err
+}
+
+// advised tells of a socket that could not be bound what to do.
+func advised(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; `ss -tulpn` tells who has it", err)
+	case errors.Is(err, syscall.EACCES) && errors.As(err, &op) && op.Net != "unix":
+		return fmt.Errorf("%w; a port below 1024 takes root or CAP_NET_BIND_SERVICE, which sallyport.service gives", err)
+	}
+	return err
 }
 
 // giveUp closes what a part bound but never ran: each part's Run closes what it

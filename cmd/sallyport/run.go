@@ -55,7 +55,7 @@ func runCommand(c console, args []string) int {
 	}
 	e, err := p.build(log)
 	if err != nil {
-		doc.addError(err)
+		doc.addError(advised(err))
 		report(c.err, doc.sorted())
 		return exitFault
 	}

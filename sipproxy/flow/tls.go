@@ -41,7 +41,7 @@ type Listener struct {
 func ListenTLS(address netip.AddrPort, config *tls.Config, limits Limits, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
 	ln, err := Listen(address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on sip.tls_listen %s: %w", address, err)
+		return nil, fmt.Errorf("sip.tls_listen: listen on %s: %w", address, err)
 	}
 	return NewListener(ln, config, limits, to, admit, log), nil
 }

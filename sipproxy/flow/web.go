@@ -40,7 +40,7 @@ type Site struct {
 func ListenWSS(address netip.AddrPort, config *tls.Config, limits Limits, site Site, to Handler, admit Admit, log *slog.Logger) (*Listener, error) {
 	ln, err := Listen(address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on sip.wss_listen %s: %w", address, err)
+		return nil, fmt.Errorf("sip.wss_listen: listen on %s: %w", address, err)
 	}
 	return NewWebListener(ln, config, limits, site, to, admit, log), nil
 }
