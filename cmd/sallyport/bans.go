@@ -32,7 +32,7 @@ func bansCommands() []command {
 
 func bansList(c console, args []string) int {
 	flags := newFlags("bans list")
-	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	path := flags.String("config", defaultConfig, "configuration `FILE` of the edge that runs")
 	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
@@ -52,7 +52,7 @@ func bansList(c console, args []string) int {
 
 func bansAdd(c console, args []string) int {
 	flags := newFlags("bans add")
-	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	path := flags.String("config", defaultConfig, "configuration `FILE` of the edge that runs")
 	span := flags.Duration("for", 24*time.Hour, "how long, like 24h; 0 for good: `TIME`")
 	reason := flags.String("reason", "by the operator", "why: `TEXT`")
 	source, status, ok := sourceOf(c, flags, args)
@@ -69,7 +69,7 @@ func bansAdd(c console, args []string) int {
 
 func bansRemove(c console, args []string) int {
 	flags := newFlags("bans remove")
-	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	path := flags.String("config", defaultConfig, "configuration `FILE` of the edge that runs")
 	source, status, ok := sourceOf(c, flags, args)
 	if !ok {
 		return status

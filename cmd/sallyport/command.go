@@ -51,4 +51,5 @@ func (f family) usage(w io.Writer) {
 	for _, cmd := range f.members() {
 		fmt.Fprintf(w, "  %-*s  %-*s  %s\n", name, cmd.name, args, cmd.args, cmd.help)
 	}
+	fmt.Fprintf(w, "\n%s COMMAND -h tells what a command takes.\n", f.name)
 }

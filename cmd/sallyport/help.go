@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"slices"
 )
 
 // sample is the configuration file with every key explained.
@@ -17,14 +18,16 @@ var sample string
 
 func helpCommand(c console, args []string) int {
 	switch {
-	case len(args) == 0:
+	case len(args) == 0, args[0] == "-h":
 		family{"sallyport", commands}.usage(c.out)
 		return exitOK
 	case len(args) == 1 && args[0] == "config":
 		fmt.Fprint(c.out, sample)
 		return exitOK
+	case slices.ContainsFunc(commands(), func(cmd command) bool { return cmd.name == args[0] }):
+		return family{"sallyport", commands}.run(c, append(slices.Clone(args), "-h"))
 	}
-	fmt.Fprintf(c.err, "sallyport help: there is no help on %q; there is on: config\n", args)
+	fmt.Fprintf(c.err, "sallyport help: there is no help on %q; there is on: config, and each command\n", args)
 	return exitUsage
 }
 

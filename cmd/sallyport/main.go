@@ -25,7 +25,7 @@ func commands() []command {
 		{"prove", "[-interface NAME] [-for TIME] [-json]", "watch an interface: did anything of SIP or media cross it in clear?", proveCommand},
 		{"demo", "[-listen IP] [-once]", "a PBX, the edge and two test calls on this machine, then a phone in your browser", demoCommand},
 		{"version", "", "print the version", versionCommand},
-		{"help", "[config]", "print this, or the configuration file with every key explained", helpCommand},
+		{"help", "[config|COMMAND]", "print this, the configuration file with every key explained, or a command's flags", helpCommand},
 	}
 }
 

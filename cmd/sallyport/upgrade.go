@@ -205,7 +205,7 @@ func (e *edge) upgradeAsked() {
 // upgradeCommand has the edge that runs replaced, and tells the outcome.
 func upgradeCommand(c console, args []string) int {
 	flags := newFlags("upgrade")
-	path := flags.String("config", defaultConfig, "configuration `FILE`")
+	path := flags.String("config", defaultConfig, "configuration `FILE` of the edge that runs")
 	if status, ok := parse(c, flags, args); !ok {
 		return status
 	}
