@@ -1,5 +1,6 @@
 # sallyport: what a person can ask for.
 #
+#   make help    every target
 #   make demo    build, then show an encrypted call in ten seconds
 #   make test    everything CI runs: vet, lint, race, short fuzz, real peers
 #   make e2e CASE=CallOut    one case against the real peers
@@ -24,9 +25,12 @@ COUNT      ?= 20000
 FIRST      ?= 1
 UNIT       := $(shell go list ./... 2>/dev/null | grep -v -e '/e2e$$' -e '/e2e/bench$$' -e '/e2e/load$$')
 
-.PHONY: all build test unit race e2e fuzz bench bench-media bench-sip bench-trunk load lint vuln demo peers clean differential flood soak
+.PHONY: all help build test unit race e2e fuzz bench bench-media bench-sip bench-trunk load lint vuln demo peers clean differential flood soak
 
 all: build
+
+help: ## every target
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
 
 build: ## the static binaries, bin/sallyport and bin/sallyload
 	@mkdir -p bin
@@ -90,14 +94,14 @@ bench: ## benchmarks of the hot paths
 bench-media: build peers ## media through us and through rtpengine, side by side (some 12 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-media.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestMedia$$' -v
 
-bench-sip: build peers ## signalling through us and through Kamailio, side by side (some 6 minutes); BENCH_QUICK=1 for a smoke test
+bench-sip: build peers ## signalling through us and through Kamailio, side by side (BENCH_ROUNDS=3, of some 6 minutes each); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-sip.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^TestSIP$$' -v
 
 bench-trunk: build peers ## a trunk of 200 calls beside the same calls through a tunnel (some 3 minutes); BENCH_QUICK=1 for a smoke test
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) BENCH_JSON=$(CURDIR)/bin/bench-trunk.json go test -count=1 -timeout $(E2E_TIME) ./e2e/bench -run '^Test(Trunk|PaperIsCompared|ESPOnPaper)$$' -v
 
 # Not by `go test`: so it is the test itself that Ctrl-C and SIGTERM end, and nothing is left.
-load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test
+load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20,…,200 calls/s, each for LOAD_SECONDS=10; LOAD_QUICK=1 for a smoke test
 	go test -c -o bin/load.test ./e2e/load
 	cd e2e/load && SALLYPORT_BIN=$(CURDIR)/$(BIN) LOAD_OUT=$(CURDIR)/bin exec $(CURDIR)/bin/load.test \
 	  -test.v -test.timeout $(E2E_TIME) -test.run '$(if $(LOAD_QUICK),.,^TestLoad$$)'
@@ -118,5 +122,5 @@ $(VULN):
 	@mkdir -p $(dir $@) && GOFLAGS= GOBIN=$(dir $@)tmp go install golang.org/x/vuln/cmd/govulncheck@$(VULN_VER)
 	@mv $(dir $@)tmp/govulncheck $@ && rmdir $(dir $@)tmp
 
-clean:
+clean: ## remove bin
 	rm -rf bin
