@@ -8,6 +8,6 @@
 // ready, and can be woken from any goroutine. All else here belongs to one
 // goroutine at a time.
 //
-// This is the only package of the project that uses unsafe: recvmmsg and
-// sendmmsg have no wrapper that does not allocate for every packet.
+// This package and media/seam alone use unsafe: recvmmsg and sendmmsg have no
+// wrapper that does not allocate for every packet.
 package packet

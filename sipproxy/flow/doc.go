@@ -29,7 +29,7 @@
 // Listener.Run owns its goroutines: one that accepts, and one reader for each
 // connection; a writer lives only while there is something to write. The
 // reader calls the Handler, one message after the other. Run returns when all
-// are gone. Plain.Run reads the PBX's socket in the same way.
+// are gone. PlainSocket.Run reads the PBX's socket in the same way.
 //
 // Trunk.Run owns one goroutine for each connection that it is to keep: it dials,
 // and is the reader then. A trunk's connections that its peer dialled are the

@@ -7,11 +7,12 @@
 // it by pointing its own name here). It serves no profiles and no secrets.
 //
 // The control socket is another server, of a path in the state folder that its
-// owner alone may open. It lists and changes bans, and tells root and the edge's own
-// user the keys of calls, for `sallyport prove`.
+// owner alone may open. It lists and changes bans, tells which trunks are up, has the
+// edge upgraded, and tells root and the edge's own user the keys of calls, for
+// `sallyport prove`.
 //
 // Who owns what: the packages keep their own counters and give snapshots; a
-// Gauges function turns one into samples at each scrape. Nothing below admin knows
+// Source turns one into samples at each scrape. Nothing below admin knows
 // Prometheus. Run owns the listener and its connections and ends them before it
 // returns.
 package admin
