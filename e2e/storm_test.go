@@ -89,7 +89,7 @@ func TestReconnectStorm(t *testing.T) {
 	if err != nil || phones < 100 {
 		t.Fatalf("STORM: %q is no number from 100 on", os.Getenv("STORM"))
 	}
-	// As README says: the dead and the new at a time, all new ones at once, and again
+	// As docs/policy.md says: the dead and the new at a time, all new ones at once, and again
 	// after ten seconds.
 	c := newCrowd(t, phones, fmt.Sprintf("[policy]\nmax_connections_per_address = %d\nnew_connections_burst = %d\nnew_connections_per_second = %d\n", 2*phones, phones, phones/10))
 	c.host.HavePower()

@@ -1,5 +1,5 @@
-// Command sallyload puts a server for secure SIP under load. See the README, and
-// `sallyload help`.
+// Command sallyload puts a server for secure SIP under load. See docs/sallyload.md,
+// and `sallyload help`.
 package main
 
 import (

@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/sallyport/sallyport/"
 
-// house is who may import whom of our own packages: the drawing in the
-// README. A package that is not listed may not exist; an arrow that is not
+// house is who may import whom of our own packages: the drawing in
+// docs/house.md. A package that is not listed may not exist; an arrow that is not
 // listed may not be drawn.
 var house = map[string][]string{
 	"cmd/sallyport":           {"cmd/internal/admin", "cmd/internal/demo", "cmd/internal/phone", "cmd/internal/prove", "cmd/internal/succession", "media", "media/seam", "policy", "sipproxy", "sipproxy/flow", "sipproxy/locate", "sipproxy/users", "tlsconf"},
@@ -72,7 +72,7 @@ func TestHouse(t *testing.T) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		allowed, listed := house[room]
 		if !listed {
-			t.Errorf("%s is not a room of the house: add it to the drawing in the README and to this table, or merge it", room)
+			t.Errorf("%s is not a room of the house: add it to the drawing in docs/house.md and to this table, or merge it", room)
 			continue
 		}
 		seen[room] = true
