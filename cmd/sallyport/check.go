@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/sallyport/sallyport/sipproxy/locate"
@@ -82,7 +83,11 @@ func (p plan) summary(w io.Writer, certs []tlsconf.Description) {
 	if warning := p.tls.Profile.Warning(); warning != "" {
 		row("", "note: %s", warning)
 	}
-	row("admission", "%d connections, %d from one address", p.policy.MaxConnections, p.policy.MaxConnectionsPerAddress)
+	from := "all"
+	if n := p.policy.MaxConnectionsPerAddress; n > 0 {
+		from = strconv.Itoa(n)
+	}
+	row("admission", "%d connections, %s from one address", p.policy.MaxConnections, from)
 	if p.policy.DryRun {
 		row("", "note: policy.dry_run is on: what policy would refuse is let through, and logged")
 	}
