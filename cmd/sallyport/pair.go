@@ -73,9 +73,15 @@ func trunkPair(c console, args []string) int {
 		fmt.Fprintf(c.err, "sallyport trunk pair: -as %q is no name of a trunk; give small letters, digits and hyphens, like headquarters\n", *as)
 		return exitUsage
 	}
+	former, _ := tlsconf.Pairings(t) // those that can be read: it is only to tell
 	token, err := tlsconf.Pair(t, name, *as, *address)
 	if err != nil {
 		return trunkFault(c, err)
+	}
+	for _, p := range former {
+		if p.Trunk == name {
+			fmt.Fprintf(c.err, "sallyport trunk pair: the pairing of %s with %s is over, and the trunk cut off until %s joins anew\n", p.Made.UTC().Format(time.DateOnly), name, name)
+		}
 	}
 	fmt.Fprintf(c.out, "Type this line at the edge of %s. It is a secret, and shown this once: whoever has it can be %s to this edge.\n"+
 		"`sallyport trunk join -` asks for the last word of it instead, and keeps it out of the shell's history.\n\n", name, name)
