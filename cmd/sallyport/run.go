@@ -136,7 +136,7 @@ func (c *caught) release() {
 func (e *edge) reload() {
 	notifyReloading()
 	defer notify(serving)
-	e.log.Info("SIGHUP: reading the certificates anew; the configuration file itself is not read again, its changes need a restart")
+	e.log.Info("SIGHUP: reading the certificates anew; the configuration file itself is not read again, its changes need a restart, or `sallyport upgrade`")
 	e.certificate.Reload()
 }
 
