@@ -18,6 +18,10 @@ func TestCommandLine(t *testing.T) {
 		says string
 	}{
 		{"help", exitOK, "sallyload COMMAND"},
+		{"help call", exitOK, "-callee"},
+		{"help answer", exitOK, "-password"},
+		{"help fax", exitUsage, `there is no command "fax"`},
+		{"help help", exitOK, "sallyload COMMAND"},
 		{"", exitUsage, "sallyload COMMAND"},
 		{"fax", exitUsage, `there is no command "fax"`},
 		{"call", exitUsage, "--target"},
