@@ -1,7 +1,13 @@
 package phone
 
 import (
+	"crypto/md5" //nolint:gosec // most servers ask for it
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -27,6 +33,9 @@ type challenge struct {
 	given uint64 // to which request
 	count int    // how often its nonce was used
 	spent bool   // it is not to be used again
+
+	cnonce string // of all its answers
+	a1     string // of its session (RFC 7616 section 3.4.2); empty: of each answer
 }
 
 // Where challenges stand, and their answers.
@@ -53,11 +62,12 @@ func (a *answers) learn(r *sip.Response, request uint64) error {
 	}
 	var learnt []*challenge
 	for _, h := range r.GetHeaders(headers[kind].ask) {
-		c, err := digest.ParseChallenge(h.Value())
-		if err != nil || !digest.CanDigest(c) || slices.ContainsFunc(learnt, func(l *challenge) bool { return l.Realm == c.Realm }) {
+		c, err := a.read(h.Value())
+		if err != nil || slices.ContainsFunc(learnt, func(l *challenge) bool { return l.Realm == c.Realm }) {
 			continue
 		}
-		learnt = append(learnt, &challenge{Challenge: c, kind: kind, given: request})
+		c.kind, c.given = kind, request
+		learnt = append(learnt, c)
 	}
 	if len(learnt) == 0 {
 		return ErrAuth
@@ -78,6 +88,54 @@ func (a *answers) learn(r *sip.Response, request uint64) error {
 	return nil
 }
 
+// hashes are those of sessions (RFC 7616 section 3.4.2, RFC 8760 section 2.2).
+var hashes = map[string]func() hash.Hash{"MD5": md5.New, "SHA-256": sha256.New, "SHA-512-256": sha512.New512_256}
+
+const session = "-SESS" // at the end of an algorithm
+
+// read reads a challenge that can be answered. Of one for a session the user's hash is
+// made once, with the first nonces of both ends.
+func (a *answers) read(text string) (*challenge, error) {
+	d, err := digest.ParseChallenge(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	c := &challenge{Challenge: d, cnonce: rand.Text()}
+	plain := *d
+	name, ok := strings.CutSuffix(strings.ToUpper(d.Algorithm), session)
+	if ok {
+		plain.Algorithm = name
+	}
+	if !digest.CanDigest(&plain) || ok && (hashes[name] == nil || len(d.QOP) == 0) { // without qop no cnonce is told
+		return nil, ErrAuth
+	}
+	if ok {
+		h := hashes[name]()
+		sum := func(text string) string {
+			h.Reset()
+			_, _ = io.WriteString(h, text) // never fails (hash)
+			return hex.EncodeToString(h.Sum(nil))
+		}
+		c.a1 = sum(sum(a.user+":"+d.Realm+":"+a.password) + ":" + d.Nonce + ":" + c.cnonce)
+	}
+	return c, nil
+}
+
+// answer answers a challenge for a request.
+func (a *answers) answer(c *challenge, o digest.Options) (string, error) {
+	o.Username, o.Password, o.Count, o.Cnonce, o.A1 = a.user, a.password, c.count, c.cnonce, c.a1
+	asked := *c.Challenge
+	if c.a1 != "" {
+		asked.Algorithm = asked.Algorithm[:len(asked.Algorithm)-len(session)]
+	}
+	cred, err := digest.Digest(&asked, o)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	cred.Algorithm = c.Algorithm // as it was asked for
+	return cred.String(), nil
+}
+
 // add gives a request the answers to all challenges that are known. One without
 // qop was good for one request alone.
 func (a *answers) add(d *message.Draft, method, uri string) error {
@@ -89,14 +147,14 @@ func (a *answers) add(d *message.Draft, method, uri string) error {
 			continue
 		}
 		c.count++
-		cred, err := digest.Digest(c.Challenge, digest.Options{
-			Method: method, URI: uri, Username: a.user, Password: a.password, Count: c.count,
+		answer, err := a.answer(c, digest.Options{
+			Method: method, URI: uri,
 			GetBody: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(d.Body())), nil }, // for auth-int
 		})
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrAuth, err)
+			return err
 		}
-		d.Add(headers[c.kind].answer, cred.String())
+		d.Add(headers[c.kind].answer, answer)
 		c.spent = len(c.QOP) == 0
 	}
 	return nil

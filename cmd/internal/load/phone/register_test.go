@@ -2,9 +2,12 @@ package phone
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // as RFC 7616 has it
 	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash"
 	"regexp"
 	"strings"
 	"testing"
@@ -34,6 +37,7 @@ func TestChallenges(t *testing.T) {
 		{"unknown first", []string{`Digest realm="r` + known + `1", algorithm=FUTURE-1`, `Digest realm="r` + known + `2", algorithm=MD5`}, nil, "MD5", nil},
 		{"stale", []string{`Digest realm="r` + known + `1"`}, []string{`Digest realm="r` + known + `2", stale=true`}, "", nil},
 		{"wrong password", []string{`Digest realm="r` + known + `1"`}, []string{`Digest realm="r` + known + `2"`}, "", ErrPassword},
+		{"a session, without what it needs", []string{`Digest realm="r", nonce="1", algorithm=MD5-sess`, `Digest realm="r` + known + `2", algorithm=MD5`}, nil, "MD5", nil},
 		{"none that is known", []string{`Digest realm="r` + known + `1", algorithm=FUTURE-1`}, nil, "", ErrAuth},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,6 +102,51 @@ func TestRealms(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A session's hash is made of its first nonces and stays, while the count goes on (RFC
+// 7616 section 3.4.2); the answers are those of the RFC's formulas.
+func TestSessions(t *testing.T) {
+	hex := func(h hash.Hash, text string) string {
+		h.Write([]byte(text))
+		return fmt.Sprintf("%x", h.Sum(nil))
+	}
+	for name, make := range map[string]func() hash.Hash{"MD5-sess": md5.New, "sha-256-sess": sha256.New, "SHA-512-256-sess": sha512.New512_256} {
+		t.Run(name, func(t *testing.T) {
+			p, s := connected(t, Config{})
+			a1, cnonce := "", ""
+			for nc := range 3 {
+				done := goRegister(p)
+				r := s.request("REGISTER")
+				if nc == 0 {
+					s.answer(r, 401, "Unauthorized", "WWW-Authenticate", `Digest realm="r", nonce="n", qop="auth", algorithm=`+name)
+					r = s.request("REGISTER")
+				}
+				got, err := digest.ParseCredentials(message.Get(r, "Authorization"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if nc == 0 {
+					cnonce, a1 = got.Cnonce, hex(make(), hex(make(), "1001:r:secret")+":n:"+got.Cnonce)
+				}
+				want := hex(make(), fmt.Sprintf("%s:n:%08x:%s:auth:%s", a1, nc+1, cnonce, hex(make(), "REGISTER:"+got.URI)))
+				if got.Algorithm != name || got.Cnonce != cnonce || got.Nc != nc+1 || got.Response != want {
+					t.Errorf("answer %d is %+v, want %s", nc, got, want)
+				}
+				s.answer(r, 200, "OK", "Expires", "60")
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// goRegister registers; what came of it follows.
+func goRegister(p *Phone) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- p.Register(context.Background()) }() // ends with the answer; who called waits for it
+	return done
 }
 
 // With auth-int the body counts (RFC 7616 section 3.4.3).
