@@ -96,8 +96,9 @@ func TestReports(t *testing.T) {
 // without the key.
 func TestReportsAreSecret(t *testing.T) {
 	a, b := reporting(t, SDES, true)
-	key := suites[a.keys.ours[0].suite].newKey()
-	wrong, err := suites[a.keys.ours[0].suite].context(key)
+	other := a.keys.ours[0]
+	other.key = suites[other.suite].newKey()
+	wrong, err := other.context()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestReportsAreSecret(t *testing.T) {
 			t.Errorf("a report %s was taken: %+v", name, got)
 		}
 	}
-	right, err := suites[b.keys.ours[0].suite].context(b.keys.ours[0].key)
+	right, err := b.keys.ours[0].context()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -57,6 +58,7 @@ type description struct {
 type crypto struct {
 	tag, suite string
 	key        []byte // and salt
+	mki        []byte // that packets have (RFC 3711 section 3.1); empty: none
 }
 
 // parse reads a description.
@@ -214,7 +216,7 @@ func readCandidate(value string) (c candidate, ok bool) {
 // new keys that is none (RFC 4568 sections 6.3.1 and 6.3.6).
 func readCrypto(value string) (c crypto, ok bool) {
 	f := strings.Fields(value)
-	if len(f) < 3 || !strings.HasPrefix(f[2], "inline:") {
+	if len(f) < 3 || !strings.HasPrefix(f[2], "inline:") || strings.Contains(f[2], ";") { // one of several keys in turn
 		return c, false
 	}
 	for _, param := range f[3:] {
@@ -222,13 +224,31 @@ func readCrypto(value string) (c crypto, ok bool) {
 			return c, false
 		}
 	}
-	text, more, _ := strings.Cut(strings.TrimPrefix(f[2], "inline:"), "|")
-	if strings.Contains(more, ":") { // an MKI
-		return c, false
+	params := strings.Split(strings.TrimPrefix(f[2], "inline:"), "|") // the key, its lifetime and its MKI
+	text, last := params[0], params[len(params)-1]
+	if len(params) > 1 && strings.Contains(last, ":") {
+		if c.mki = readMKI(last); c.mki == nil {
+			return c, false
+		}
 	}
 	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")) // rtpengine leaves the padding out
 	s, known := suites[f[1]]
-	return crypto{f[0], f[1], key}, known && err == nil && len(key) == s.key+s.salt
+	c.tag, c.suite, c.key = f[0], f[1], key
+	return c, known && err == nil && len(key) == s.key+s.salt
+}
+
+const maxMKI = 128 // bytes
+
+// readMKI reads the number of a key and its length in packets (RFC 4568 section 6.1);
+// nil: it is none.
+func readMKI(text string) []byte {
+	number, size, _ := strings.Cut(text, ":")
+	n, err := strconv.Atoi(size)
+	v, ok := new(big.Int).SetString(number, 10)
+	if err != nil || n < 1 || n > maxMKI || !ok || v.Sign() < 0 || v.BitLen() > 8*n {
+		return nil
+	}
+	return v.FillBytes(make([]byte, n))
 }
 
 // mirrored is the direction that answers another (RFC 3264 section 6.1).

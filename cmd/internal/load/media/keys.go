@@ -22,7 +22,7 @@ func (k *keys) offer(suited []string) {
 		return
 	}
 	for i, name := range suited {
-		k.ours = append(k.ours, crypto{fmt.Sprint(i + 1), name, suites[name].newKey()})
+		k.ours = append(k.ours, crypto{tag: fmt.Sprint(i + 1), suite: name, key: suites[name].newKey()})
 	}
 }
 
@@ -73,13 +73,13 @@ func (k *keys) force(ours, theirs crypto, use bool) error {
 	}
 	var err error
 	if own := ours.suite + string(ours.key); own != k.outKey {
-		if k.out, err = suites[ours.suite].context(ours.key); err != nil {
+		if k.out, err = ours.context(); err != nil {
 			return err
 		}
 		k.outKey = own
 	}
-	if own := theirs.suite + string(theirs.key); own != k.inKey {
-		if k.in, err = suites[theirs.suite].context(theirs.key); err != nil {
+	if own := theirs.suite + string(theirs.key) + string(theirs.mki); own != k.inKey {
+		if k.in, err = theirs.context(); err != nil {
 			return err
 		}
 		k.inKey = own

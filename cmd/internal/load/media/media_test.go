@@ -238,7 +238,9 @@ func TestCryptoParameters(t *testing.T) {
 	const line = "1 AES_CM_128_HMAC_SHA1_80 inline:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	for more, want := range map[string]bool{
 		"": true, "|2^31": true, " WSH=64": true, " KDR=0 WSH=128": true,
-		"|2^31|1:4": false, " UNENCRYPTED_SRTCP": false, " KDR=1": false, " WSH=64 UNAUTHENTICATED_SRTP": false,
+		"|2^31|1:4": true, "|1:1": true, "|2^31|255:1": true, "|2^31|256:1": false, "|1:0": false, "|1:129": false, "|-1:4": false, "|1:x": false, "|:4": false,
+		"|2^31|1:4;inline:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA|2^31|2:4": false, ";inline:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA": false,
+		" UNENCRYPTED_SRTCP": false, " KDR=1": false, " WSH=64 UNAUTHENTICATED_SRTP": false,
 	} {
 		if _, ok := readCrypto(line + more); ok != want {
 			t.Errorf("%q is taken: %v, want %v", more, ok, want)
@@ -246,10 +248,57 @@ func TestCryptoParameters(t *testing.T) {
 	}
 }
 
+// Packets of one whose a=crypto has an MKI have that behind what is encrypted, before a
+// tag that does not cover it (RFC 3711 section 3.1); with AEAD, behind the tag (RFC 7714
+// sections 8.2 and 9.3). Without it, or with another, they are not taken.
+func TestMKI(t *testing.T) {
+	for _, name := range Suites() {
+		t.Run(name, func(t *testing.T) {
+			e, err := New(Config{Kind: SDES, Suites: []string{name}, Codecs: Codecs()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			s := session(t, e, Tones{Speak: 400})
+			theirs := crypto{tag: "1", suite: name, key: suites[name].newKey()}
+			answer, err := s.Answer("v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 9 RTP/SAVP 0\r\na=rtcp-mux\r\na=" + theirs.String() + "|2^31|258:4\r\n")
+			if err != nil || strings.Contains(answer, "|") {
+				t.Fatalf("%v: its own key has none:\n%s", err, answer)
+			}
+			out, err := theirs.context() // which knows of no MKI
+			if err != nil {
+				t.Fatal(err)
+			}
+			tag := map[string]int{"AES_CM_128_HMAC_SHA1_80": 10, "AES_CM_128_HMAC_SHA1_32": 4}[name]
+			for _, c := range []struct {
+				mki  string
+				well bool
+			}{{"", false}, {"\x00\x00\x01\x03", false}, {"\x00\x00\x01\x02", true}} {
+				h := header(7, 1)
+				plain, err := (&rtp.Packet{Header: h, Payload: make([]byte, 160)}).Marshal()
+				if err != nil {
+					t.Fatal(err)
+				}
+				sound, err := out.EncryptRTP(nil, plain, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.hear(slices.Insert(sound, len(sound)-tag, []byte(c.mki)...), nil)
+				report := seal(t, out, []byte{0x80, 201, 0, 1, 0, 0, 0, 7})
+				s.reported(slices.Insert(report, len(report)-max(tag, 10)*min(tag, 1), []byte(c.mki)...), nil) // that of SRTCP is never shorter
+				got, _ := s.Sound()
+				if (got.Received > 0) != c.well || (got.Control.Received > 0) != c.well {
+					t.Errorf("with an MKI of %x it took %+v", c.mki, got)
+				}
+			}
+		})
+	}
+}
+
 // A key may come with its padding or without it, as rtpengine writes it.
 func TestPadding(t *testing.T) {
 	for _, name := range Suites() {
-		c := crypto{"1", name, suites[name].newKey()}
+		c := crypto{tag: "1", suite: name, key: suites[name].newKey()}
 		line := strings.TrimPrefix(c.String(), "crypto:")
 		for _, value := range []string{line, strings.TrimRight(line, "="), strings.TrimRight(line, "=") + "|2^31"} {
 			if got, ok := readCrypto(value); !ok || string(got.key) != string(c.key) {

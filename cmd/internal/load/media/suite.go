@@ -35,12 +35,13 @@ func (s suite) newKey() []byte {
 }
 
 // context is that of one direction.
-func (s suite) context(key []byte) (*srtp.Context, error) {
-	c, err := srtp.CreateContext(key[:s.key], key[s.key:], s.profile)
+func (c crypto) context() (*srtp.Context, error) {
+	s := suites[c.suite]
+	made, err := srtp.CreateContext(c.key[:s.key], c.key[s.key:], s.profile, srtp.MasterKeyIndicator(c.mki))
 	if err != nil {
 		return nil, fmt.Errorf("make SRTP context: %w", err)
 	}
-	return c, nil
+	return made, nil
 }
 
 func (c crypto) String() string {
