@@ -66,7 +66,7 @@ func runAnswer(args []string, out, errs io.Writer) int {
 		select {
 		case <-done:
 			c := s.Counts()
-			fmt.Fprintf(out, "%d registrations, %d calls, %d hung up, %d packets of sound\n", c.Registers, c.Invites, c.Byes, c.Packets)
+			fmt.Fprintf(out, "%d registrations, %d calls, %d hung up, %d packets of sound, %d of reports\n", c.Registers, c.Invites, c.Byes, c.Packets, c.Reports)
 			return exitOK
 		case <-tick.C:
 		}

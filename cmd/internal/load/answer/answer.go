@@ -31,15 +31,15 @@ type Config struct {
 }
 
 // Counts are what came.
-type Counts struct{ Registers, Invites, Byes, Options, Packets, Refused int64 }
+type Counts struct{ Registers, Invites, Byes, Options, Packets, Reports, Refused int64 }
 
 // Server answers.
 type Server struct {
 	config Config
 	secret [32]byte
 	conn   *net.UDPConn
-	sound  []*net.UDPConn
-	counts struct{ registers, invites, byes, options, packets, refused atomic.Int64 }
+	sound  []*echo
+	counts struct{ registers, invites, byes, options, packets, reports, refused atomic.Int64 }
 	mu     sync.Mutex         // guards calls
 	calls  map[string]*answer // that were not acknowledged, by Call-ID
 }
@@ -61,11 +61,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	for range max(1, c.Readers) {
-		conn, err := listen(netip.AddrPortFrom(c.Listen.Addr(), 0))
+		e, err := newEcho(c.Listen.Addr())
 		if err != nil {
 			return nil, err
 		}
-		s.sound = append(s.sound, conn)
+		s.sound = append(s.sound, e)
 	}
 	return s, nil
 }
@@ -89,13 +89,15 @@ func (s *Server) Run(ctx context.Context) {
 	for range max(1, s.config.Readers) {
 		all.Go(s.read)
 	}
-	for _, conn := range s.sound {
-		all.Go(func() { s.echo(conn) })
+	for _, e := range s.sound {
+		all.Go(func() { s.echo(e, e.rtp) })
+		all.Go(func() { s.echo(e, e.rtcp) })
 	}
 	<-ctx.Done()
 	s.conn.Close()
-	for _, conn := range s.sound {
-		conn.Close()
+	for _, e := range s.sound {
+		e.rtp.Close()
+		e.rtcp.Close()
 	}
 	all.Wait()
 	s.mu.Lock()
@@ -108,7 +110,7 @@ func (s *Server) Run(ctx context.Context) {
 // Counts are what came so far.
 func (s *Server) Counts() Counts {
 	c := &s.counts
-	return Counts{c.registers.Load(), c.invites.Load(), c.byes.Load(), c.options.Load(), c.packets.Load(), c.refused.Load()}
+	return Counts{c.registers.Load(), c.invites.Load(), c.byes.Load(), c.options.Load(), c.packets.Load(), c.reports.Load(), c.refused.Load()}
 }
 
 // read answers what comes to the socket, until that is closed.
@@ -129,27 +131,6 @@ func (s *Server) read() {
 		if r, ok := m.(*sip.Request); ok {
 			s.request(r, from)
 		}
-	}
-}
-
-// echo sends sound back as that of another source: some take their own for a loop
-// (RFC 3550 section 8.2).
-func (s *Server) echo(conn *net.UDPConn) {
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if closed(err) {
-				return
-			}
-			continue // likewise
-		}
-		if n < 12 || buf[1] >= 192 && buf[1] <= 223 { // RTCP is answered by none
-			continue
-		}
-		s.counts.packets.Add(1)
-		buf[8] ^= 0x55
-		_, _ = conn.WriteToUDPAddrPort(buf[:n], from) // lost, as media may be
 	}
 }
 
@@ -229,12 +210,4 @@ func (s *Server) send(d *message.Draft, r *sip.Request, from netip.AddrPort) []b
 	b := d.Set("Via", via+seen).Bytes()
 	_, _ = s.conn.WriteToUDPAddrPort(b, from) // lost, it is asked again
 	return b
-}
-
-// describe answers an offer with the echo.
-func (s *Server) describe(callID, offer string) (string, error) {
-	sum := sha256.Sum256([]byte(callID))
-	conn := s.sound[int(sum[0])%len(s.sound)]
-	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	return media.Echo(offer, netip.AddrPortFrom(s.config.Listen.Addr(), port), s.config.Codecs)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
+	"github.com/pion/rtcp"
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/cmd/internal/load/message"
@@ -134,16 +135,11 @@ func TestCall(t *testing.T) {
 	if _, err := fmt.Sscan(after, &port); err != nil {
 		t.Fatalf("%v in %s", err, ok.Body())
 	}
-	sound, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sound.Close()
+	sound := dial(t, port)
 	packet := append([]byte{0x80, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4}, "hello"...)
 	if _, err := sound.Write(packet); err != nil {
 		t.Fatal(err)
 	}
-	_ = sound.SetReadDeadline(time.Now().Add(20 * time.Second))
 	back := make([]byte, 100)
 	n, err := sound.Read(back)
 	if err != nil || string(back[12:n]) != "hello" || back[8] == 1 {
@@ -152,6 +148,104 @@ func TestCall(t *testing.T) {
 	c.send(c.draft("BYE"))
 	for c.next(200).CSeq().MethodName != sip.BYE { // a 200 to the INVITE was on its way
 	}
+}
+
+// Who reports is told what came of him, on the port of sound or on the next one as was
+// agreed, and by whom (RFC 3550 section 6.4); nobody else is told anything.
+func TestReports(t *testing.T) {
+	for name, mux := range map[string]string{"mux": "a=rtcp-mux\r\n", "two ports": ""} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, Config{})
+			c.send(c.draft("INVITE").SDP(offer + mux))
+			c.next(180)
+			answer := string(c.next(200).Body())
+			c.cseq--
+			c.send(c.draft("ACK"))
+			if got := strings.Contains(answer, "a=rtcp-mux\r\n"); got != (mux != "") {
+				t.Fatalf("the answer is\n%s", answer)
+			}
+			port := 0
+			_, after, _ := strings.Cut(answer, "m=audio ")
+			if _, err := fmt.Sscan(after, &port); err != nil || port%2 != 0 {
+				t.Fatalf("%v in %s", err, answer)
+			}
+			sound := dial(t, port)
+			reports := sound
+			if mux == "" {
+				reports = dial(t, port+1)
+			}
+			const ssrc = 0x01020304
+			back := make([]byte, 200)
+			for _, n := range []byte{1, 2, 4, 5} { // 3 is lost
+				if _, err := sound.Write(append([]byte{0x80, 0, 0, n, 0, 0, n, 0, 1, 2, 3, 4}, make([]byte, 160)...)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := sound.Read(back); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, from := range []uint32{99, ssrc} { // the first one never spoke, and is told nothing
+				said, err := (&rtcp.SenderReport{SSRC: from, NTPTime: 0x0000123456780000}).Marshal()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := reports.Write(said); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := reports.Read(back)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := rtcp.Unmarshal(back[:n])
+			if err != nil || len(all) != 2 {
+				t.Fatalf("told %v, %v", all, err)
+			}
+			r, ok := all[0].(*rtcp.SenderReport)
+			if !ok || r.SSRC != ssrc^0x55000000 || r.PacketCount != 4 || r.OctetCount != 4*160 || len(r.Reports) != 1 || r.NTPTime == 0 {
+				t.Fatalf("told %+v", all[0])
+			}
+			if b := r.Reports[0]; b.SSRC != ssrc || b.TotalLost != 1 || b.FractionLost != 256/5 || b.LastSequenceNumber != 5 || b.LastSenderReport != 0x12345678 || b.Delay > 1<<16 {
+				t.Errorf("told %+v", b)
+			}
+			gone, err := (&rtcp.Goodbye{Sources: []uint32{ssrc}}).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := append([]byte{0x80, 0, 0, 6, 0, 0, 6, 0, 1, 2, 3, 5}, make([]byte, 160)...) // another speaker, who is known
+			for _, p := range [][]byte{gone, {0x80, 201, 0, 1, 1, 2, 3, 4}} {
+				if _, err := reports.Write(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := sound.Write(last); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := sound.Read(back); err != nil || n != len(last) {
+				t.Errorf("who said goodbye is told %x, %v", back[:n], err)
+			}
+			if _, err := reports.Write([]byte{0x80, 201, 0, 1, 1, 2, 3, 5}); err != nil {
+				t.Fatal(err)
+			}
+			if n, err = reports.Read(back); err != nil {
+				t.Fatal(err)
+			}
+			if all, err = rtcp.Unmarshal(back[:n]); err != nil || all[0].DestinationSSRC()[0] != ssrc+1 {
+				t.Errorf("told %+v, %v", all, err)
+			}
+		})
+	}
+}
+
+func dial(t *testing.T, port int) *net.UDPConn {
+	t.Helper()
+	conn, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	return conn
 }
 
 func TestCancel(t *testing.T) {

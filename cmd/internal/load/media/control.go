@@ -15,7 +15,8 @@ import (
 )
 
 // control is a session's RTCP (RFC 3550 section 6), encrypted with the keys of its
-// RTP (RFC 3711 section 3.4). Its session's mutex guards it.
+// RTP (RFC 3711 section 3.4), or an echo's, in clear. Whose it is has a mutex that
+// guards it.
 type control struct {
 	mux   bool           // on the port of RTP (RFC 5761)
 	conn  *net.UDPConn   // else of its own; nil: there is none
@@ -141,21 +142,10 @@ func (s *Session) report(now time.Time, goodbye bool) {
 	if conn == nil || !usable(to) {
 		return
 	}
-	ssrc, about := s.speech.ssrc(), s.reception(now)
-	var all []rtcp.Packet
-	if spoken > c.last.spoken {
-		all = append(all, &rtcp.SenderReport{
-			SSRC: ssrc, NTPTime: ntp(now), RTPTime: s.speech.stamp(), PacketCount: uint32(spoken), OctetCount: uint32(spoken * sound.FrameSamples), Reports: about,
-		})
-	} else {
-		all = append(all, &rtcp.ReceiverReport{SSRC: ssrc, Reports: about})
-	}
-	c.last.spoken = spoken
-	all = append(all, rtcp.NewCNAMESourceDescription(ssrc, c.name()))
-	if goodbye {
-		all = append(all, &rtcp.Goodbye{Sources: []uint32{ssrc}})
-	}
-	plain, err := rtcp.Marshal(all)
+	plain, err := c.compound(&rtcp.SenderReport{
+		SSRC: s.speech.ssrc(), NTPTime: ntp(now), RTPTime: s.speech.stamp(), PacketCount: uint32(spoken), OctetCount: uint32(spoken * sound.FrameSamples),
+		Reports: c.reception(&s.ear.received, now),
+	}, goodbye)
 	if err != nil {
 		return // never: it is as it should be
 	}
@@ -168,10 +158,25 @@ func (s *Session) report(now time.Time, goodbye bool) {
 	}
 }
 
+// compound is a packet of all that is to be told (RFC 3550 section 6.1): a sender's
+// report, or a receiver's where nothing was sent since the last one.
+func (c *control) compound(r *rtcp.SenderReport, goodbye bool) ([]byte, error) {
+	all := []rtcp.Packet{r}
+	if spoken := int(r.PacketCount); spoken == c.last.spoken {
+		all[0] = &rtcp.ReceiverReport{SSRC: r.SSRC, Reports: r.Reports}
+	} else {
+		c.last.spoken = spoken
+	}
+	all = append(all, rtcp.NewCNAMESourceDescription(r.SSRC, c.name()))
+	if goodbye {
+		all = append(all, &rtcp.Goodbye{Sources: []uint32{r.SSRC}})
+	}
+	return rtcp.Marshal(all)
+}
+
 // reception tells what came of the other end (RFC 3550 section 6.4.1 and appendix
-// A.3); nothing if nothing did. s.mu is held.
-func (s *Session) reception(now time.Time) []rtcp.ReceptionReport {
-	r, c := &s.ear.received, &s.control
+// A.3); nothing if nothing did.
+func (c *control) reception(r *received, now time.Time) []rtcp.ReceptionReport {
 	if r.whole == 0 {
 		return nil
 	}

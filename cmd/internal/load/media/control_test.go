@@ -139,7 +139,7 @@ func seal(t *testing.T, c *srtp.Context, plain []byte) []byte {
 // Of ten packets four are lost, of the next ten none: the share counts from one
 // report to the next, the sum from the start (RFC 3550 section 6.4.1).
 func TestReception(t *testing.T) {
-	s, now := &Session{}, time.Now()
+	c, r, now := &control{}, &received{}, time.Now()
 	take := func(from, to uint16, lost ...uint16) {
 		for seq := from; seq != to; seq++ {
 			h := header(5, seq)
@@ -148,27 +148,27 @@ func TestReception(t *testing.T) {
 				skip = skip || l == seq
 			}
 			if !skip {
-				s.ear.received.take(&h, now, now)
+				r.take(&h, now, now)
 			}
 		}
 	}
-	if s.reception(now) != nil {
+	if c.reception(r, now) != nil {
 		t.Error("there is a report of nothing")
 	}
 	take(65530, 4, 65531, 65532, 65535, 0)
-	s.control.theirs.stamp, s.control.theirs.at = 0x12345678, now.Add(-1500*time.Millisecond)
-	r := s.reception(now)[0]
-	if r.SSRC != 5 || r.TotalLost != 4 || r.FractionLost != 4*256/10 || r.LastSequenceNumber != 65536+3 || r.LastSenderReport != 0x12345678 || r.Delay != 3<<15 {
-		t.Errorf("after ten packets the report is %+v", r)
+	c.theirs.stamp, c.theirs.at = 0x12345678, now.Add(-1500*time.Millisecond)
+	got := c.reception(r, now)[0]
+	if got.SSRC != 5 || got.TotalLost != 4 || got.FractionLost != 4*256/10 || got.LastSequenceNumber != 65536+3 || got.LastSenderReport != 0x12345678 || got.Delay != 3<<15 {
+		t.Errorf("after ten packets the report is %+v", got)
 	}
 	take(4, 14)
-	if r = s.reception(now)[0]; r.TotalLost != 4 || r.FractionLost != 0 || r.LastSequenceNumber != 65536+13 {
-		t.Errorf("after ten more it is %+v", r)
+	if got = c.reception(r, now)[0]; got.TotalLost != 4 || got.FractionLost != 0 || got.LastSequenceNumber != 65536+13 {
+		t.Errorf("after ten more it is %+v", got)
 	}
-	s.ear.received.pause()
+	r.pause()
 	take(40, 50)
-	if r = s.reception(now)[0]; r.TotalLost != 4 || r.FractionLost != 0 || r.LastSequenceNumber != 65536+49 {
-		t.Errorf("after a rest it is %+v", r)
+	if got = c.reception(r, now)[0]; got.TotalLost != 4 || got.FractionLost != 0 || got.LastSequenceNumber != 65536+49 {
+		t.Errorf("after a rest it is %+v", got)
 	}
 }
 

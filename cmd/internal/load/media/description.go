@@ -315,24 +315,6 @@ func (w written) write() string {
 	return b.String()
 }
 
-// Echo answers a plain offer, as an echo at an address does that knows some codecs.
-func Echo(offer string, at netip.AddrPort, known []string) (string, error) {
-	d, err := parse(offer)
-	if err != nil {
-		return "", err
-	}
-	ours, err := readCodecs(known)
-	if err != nil {
-		return "", err
-	}
-	codec, err := d.choose(ours)
-	if err != nil {
-		return "", err
-	}
-	w := written{at: at, version: 1, proto: d.proto, direction: mirrored[d.wants], codecs: []sound.Codec{codec}, offer: d}
-	return w.write(), nil
-}
-
 // choose is the best of the description's codecs that is one of ours (RFC 3264
 // sections 6.1 and 7).
 func (d *description) choose(ours []sound.Codec) (sound.Codec, error) {
