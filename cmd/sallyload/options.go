@@ -88,6 +88,7 @@ func newOptions(c command) *options {
 	f.StringVar(&o.codecs, "codecs", strings.ToLower(strings.Join(p.Codecs, ",")), "that are offered, best first; what is spoken is what the answer names first")
 	f.StringVar(&p.Callee, "callee", "", "a user or number that all call; unless set, half of the phones call the others")
 	f.StringVar(&p.Hear, "hear", "", "what callers must hear: peer, own (an echo), anything, or a frequency")
+	f.Float64Var(&p.Early, "early", 0, "what callers must hear before the answer (early media), a frequency in `HZ`, alone or among others; 0: whatever they do")
 	f.DurationVar(&p.Talk, "talk", p.Talk, "from the answer to the hanging up")
 	f.DurationVar(&p.Ring, "ring", p.Ring, "how long phones ring before they answer")
 	if c.name == "mix" {

@@ -23,7 +23,7 @@ func cause(err error) string {
 	known := []error{
 		phone.ErrTimeout, phone.ErrPassword, phone.ErrAuth, phone.ErrBusy, errEarly, errUnrung, errLeft, errQuick,
 		phone.ErrDown, // why is told of the connection itself, as lost; here it depends on who hears of it first
-		media.ErrNoAudio, media.ErrUnkeyed, media.ErrPath, media.ErrFingerprint, media.ErrHandshake, media.ErrSilent, media.ErrWrong,
+		media.ErrNoAudio, media.ErrUnkeyed, media.ErrPath, media.ErrFingerprint, media.ErrHandshake, media.ErrEarly, media.ErrSilent, media.ErrWrong,
 	}
 	var refused *phone.Refused
 	what := ""

@@ -80,6 +80,9 @@ func (f *fleet) pairUp(ctx context.Context, op measure.Operation, m *member) (*p
 		f.part(with)
 		return nil, err
 	}
+	if f.plan.Early > 0 {
+		with.near.Early(f.plan.Early)
+	}
 	return with, nil
 }
 

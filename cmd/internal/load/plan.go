@@ -52,7 +52,8 @@ type Plan struct {
 	AuthUsers string                    `json:"-"`      // likewise; empty: the users
 	Password  string                    `json:"-"`      // %s in it is the user
 	Callee    string                    `json:"callee"` // empty: phones call one another
-	Hear      string                    `json:"hear"`   // see ParseHear
+	Hear      string                    `json:"hear"`   // see hear
+	Early     float64                   `json:"early"`  // Hz that callers must hear before the answer; 0: whatever they do
 	Mix       map[measure.Operation]int `json:"mix"`
 	Rate      float64                   `json:"rate"` // arrivals a second
 	Even      bool                      `json:"even"` // arrivals, instead of Poisson's
@@ -120,6 +121,7 @@ func (p *Plan) Validate() error {
 	check(!strings.Contains(first, "%!") && (p.Phones == 1 || first != last),
 		"--users %s: it must have one place for a number, like %s", p.Users, "load%04d")
 	check(p.AuthUsers == "" || !strings.Contains(pattern(p.AuthUsers, p.First), "%!"), "--auth-users %s: one place for a number at most, like %s", p.AuthUsers, "load%04d")
+	check(p.Early == 0 || audible(p.Early), "--early %g: a frequency from 100 to 3800 Hz", p.Early)
 	_, err := p.hear()
 	check(err == nil, "--hear %s: %v", p.Hear, err)
 	check(p.Command == "storm" || len(p.Mix) > 0, "--mix: it names nothing; an operation is one of %v", Operations)
@@ -189,7 +191,7 @@ func (p *Plan) hear() (h hearing, err error) {
 		h.own = true
 	case "anything":
 	default:
-		if h.hertz, err = strconv.ParseFloat(word, 64); err != nil || !(h.hertz >= 100 && h.hertz <= 3800) { // NaN is neither
+		if h.hertz, err = strconv.ParseFloat(word, 64); err != nil || !audible(h.hertz) {
 			return h, errors.New("own (an echo), peer, anything, or a frequency from 100 to 3800 Hz")
 		}
 	}
@@ -198,6 +200,9 @@ func (p *Plan) hear() (h hearing, err error) {
 	}
 	return h, nil
 }
+
+// audible tells whether a frequency can be listened for. NaN cannot.
+func audible(hertz float64) bool { return hertz >= 100 && hertz <= 3800 }
 
 const maxWeight = 1_000_000 // of an operation in a mix
 

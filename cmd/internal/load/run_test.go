@@ -132,7 +132,7 @@ func TestServersThatAskBack(t *testing.T) {
 						if body {
 							l.mu.Lock()
 							defer l.mu.Unlock()
-							if err := l.calls[r.CallID().Value()].Accept(string(a.Body())); err != nil {
+							if err := l.calls[r.CallID().Value()].Accept(string(a.Body()), true); err != nil {
 								l.Error(err)
 							}
 						}
@@ -179,6 +179,28 @@ func TestServersThatAskBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What a server sends before its answer is judged where that was asked for, and counts
+// apart from the call.
+func TestEarlyMedia(t *testing.T) {
+	for hertz, want := range map[float64]string{0: "", 1000: "", 600: media.ErrEarly.Error()} {
+		t.Run(fmt.Sprint(hertz), func(t *testing.T) {
+			t.Parallel()
+			f := newFar(t, media.SDES, invited(func(l *link, r *sip.Request) {
+				l.say(r, 183, "Session Progress", l.answer(r))
+				time.AfterFunc(500*time.Millisecond, func() { l.say(r, 200, "OK", l.answer(r)) })
+			}))
+			r := f.run(func(p *Plan) { p.Media, p.Talk, p.Early = media.SDES, 1500*time.Millisecond, hertz })
+			calls, m := r.Operations[Call], r.Media
+			if r.Passed != (want == "") || want != "" && calls.Causes[want] != calls.Due {
+				t.Errorf("passed: %v, with %+v", r.Passed, calls)
+			}
+			if m == nil || m.Right != calls.Due || m.Early.Ends != calls.Due || m.Early.Received < 10*calls.Due || m.Early.Right+m.Early.Wrong+m.Early.Unjudged != calls.Due {
+				t.Errorf("of %d calls the sound is %+v", calls.Due, m)
+			}
+		})
 	}
 }
 

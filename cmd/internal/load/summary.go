@@ -35,6 +35,10 @@ func Summarise(out io.Writer, r *measure.Report) {
 	fmt.Fprintln(out)
 	if m := r.Media; m != nil {
 		fmt.Fprintf(out, "media, %d ends: %d packets sent, %d received, %d lost (%.2f %%), %d unverified; jitter p99 %.1f ms\n", m.Ends, m.Sent, m.Received, m.Lost, m.LossPercent, m.Bad, m.Jitter.P99)
+		if e := m.Early; e.Ends > 0 {
+			fmt.Fprintf(out, "before the answer, %d ends: %d packets received, %d lost, %d unverified; content: %d right, %d wrong, %d silent, %d with nothing to expect\n",
+				e.Ends, e.Received, e.Lost, e.Bad, e.Right, e.Wrong, e.Silent, e.Unjudged)
+		}
 		if r := m.Reports; r.Sent+r.Received > 0 {
 			fmt.Fprintf(out, "RTCP: %d sent, %d received, %d unverified; %d ends are told of %d lost; jitter p99 %.1f ms, round trip p50 %.1f ms, p99 %.1f ms\n",
 				r.Sent, r.Received, r.Bad, r.Told, r.Lost, r.Jitter.P99, r.RoundTrip.P50, r.RoundTrip.P99)

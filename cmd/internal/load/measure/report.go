@@ -26,18 +26,32 @@ type Report struct {
 
 // Media is the sound of all calls, each end of one counted.
 type Media struct {
-	Ends        int       `json:"ends"`
-	Sent        int       `json:"packets_sent"`
-	Received    int       `json:"packets_received"`
-	Lost        int       `json:"packets_lost"`
-	LossPercent float64   `json:"loss_percent"`
-	Bad         int       `json:"packets_unverified"`
-	Jitter      Quantiles `json:"jitter_ms"`
-	Right       int       `json:"content_right"`
-	Wrong       int       `json:"content_wrong"`
-	Silent      int       `json:"content_silent"`
-	Unjudged    int       `json:"content_unjudged"`
-	Reports     Reports   `json:"rtcp"`
+	Ends        int        `json:"ends"`
+	Sent        int        `json:"packets_sent"`
+	Received    int        `json:"packets_received"`
+	Lost        int        `json:"packets_lost"`
+	LossPercent float64    `json:"loss_percent"`
+	Bad         int        `json:"packets_unverified"`
+	Jitter      Quantiles  `json:"jitter_ms"`
+	Right       int        `json:"content_right"`
+	Wrong       int        `json:"content_wrong"`
+	Silent      int        `json:"content_silent"`
+	Unjudged    int        `json:"content_unjudged"`
+	Early       EarlyMedia `json:"early"`
+	Reports     Reports    `json:"rtcp"`
+}
+
+// EarlyMedia is what callers heard before the answer, of calls that were answered. It
+// counts here alone.
+type EarlyMedia struct {
+	Ends     int `json:"ends"` // of calls with a description before the answer, or where some sound was to be
+	Received int `json:"packets_received"`
+	Lost     int `json:"packets_lost"`
+	Bad      int `json:"packets_unverified"`
+	Right    int `json:"content_right"`
+	Wrong    int `json:"content_wrong"`
+	Silent   int `json:"content_silent"`
+	Unjudged int `json:"content_unjudged"`
 }
 
 // Reports are RTCP's of all calls: what the other ends tell of what they hear.
@@ -101,12 +115,12 @@ func (r *Recorder) Report(run any, arrivals time.Duration, name func(int) string
 		p.Media = &Media{
 			Ends: t.calls, Sent: t.sent, Received: t.received, Lost: t.lost, Bad: t.bad, Jitter: quantiles(t.jitter, unit),
 			Right: t.verdicts[Right], Wrong: t.verdicts[Wrong], Silent: t.verdicts[Silent], Unjudged: t.verdicts[Unjudged],
-			Reports: t.control.report(),
+			Early: t.early, Reports: t.control.report(),
 		}
 		if all := t.received + t.lost; all > 0 {
 			p.Media.LossPercent = 100 * float64(t.lost) / float64(all)
 		}
-		p.Passed = p.Passed && p.Media.Wrong == 0 && p.Media.Silent == 0
+		p.Passed = p.Passed && p.Media.Wrong+p.Media.Silent+t.early.Wrong+t.early.Silent == 0
 	}
 	p.Worst = r.worst(name)
 	return p

@@ -24,7 +24,14 @@ type Sound struct {
 	Jitter               time.Duration // at the end (RFC 3550 section 6.4.1)
 	FirstPacket          time.Duration // from when it could be expected; 0 if none came
 	Verdict              Verdict
+	Early                *Early // nil: there was none
 	Control              Control
+}
+
+// Early is what the one who calls heard before the answer, which counts nowhere else.
+type Early struct {
+	Received, Lost, Bad int // packets
+	Verdict             Verdict
 }
 
 // Control is what one end's RTCP told (RFC 3550 section 6.4).
@@ -42,6 +49,7 @@ type soundTotals struct {
 	calls, sent, received, lost, bad int
 	verdicts                         [Silent + 1]int
 	jitter                           *hdrhistogram.Histogram
+	early                            EarlyMedia
 	control                          controlTotals
 }
 
@@ -53,6 +61,24 @@ type controlTotals struct {
 
 func newSoundTotals() soundTotals {
 	return soundTotals{jitter: fine(), control: controlTotals{jitter: fine(), trip: fine()}}
+}
+
+func (m *EarlyMedia) add(e *Early) {
+	if e == nil {
+		return
+	}
+	m.Ends++
+	m.Received, m.Lost, m.Bad = m.Received+e.Received, m.Lost+e.Lost, m.Bad+e.Bad
+	switch e.Verdict {
+	case Right:
+		m.Right++
+	case Wrong:
+		m.Wrong++
+	case Silent:
+		m.Silent++
+	case Unjudged:
+		m.Unjudged++
+	}
 }
 
 func (t *controlTotals) add(c Control) {
@@ -84,11 +110,13 @@ func (r *Recorder) Heard(phone int, s Sound) {
 	t.calls++
 	t.sent, t.received, t.lost, t.bad = t.sent+s.Sent, t.received+s.Received, t.lost+s.Lost, t.bad+s.Bad
 	t.verdicts[s.Verdict]++
+	t.early.add(s.Early)
 	t.control.add(s.Control)
 	if s.Received > 1 {
 		record(t.jitter, s.Jitter)
 	}
-	if s.Verdict == Wrong || s.Verdict == Silent {
+	early := s.Early != nil && (s.Early.Verdict == Wrong || s.Early.Verdict == Silent)
+	if early || s.Verdict == Wrong || s.Verdict == Silent {
 		r.phones[phone].silent++
 	}
 }

@@ -61,10 +61,12 @@ func (c *control) name() string {
 }
 
 // direct takes where reports go. Without mux they are only there for keys of SDES:
-// DTLS would need a handshake of their own, and RFC 8834 section 4.5 has mux.
-func (c *control) direct(d *description, sdes bool) {
+// DTLS would need a handshake of their own, and RFC 8834 section 4.5 has mux. The port of
+// their own stays while another answer may need it.
+func (c *control) direct(d *description, sdes, early bool) {
 	c.mux, c.to = d.mux, netip.AddrPort{}
 	switch {
+	case d.mux && early:
 	case d.mux:
 		c.close()
 	case sdes:
@@ -144,7 +146,7 @@ func (s *Session) report(now time.Time, goodbye bool) {
 	}
 	plain, err := c.compound(&rtcp.SenderReport{
 		SSRC: s.speech.ssrc(), NTPTime: ntp(now), RTPTime: s.speech.stamp(), PacketCount: uint32(spoken), OctetCount: uint32(spoken * sound.FrameSamples),
-		Reports: c.reception(&s.ear.received, now),
+		Reports: c.reception(&s.hearing().received, now),
 	}, goodbye)
 	if err != nil {
 		return // never: it is as it should be

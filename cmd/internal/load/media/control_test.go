@@ -39,7 +39,7 @@ func reporting(t *testing.T, kind Kind, mux bool) (a, b *Session) {
 	if got := strings.Contains(answer, "a=rtcp-mux"); got != mux {
 		t.Errorf("the answer has rtcp-mux: %v, and the offer %v (RFC 5761 section 5.1.1)", got, mux)
 	}
-	if err := a.Accept(answer); err != nil {
+	if err := a.Accept(answer, true); err != nil {
 		t.Fatal(err)
 	}
 	heard(t, a, b)

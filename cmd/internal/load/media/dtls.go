@@ -38,17 +38,21 @@ func (s *Session) secure(d *description, active bool) error {
 	if s.conn == nil { // it is only described
 		return nil
 	}
+	if d.ufrag != "" {
+		s.ice.start(d, s.state.offerer || d.lite)
+	}
+	switch again := s.state.early && !s.state.closed; {
+	case s.dtls == nil:
+	case again && (s.dtls.theirs != theirs || s.state.err != nil):
+		s.abandon()
+	case s.dtls.theirs == theirs:
+		return nil
+	default:
+		return errors.New("it changes its certificate in the call")
+	}
 	ready := s.ice.ready
 	if d.ufrag == "" { // a desk phone's or trunk's DTLS, without ICE
 		ready = nil
-	} else {
-		s.ice.start(d, s.state.offerer || d.lite)
-	}
-	if s.dtls != nil && s.dtls.theirs == theirs {
-		return nil
-	}
-	if s.dtls != nil {
-		return errors.New("it changes its certificate in the call")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
 	h := &handshake{session: s, theirs: theirs, in: packetio.NewBuffer(), cancel: cancel, ended: make(chan struct{})}
@@ -58,10 +62,22 @@ func (s *Session) secure(d *description, active bool) error {
 		if err := h.run(ctx, active, ready); err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.state.err = err
+			if s.dtls == h {
+				s.state.err = err
+			}
 		}
 	}()
 	return nil
+}
+
+// abandon ends a handshake with one who rang, where another answered, or that was begun
+// too early. s.mu is held.
+func (s *Session) abandon() {
+	s.done.Go(s.dtls.close) // ends with the handshake, which is cancelled; Close waits for it
+	s.dtls, s.state.err, s.keys = nil, nil, keys{}
+	if !s.ice.nominated {
+		s.ice.ready = make(chan struct{})
+	}
 }
 
 func (h *handshake) run(ctx context.Context, active bool, ready <-chan struct{}) error {
@@ -137,6 +153,9 @@ func (h *handshake) keys(active bool) error {
 	server := crypto{suite: name, key: append(append([]byte(nil), b[k:2*k]...), b[2*k+salt:]...)}
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
+	if h.session.dtls != h { // another one took its place
+		return nil
+	}
 	if active {
 		return h.session.keys.force(client, server, true)
 	}

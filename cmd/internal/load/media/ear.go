@@ -22,6 +22,7 @@ type ear struct {
 	other    sound.Pitch // what came since, and is no end of music if the tone does not follow
 	ended    time.Time
 	received received
+	before   received // of what was heard before the answer, and counts there
 }
 
 func newEar(hertz float64, codecs []sound.Codec) ear {
@@ -36,6 +37,14 @@ func newEar(hertz float64, codecs []sound.Codec) ear {
 const settle = 500 * time.Millisecond
 
 func (e *ear) begin(now time.Time) { e.started, e.deaf = now, now.Add(settle) }
+
+// follow goes on from what was heard before the answer. Between them there may be a gap
+// in the sound, or in its clock.
+func (e *ear) follow(early *ear) {
+	early.received.pause()
+	e.received, e.before = early.received, early.received
+	e.received.first, e.received.jitter = time.Time{}, 0
+}
 
 // rest has nothing judged until it is over. Then the tone must come again.
 func (e *ear) rest(on bool, now time.Time) {
@@ -91,8 +100,8 @@ func (e *ear) missed() (measure.Verdict, error) {
 
 // judge tells what was heard, and what was wrong with it.
 func (e *ear) judge(m *measure.Sound) error {
-	r, t := &e.received, e.tone
-	m.Received, m.Lost, m.Bad, m.Jitter = r.packets, r.lost(), r.bad, r.delay()
+	r, b, t := &e.received, &e.before, e.tone
+	m.Received, m.Lost, m.Bad, m.Jitter = r.packets-b.packets, max(0, r.lost()-b.lost()), r.bad-b.bad, r.delay()
 	if !r.first.IsZero() {
 		m.FirstPacket = r.first.Sub(e.started)
 	}
@@ -105,9 +114,28 @@ func (e *ear) judge(m *measure.Sound) error {
 		return err
 	case t.Nothing():
 		m.Verdict = measure.Silent
-		return fmt.Errorf("%w of %g Hz, %d packets came, %d did not verify", ErrSilent, t.Hertz, r.packets, r.bad)
+		return fmt.Errorf("%w of %g Hz, %d packets came, %d did not verify", ErrSilent, t.Hertz, m.Received, m.Bad)
 	}
 	m.Verdict = measure.Wrong
 	return fmt.Errorf("%w: %g Hz was to be heard, %.0f Hz was (%d tenths of a second right, %d wrong, %d blurred, %d silent; of %d packets %d were lost, %d did not verify)",
-		ErrWrong, t.Hertz, t.Other.Hertz, t.Right, t.Wrong, t.Blurred, t.Silent, r.packets, r.lost(), r.bad)
+		ErrWrong, t.Hertz, t.Other.Hertz, t.Right, t.Wrong, t.Blurred, t.Silent, m.Received, m.Lost, m.Bad)
+}
+
+// judgeEarly tells what was heard before the answer: the tone must be in most of it. Where
+// it begins and ends, which it may do every second, a tenth of a second has too little of it.
+func (e *ear) judgeEarly() (*measure.Early, error) {
+	r, t := &e.received, e.tone
+	m := &measure.Early{Received: r.packets, Lost: r.lost(), Bad: r.bad}
+	switch {
+	case t == nil:
+		return m, nil
+	case t.Wrong > 0 && t.Wrong >= t.Right+t.Blurred:
+		m.Verdict = measure.Wrong
+		return m, fmt.Errorf("%w: %g Hz was to be heard, %.0f Hz was (%d tenths of a second had it, %d another sound)", ErrEarly, t.Hertz, t.Other.Hertz, t.Right+t.Blurred, t.Wrong)
+	case t.Nothing():
+		m.Verdict = measure.Silent
+		return m, fmt.Errorf("%w: %g Hz was to be heard, and nothing was (%d packets came, %d did not verify)", ErrEarly, t.Hertz, r.packets, r.bad)
+	}
+	m.Verdict = measure.Right
+	return m, nil
 }

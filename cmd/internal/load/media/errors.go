@@ -15,4 +15,5 @@ var (
 var (
 	ErrSilent = errors.New("nothing was heard")
 	ErrWrong  = errors.New("another sound was heard")
+	ErrEarly  = errors.New("before the answer another sound was heard, or none")
 )

@@ -136,7 +136,7 @@ func TestRoles(t *testing.T) {
 		}
 		answer, err := b.Answer(offer)
 		if err == nil {
-			err = a.Accept(answer)
+			err = a.Accept(answer, true)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -51,8 +51,9 @@ func (k *keys) answer(offered []crypto, suited []string, use bool) error {
 	return k.force(k.ours[0], theirs, use)
 }
 
-// accept takes the one that was chosen of ours.
-func (k *keys) accept(chosen []crypto, use bool) error {
+// accept takes the one that was chosen of ours. One that is not final leaves the others
+// to be chosen yet.
+func (k *keys) accept(chosen []crypto, use, final bool) error {
 	if len(chosen) == 0 {
 		return ErrUnkeyed
 	}
@@ -61,8 +62,11 @@ func (k *keys) accept(chosen []crypto, use bool) error {
 	if i < 0 {
 		return ErrUnkeyed
 	}
-	k.ours = []crypto{k.ours[i]}
-	return k.force(k.ours[0], theirs, use)
+	ours := k.ours[i]
+	if final {
+		k.ours = []crypto{ours}
+	}
+	return k.force(ours, theirs, use)
 }
 
 // force puts keys in force, unless they are of no use. One that stays goes on where

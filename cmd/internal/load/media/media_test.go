@@ -121,7 +121,7 @@ func agree(t *testing.T, a, b *Session) {
 	}
 	answer, err := b.Answer(offer)
 	if err == nil {
-		err = a.Accept(answer)
+		err = a.Accept(answer, true)
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, offer, answer)
@@ -166,7 +166,7 @@ func TestUnkeyed(t *testing.T) {
 		if _, err = s.Offer(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Accept(sdp); err == nil {
+		if err := s.Accept(sdp, true); err == nil {
 			t.Errorf("%s: an answer without a key was taken", kind)
 		}
 		s.Close()
@@ -193,7 +193,7 @@ func TestFingerprint(t *testing.T) {
 	}
 	answer, err := b.Answer(offer[:i] + string(other) + offer[i+1:])
 	if err == nil {
-		err = a.Accept(answer)
+		err = a.Accept(answer, true)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func TestStrange(t *testing.T) {
 		above + "m=audio 0 RTP/SAVP 0\r\n":                                   "it refuses audio",
 		above + "m=video 4000 RTP/SAVP 0\r\n":                                "it has none at all",
 	} {
-		if err := s.Accept(text); !errors.Is(err, ErrNoAudio) || !strings.Contains(err.Error(), says) {
+		if err := s.Accept(text, true); !errors.Is(err, ErrNoAudio) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v; want that %s", text, err, says)
 		}
 	}

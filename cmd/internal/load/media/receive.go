@@ -23,7 +23,7 @@ type received struct {
 }
 
 func (r *received) take(h *rtp.Header, now time.Time, since time.Time) {
-	if r.packets == 0 {
+	if r.first.IsZero() {
 		r.first = now
 	}
 	r.packets++
@@ -112,8 +112,8 @@ func (s *Session) hear(p, plain []byte) {
 	plain, err := s.keys.in.DecryptRTP(plain, p, &h)
 	size := h.MarshalSize()
 	if err != nil || size > len(plain) {
-		s.ear.received.bad++
+		s.hearing().received.bad++
 		return
 	}
-	s.ear.take(&h, plain[size:], time.Now())
+	s.hearing().take(&h, plain[size:], time.Now())
 }

@@ -27,6 +27,7 @@ type Session struct {
 	dtls    *handshake
 	speech  speech
 	ear     ear
+	early   *ear // before the answer; nil: nothing came then, and nothing was to
 	control control
 }
 
@@ -39,6 +40,7 @@ type state struct {
 	held    bool  // by this end
 	sends   bool  // the other end takes sound
 	offerer bool  // of the last description
+	early   bool  // the last answer may be followed by another one
 }
 
 // Tones is what a session speaks, and what it must hear; 0: nothing.
@@ -63,6 +65,15 @@ func (e *Engine) Session(at netip.Addr, t Tones) (*Session, error) {
 	s.speech, s.ear = newSpeech(t.Speak, e.codecs[0]), newEar(t.Hear, e.codecs)
 	s.done.Go(s.read) // ends when Close closes the socket, and is waited for there
 	return s, nil
+}
+
+// Early has a tone be heard before the answer, in Hz, beside whatever else there is:
+// many tones that ring are two at once, with pauses.
+func (s *Session) Early(hertz float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := newEar(hertz, s.engine.codecs)
+	s.early = &e
 }
 
 // Hold sets what the next offer is to say.
@@ -141,7 +152,7 @@ func (s *Session) answer(offer string) (string, error) {
 	defer s.mu.Unlock()
 	s.state.version++
 	s.state.offerer = false
-	s.begin()
+	s.begin(true)
 	w := written{at: s.at, version: s.state.version, proto: d.proto, direction: mirrored[d.wants], codecs: []sound.Codec{codec}, offer: d}
 	if s.engine.keyed == DTLS {
 		setup := "active"
@@ -162,8 +173,9 @@ func (s *Session) answer(offer string) (string, error) {
 	return w.write(), nil
 }
 
-// Accept takes the answer to our offer.
-func (s *Session) Accept(answer string) error {
+// Accept takes the answer to our offer. One that is not final may be followed by
+// another, of somebody else who is called too; what is heard until then is early media.
+func (s *Session) Accept(answer string, final bool) error {
 	d, err := parse(answer)
 	if err != nil {
 		return err
@@ -174,31 +186,51 @@ func (s *Session) Accept(answer string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin()
 	if s.engine.keyed == DTLS {
 		err = s.secure(d, d.setup == "passive")
 	} else {
-		err = s.keys.accept(d.crypto, s.conn != nil)
+		err = s.keys.accept(d.crypto, s.conn != nil, final)
 	}
 	if err != nil {
 		return err
 	}
+	s.begin(final)
 	s.direct(d, codec)
 	return nil
 }
 
-// begin notes when sound was first to come, and has packets sent from now on. s.mu
-// is held.
-func (s *Session) begin() {
+// begin notes when sound was first to come, before the answer and with it, and has
+// packets sent from then on. s.mu is held.
+func (s *Session) begin(final bool) {
 	if !s.ear.started.IsZero() {
 		return
 	}
-	now := time.Now()
-	s.ear.begin(now)
-	if s.conn != nil {
+	s.state.early = !final
+	now, begun := time.Now(), s.early != nil && !s.early.started.IsZero()
+	switch {
+	case final:
+		if s.ear.begin(now); begun {
+			s.ear.follow(s.early)
+		}
+	case s.early == nil:
+		e := newEar(0, s.engine.codecs)
+		s.early = &e
+		fallthrough
+	case !begun:
+		s.early.started = now
+	}
+	if !begun && s.conn != nil {
 		s.control.begin(now)
 		s.engine.pace(s)
 	}
+}
+
+// hearing is what listens now. s.mu is held.
+func (s *Session) hearing() *ear {
+	if s.state.early {
+		return s.early
+	}
+	return &s.ear
 }
 
 // direct takes where sound and reports go, and by which codec, and whether it does.
@@ -214,7 +246,7 @@ func (s *Session) direct(d *description, codec sound.Codec) {
 	if s.speech.codec != codec {
 		s.speech.speak(codec)
 	}
-	s.control.direct(d, s.ice == nil)
+	s.control.direct(d, s.ice == nil, s.state.early)
 }
 
 // Close ends the session; it may be called again.
@@ -259,8 +291,14 @@ func (s *Session) Sound() (measure.Sound, error) {
 		return m, s.state.err
 	}
 	err := s.ear.judge(&m)
-	if m.Verdict == measure.Right {
-		return m, nil
+	if m.Verdict != measure.Right {
+		err = errors.Join(err, s.state.err)
 	}
-	return m, errors.Join(err, s.state.err)
+	if s.early != nil {
+		var before error
+		if m.Early, before = s.early.judgeEarly(); err == nil {
+			err = before
+		}
+	}
+	return m, err
 }

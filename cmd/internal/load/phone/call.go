@@ -99,6 +99,9 @@ func (c *Call) invite(ctx context.Context, offer string, progress func(status in
 			c.Ringing = time.Now()
 		}
 		c.begins(r)
+		if body := string(r.Body()); body != "" && r.StatusCode > 100 {
+			_ = c.Media.Accept(body, false) // what is of no use there the final answer tells
+		}
 		if progress != nil {
 			progress(r.StatusCode)
 		}
@@ -125,7 +128,7 @@ func (c *Call) draft(method string) *message.Draft {
 // it. Not the other way round: behind the ACK the other end may offer at once.
 func (c *Call) accept(r *sip.Response, invite *message.Draft) error {
 	p := c.phone
-	err := c.Media.Accept(c.described(r))
+	err := c.Media.Accept(c.described(r), true)
 	p.mu.Lock()
 	c.offering = false
 	c.remote = message.Get(r, "To")

@@ -180,6 +180,11 @@ func TestReliable(t *testing.T) {
 	if <-made == nil {
 		t.FailNow()
 	}
+	for i, want := range []string{"a", "a", "a", "b", "a"} {
+		if got := <-media.early; got != "early "+want {
+			t.Errorf("description %d before the answer is %q, want that of %s", i, got, want)
+		}
+	}
 	if got := <-media.accepted; got != "early b" {
 		t.Errorf("the answer is taken from %q", got)
 	}

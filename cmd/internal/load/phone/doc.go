@@ -12,8 +12,8 @@
 //
 // A call that is moved (302) is followed by the same connection, provisional answers
 // are acknowledged where they are to be (PRACK), at either end, and what rings in several
-// places is taken where it is answered first. Early media is not listened to: sound
-// begins with the 200.
+// places is taken where it is answered first. Until then the description that came last
+// is in force (early media).
 //
 // It refuses extensions that it does not know (420), a change while one of its own is
 // under way (491), and a second call while it has one (486).

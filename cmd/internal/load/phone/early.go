@@ -113,7 +113,7 @@ func (p *Phone) heard(r *sip.Request) {
 	p.mu.Unlock()
 	p.answer(message.Answer(r, 200, "OK", ""))
 	if in.offered {
-		if err := in.media.Accept(string(r.Body())); err != nil {
+		if err := in.media.Accept(string(r.Body()), true); err != nil {
 			p.refuse(in, err)
 			return
 		}

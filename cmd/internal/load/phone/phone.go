@@ -36,9 +36,9 @@ type Config struct {
 
 // Media describes a call's sound. It is told of one description at a time.
 type Media interface {
-	Offer() (string, error)              // ours, as it is to be now
-	Answer(offer string) (string, error) // to theirs, which is in force with it
-	Accept(answer string) error          // puts theirs in force
+	Offer() (string, error)                 // ours, as it is to be now
+	Answer(offer string) (string, error)    // to theirs, which is in force with it
+	Accept(answer string, final bool) error // puts theirs in force; until one is final another may follow
 	Close()
 }
 

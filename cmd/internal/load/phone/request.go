@@ -285,7 +285,7 @@ func (c *Call) acknowledged(r *sip.Request) {
 	c.offered = false
 	p.mu.Unlock()
 	if offered {
-		if err := c.Media.Accept(string(r.Body())); err != nil {
+		if err := c.Media.Accept(string(r.Body()), true); err != nil {
 			c.end(err)
 			return
 		}

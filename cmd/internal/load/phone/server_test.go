@@ -126,16 +126,23 @@ func (s *server) answer(r *sip.Request, status int, reason string, fields ...str
 }
 
 // silence is media that only counts.
-type silence struct{ accepted, closed chan string }
+type silence struct{ early, accepted, closed chan string }
 
 func newSilence() *silence {
-	return &silence{accepted: make(chan string, 10), closed: make(chan string, 1)}
+	return &silence{early: make(chan string, 10), accepted: make(chan string, 10), closed: make(chan string, 1)}
 }
 
 func (s *silence) Offer() (string, error)        { return "offer", nil }
 func (s *silence) Answer(string) (string, error) { return "answer", nil }
-func (s *silence) Accept(text string) error      { s.accepted <- text; return nil }
 func (s *silence) Close()                        { s.closed <- "" }
+func (s *silence) Accept(text string, final bool) error {
+	if final {
+		s.accepted <- text
+	} else {
+		s.early <- text
+	}
+	return nil
+}
 
 // calling has a phone call, and plays its INVITE up to the 200, through a proxy.
 func calling(t *testing.T, p *Phone, s *server) (*Call, *sip.Request) {
