@@ -400,6 +400,26 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// Sound whose clock is set anew is no jitter; what is late is.
+func TestJitter(t *testing.T) {
+	for name, c := range map[string]struct {
+		by   uint32 // that the clock jumps
+		well bool
+	}{"on time": {0, true}, "another clock": {1<<31 + 5, true}, "half of all": {1 << 31, true}, "late": {8000, false}} {
+		r, now := &received{}, time.Now()
+		for seq := range uint16(20) {
+			h := header(1, seq)
+			if seq >= 10 {
+				h.Timestamp -= c.by
+			}
+			r.take(&h, now.Add(time.Duration(seq)*20*time.Millisecond), now)
+		}
+		if got := r.delay(); (got < time.Millisecond) != c.well {
+			t.Errorf("%s: the jitter is %s", name, got)
+		}
+	}
+}
+
 func header(ssrc uint32, seq uint16) rtp.Header {
 	return rtp.Header{Version: 2, SSRC: ssrc, SequenceNumber: seq, Timestamp: uint32(seq) * 160}
 }

@@ -22,6 +22,11 @@ type received struct {
 	jitter       float64
 }
 
+// anew is how far a clock jumps that is another one, in samples. A talkspurt may begin with
+// one, and who goes on from one source to the next, as from early media to the call, does
+// not always say so.
+const anew = 60 * sound.Rate
+
 func (r *received) take(h *rtp.Header, now time.Time, since time.Time) {
 	if r.first.IsZero() {
 		r.first = now
@@ -48,8 +53,9 @@ func (r *received) take(h *rtp.Header, now time.Time, since time.Time) {
 	} else if r.high+uint32(int32(step)) < r.base && r.base-r.high < 1<<31 {
 		r.base = r.high + uint32(int32(step)) // it began before, and came late
 	}
-	if d := int32(transit - r.transit); !h.Marker { // a talkspurt may begin with another clock
-		r.jitter += (float64(max(d, -d)) - r.jitter) / 16
+	d := int32(transit - r.transit)
+	if d = max(d, -d); !h.Marker && d >= 0 && d < anew {
+		r.jitter += (float64(d) - r.jitter) / 16
 	}
 	r.transit = transit
 }
