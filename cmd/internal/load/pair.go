@@ -23,6 +23,7 @@ type pair struct {
 	answered chan *phone.Call // the callee's end, once
 	mu       sync.Mutex       // guards what follows
 	far      *media.Session   // the callee's; nil: it was not called yet
+	lacks    error            // why the callee has none, though it was
 }
 
 // tone is what a phone speaks. Callers and those that are called have none in
@@ -125,11 +126,12 @@ func (f *fleet) answer(p *phone.Phone, _ string) (phone.Media, time.Duration, in
 		return nil, 0, 480
 	}
 	s, err := f.engine.Session(m.Local().Addr(), media.Tones{Speak: f.tone(m), Hear: f.tone(with.caller)})
-	if err != nil {
-		return nil, 0, 500
-	}
 	with.mu.Lock()
 	defer with.mu.Unlock()
+	if err != nil {
+		with.lacks = err
+		return nil, 0, 500
+	}
 	with.far = s
 	return s, with.ring, 0
 }
@@ -150,10 +152,14 @@ func (p *pair) why(err error) error {
 	var refused *phone.Refused
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.far == nil || !errors.As(err, &refused) {
+	if !errors.As(err, &refused) {
 		return err
 	}
-	if reason := p.far.Refused(); reason != nil {
+	reason := p.lacks
+	if p.far != nil {
+		reason = p.far.Refused()
+	}
+	if reason != nil {
 		return fmt.Errorf("call: %w, by %s, which refused it (%s)", reason, p.callee.User, refused.Error())
 	}
 	return err

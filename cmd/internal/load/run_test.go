@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/internal/load/measure"
 	"github.com/sallyport/sallyport/cmd/internal/load/media"
+	"github.com/sallyport/sallyport/cmd/internal/load/phone"
+	"github.com/sallyport/sallyport/cmd/internal/load/wire"
 )
 
 // invited has a case answer the INVITEs that make calls, and nothing else.
@@ -236,6 +239,27 @@ func TestRefusedByCallee(t *testing.T) {
 	r := f.run(func(p *Plan) { p.Callee, p.Hear = "", "" })
 	if c, want := r.Operations[Call], "call: "+media.ErrUnkeyed.Error(); c.Causes[want] != c.Due || c.Due == 0 {
 		t.Errorf("the causes are %v, want %s; the first: %s", c.Causes, want, c.First)
+	}
+}
+
+// A phone that has no port left for its sound refuses a call with 500, which servers hand
+// on as they like: what was wrong is the generator's own.
+func TestNoPortLeft(t *testing.T) {
+	p := Default()
+	p.Phones, p.Connect = 2, &wire.Target{}
+	f, err := newFleet(&p, measure.New(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.engine.Close()
+	with := &pair{caller: f.members[0], callee: f.members[1]}
+	f.members[1].await(with)
+	if m, _, status := f.answer(f.members[1].Phone, ""); m != nil || status != 500 { // it has no address
+		t.Fatalf("it answers %v, %d", m, status)
+	}
+	err = with.why(fmt.Errorf("call: %w", &phone.Refused{Status: 503, Reason: "Service Unavailable"}))
+	if !errors.Is(err, with.lacks) || !strings.Contains(err.Error(), "503") || strings.Contains(cause(err), "503") {
+		t.Errorf("the cause of %v is %q", err, cause(err))
 	}
 }
 

@@ -164,6 +164,14 @@ func TestCauses(t *testing.T) {
 			t.Errorf("%s: the cause is %q, of %v; want %q", c.name, got, err, c.cause)
 		}
 	}
+	taken, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, err := net.ListenUDP("udp", taken.LocalAddr().(*net.UDPAddr)); Cause(err) != "no source address or port" {
+		t.Errorf("the cause of %v is %q", err, Cause(err))
+	}
 	for _, errno := range []error{syscall.ENETUNREACH, syscall.EHOSTUNREACH} {
 		if got := Cause(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}); got != "no route" {
 			t.Errorf("the cause of %v is %q", errno, got)
