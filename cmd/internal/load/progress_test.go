@@ -36,3 +36,16 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// A storm of which not all came, or not half, says so, and not that it took no time.
+func TestSummaryOfStorm(t *testing.T) {
+	for want, storm := range map[string]*measure.Storm{
+		"half after 1.500 s, all never": {HalfAfter: 1.5}, "half never, all never": {}, "half after 1.500 s, all after 2.000 s": {HalfAfter: 1.5, AllAfter: 2},
+	} {
+		var out strings.Builder
+		Summarise(&out, &measure.Report{Storm: storm})
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%+v is told as %s; want %q", storm, out.String(), want)
+		}
+	}
+}

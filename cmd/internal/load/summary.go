@@ -46,7 +46,7 @@ func Summarise(out io.Writer, r *measure.Report) {
 		fmt.Fprintf(out, "content: %d right, %d wrong, %d silent, %d with nothing to expect\n", m.Right, m.Wrong, m.Silent, m.Unjudged)
 	}
 	if s := r.Storm; s != nil {
-		fmt.Fprintf(out, "storm: %d registered in %d attempts; half after %.3f s, all after %.3f s\n", s.Registered, s.Attempts, s.HalfAfter, s.AllAfter)
+		fmt.Fprintf(out, "storm: %d registered in %d attempts; half %s, all %s\n", s.Registered, s.Attempts, after(s.HalfAfter), after(s.AllAfter))
 	}
 	for i, p := range r.Worst {
 		if i == 3 || p.Failed+p.Unheard == 0 && r.Passed {
@@ -56,4 +56,12 @@ func Summarise(out io.Writer, r *measure.Report) {
 	}
 	g := r.Generator
 	fmt.Fprintf(out, "generator: %.1f s of processor, %d MB at most, %d KB a phone, %d goroutines at most\n", g.CPUSeconds, g.PeakRSS>>20, g.BytesPerPhone>>10, g.Goroutines)
+}
+
+// after is when phones had come, in seconds; 0: never.
+func after(seconds float64) string {
+	if seconds == 0 {
+		return "never"
+	}
+	return fmt.Sprintf("after %.3f s", seconds)
 }
