@@ -111,21 +111,23 @@ func (o *options) writable() error {
 	return nil
 }
 
-// write leaves the files that were asked for.
+// write leaves the files that were asked for: one of them if there is no room for the
+// other.
 func (o *options) write(r *measure.Report) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
+	var all []error
 	for _, f := range []struct{ name, text string }{{o.json, string(b) + "\n"}, {o.plot, plot.Draw(r)}} {
 		if f.name == "" {
 			continue
 		}
 		if err := os.WriteFile(f.name, []byte(f.text), 0o644); err != nil {
-			return fmt.Errorf("write the report: %w", err)
+			all = append(all, fmt.Errorf("write the report: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
 // terminal tells whether somebody sees lines as they are written over.

@@ -72,6 +72,19 @@ func TestConnection(t *testing.T) {
 	}
 }
 
+// A disk that is full for the report leaves the drawing, and is told.
+func TestNoRoom(t *testing.T) {
+	drawn := filepath.Join(t.TempDir(), "load.svg")
+	var out, errs bytes.Buffer
+	args := strings.Fields("register --target 127.0.0.1:1 --phones 1 --duration 100ms --json /dev/full --plot " + drawn)
+	if exit := run(args, &out, &errs); exit != exitFailed || !strings.Contains(errs.String(), "/dev/full") {
+		t.Errorf("it ended with %d: %s", exit, errs.String())
+	}
+	if b, err := os.ReadFile(drawn); err != nil || !strings.HasSuffix(strings.TrimSpace(string(b)), "</svg>") {
+		t.Errorf("the drawing: %v, %d bytes", err, len(b))
+	}
+}
+
 // A server that is not there is told in the report, its drawing and the status; the
 // password is in none of them.
 func TestNobodyThere(t *testing.T) {
