@@ -30,7 +30,8 @@ type Config struct {
 	Codecs   []string      // that the echo takes; none: all
 }
 
-// Counts are what came.
+// Counts are what came: registrations that are not taken back, calls without what changes
+// them, packets.
 type Counts struct{ Registers, Invites, Byes, Options, Packets, Reports, Refused int64 }
 
 // Server answers.
@@ -151,8 +152,10 @@ func (s *Server) request(r *sip.Request, from netip.AddrPort) {
 	ok := message.Answer(r, 200, "OK", tag)
 	switch r.Method {
 	case sip.REGISTER:
-		s.counts.registers.Add(1)
-		s.send(bind(r, ok), r, from)
+		if bind(r, ok); ok.Get("Contact") != "" {
+			s.counts.registers.Add(1)
+		}
+		s.send(ok, r, from)
 	case sip.INVITE:
 		s.called(r, ok, tag, from)
 	case sip.CANCEL:
@@ -174,7 +177,7 @@ func (s *Server) request(r *sip.Request, from netip.AddrPort) {
 const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, MESSAGE, NOTIFY, REGISTER"
 
 // bind answers a registration with the contacts that it had.
-func bind(r *sip.Request, ok *message.Draft) *message.Draft {
+func bind(r *sip.Request, ok *message.Draft) {
 	all := message.Get(r, "Expires")
 	if all == "" {
 		all = "3600"
@@ -189,7 +192,7 @@ func bind(r *sip.Request, ok *message.Draft) *message.Draft {
 			ok.Add("Contact", c)
 		}
 	}
-	return ok.Add("Expires", all)
+	ok.Add("Expires", all)
 }
 
 // tag is that of a call, the same each time.

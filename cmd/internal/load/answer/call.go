@@ -55,7 +55,6 @@ func (s *Server) called(r *sip.Request, ok *message.Draft, tag string, from neti
 		s.send(message.Answer(r, 503, "Service Unavailable", tag).Add("Retry-After", "5"), r, from)
 		return
 	}
-	s.counts.invites.Add(1)
 	contact := fmt.Sprintf("<sip:echo@%s>", s.Addr())
 	ok.Add("Contact", contact).Add("Allow", allow).SDP(description)
 	a := &answer{invite: r, number: number, from: from, ok: ok, begun: time.Now(), wait: t1}
@@ -68,6 +67,7 @@ func (s *Server) called(r *sip.Request, ok *message.Draft, tag string, from neti
 		a.timer = time.AfterFunc(t1, func() { s.again(id, a) }) // ends at once, as the next one does
 		return
 	}
+	s.counts.invites.Add(1)
 	a.ringing = message.Answer(r, 180, "Ringing", tag).Add("Contact", contact)
 	s.send(a.ringing, r, from)
 	if s.config.Ring > 0 {
