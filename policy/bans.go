@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gaissmai/bart"
@@ -34,38 +35,48 @@ type bans struct {
 	changed     chan struct{} // of room for one: there is something to save
 	told        func(Ban)     // of each that is made for what was seen; nil: nobody is
 
-	mu       sync.Mutex // guards what follows
-	byPrefix bart.Table[*Ban]
-	count    int
-	total    uint64 // since the start
+	mu       sync.Mutex                       // one change at a time
+	byPrefix atomic.Pointer[bart.Table[*Ban]] // never changed, but replaced: who reads waits for nobody, and many are read at leisure
+	total    atomic.Uint64                    // since the start
 }
 
 func newBans(cfg Config) *bans {
-	return &bans{first: cfg.BanTime, most: cfg.BanTimeMax, changed: make(chan struct{}, 1)}
+	t := &bans{first: cfg.BanTime, most: cfg.BanTimeMax, changed: make(chan struct{}, 1)}
+	t.replace(nil)
+	return t
+}
+
+// replace forgets all bans but these.
+func (t *bans) replace(list []Ban) {
+	table := new(bart.Table[*Ban])
+	for _, b := range list {
+		table.Insert(b.Source, &b)
+	}
+	t.byPrefix.Store(table)
 }
 
 // restore takes the bans of before a restart, in place of those that there are.
 func (t *bans) restore(kept []Ban, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.byPrefix, t.count = bart.Table[*Ban]{}, 0
-	for _, b := range kept {
-		if prefixFaults("", []netip.Prefix{b.Source}) == nil && !t.forgotten(b, now) {
-			t.put(b, now)
-		}
+	kept = slices.DeleteFunc(slices.Clone(kept), func(b Ban) bool {
+		return prefixFaults("", []netip.Prefix{b.Source}) != nil || t.forgotten(b, now)
+	})
+	t.replace(first(kept, maxBans))
+	t.total.Store(0)
+	if len(kept) > 0 {
+		t.touch()
 	}
-	t.total = 0
 }
 
 // of returns the ban that holds for an address now.
 func (t *bans) of(a netip.Addr, now time.Time) (Ban, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.byPrefix.Contains(a) { // nearly always
+	table := t.byPrefix.Load()
+	if !table.Contains(a) { // nearly always
 		return Ban{}, false
 	}
 	// A ban that is over may hide a wider one that is not.
-	for _, b := range t.byPrefix.Supernets(netip.PrefixFrom(a, a.BitLen())) {
+	for _, b := range table.Supernets(netip.PrefixFrom(a, a.BitLen())) {
 		if b.Active(now) {
 			return *b, true
 		}
@@ -78,7 +89,7 @@ func (t *bans) add(source netip.Prefix, reason string, now time.Time) Ban {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := Ban{Source: source, Since: now, Times: 1, Reason: reason}
-	if before, ok := t.byPrefix.Get(source); ok {
+	if before, ok := t.byPrefix.Load().Get(source); ok {
 		if before.Active(now) {
 			return *before
 		}
@@ -109,7 +120,7 @@ func (t *bans) set(b Ban) {
 func (t *bans) take(b Ban, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if before, ok := t.byPrefix.Get(b.Source); !b.Active(now) || ok && !ends(*before).Before(ends(b)) {
+	if before, ok := t.byPrefix.Load().Get(b.Source); !b.Active(now) || ok && !ends(*before).Before(ends(b)) {
 		return false
 	}
 	t.put(b, now)
@@ -118,14 +129,11 @@ func (t *bans) take(b Ban, now time.Time) bool {
 
 // put keeps a ban, and tells that there is something to save. t.mu is held.
 func (t *bans) put(b Ban, now time.Time) {
-	if _, known := t.byPrefix.Get(b.Source); !known {
-		if t.count >= maxBans {
-			t.shed(now)
-		}
-		t.count++
+	if _, known := t.byPrefix.Load().Get(b.Source); !known && t.byPrefix.Load().Size() >= maxBans {
+		t.shed(now)
 	}
-	t.byPrefix.Insert(b.Source, &b)
-	t.total++
+	t.byPrefix.Store(t.byPrefix.Load().InsertPersist(b.Source, &b))
+	t.total.Add(1)
 	t.touch()
 }
 
@@ -139,16 +147,13 @@ func (t *bans) touch() {
 // shed forgets what is over for long, and if that is nothing, an eighth of all:
 // those that end first. t.mu is held.
 func (t *bans) shed(now time.Time) {
-	list := t.listLocked()
+	list := t.list()
 	kept := slices.DeleteFunc(slices.Clone(list), func(b Ban) bool { return t.forgotten(b, now) })
 	if len(kept) == len(list) {
 		slices.SortFunc(kept, func(a, b Ban) int { return ends(a).Compare(ends(b)) })
 		kept = kept[len(kept)/8:]
 	}
-	t.byPrefix, t.count = bart.Table[*Ban]{}, len(kept)
-	for _, b := range kept {
-		t.byPrefix.Insert(b.Source, &b)
-	}
+	t.replace(kept)
 }
 
 func ends(b Ban) time.Time {
@@ -168,26 +173,20 @@ func (t *bans) forgotten(b Ban, now time.Time) bool {
 func (t *bans) remove(source netip.Prefix, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b, ok := t.byPrefix.Get(source)
+	b, ok := t.byPrefix.Load().Get(source)
 	if !ok {
 		return false
 	}
-	t.byPrefix.Delete(source)
-	t.count--
+	t.byPrefix.Store(t.byPrefix.Load().DeletePersist(source))
 	t.touch()
 	return b.Active(now)
 }
 
 // list returns the bans, those that are over too, in the order of addresses.
 func (t *bans) list() []Ban {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.listLocked()
-}
-
-func (t *bans) listLocked() []Ban {
-	out := make([]Ban, 0, t.count)
-	for _, b := range t.byPrefix.AllSorted() {
+	table := t.byPrefix.Load()
+	out := make([]Ban, 0, table.Size())
+	for _, b := range table.AllSorted() {
 		out = append(out, *b)
 	}
 	return out
@@ -195,14 +194,12 @@ func (t *bans) listLocked() []Ban {
 
 // active counts those that hold now.
 func (t *bans) active(now time.Time) (n int, total uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, b := range t.byPrefix.All() {
+	for _, b := range t.byPrefix.Load().All() {
 		if b.Active(now) {
 			n++
 		}
 	}
-	return n, t.total
+	return n, t.total.Load()
 }
 
 // Bans lists the sources that are banned now.

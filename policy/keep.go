@@ -91,17 +91,18 @@ func (p *Policy) keep(ctx context.Context) {
 }
 
 // phones are the sources where there are phones, or were just now.
-func (w *watch) phones(now time.Time) (list []Phones) {
+func (w *watch) phones(now time.Time) []Phones {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for prefix, at := range w.sources.byKey {
-		switch s := &at.Value.(*entry[netip.Prefix, suspect]).value; {
+	list := make([]Phones, 0, w.sources.len())
+	w.mu.Unlock()
+	w.each(func(s *suspect) {
+		switch {
 		case s.phones > 0:
-			list = append(list, Phones{prefix, now})
+			list = append(list, Phones{s.prefix, now})
 		case s.shelters(now):
-			list = append(list, Phones{prefix, s.left})
+			list = append(list, Phones{s.prefix, s.left})
 		}
-	}
+	})
 	return list
 }
 

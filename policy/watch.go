@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const (
 	abandoned   = 0.25             // what it weighs to come, ask and go
 	maxOptions  = 30               // at once, of one connection that has not authenticated
 	optionsRate = 0.5              // and sustained, each second
+	heldFor     = 128              // sources looked at in one go
 )
 
 // What became of something that was allowed.
@@ -465,11 +467,25 @@ func (p *Policy) condemn(e Event, why string, hush bool) {
 
 // forgive forgets what is held against sources.
 func (w *watch) forgive(sources netip.Prefix) {
+	w.each(func(s *suspect) {
+		if sources.Overlaps(s.prefix) {
+			s.score = 0
+		}
+	})
+}
+
+// each runs f for all sources. w.mu is held for some of them at a time: every
+// request waits for it, and there may be 65,536.
+func (w *watch) each(f func(*suspect)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for prefix, at := range w.sources.byKey {
-		if sources.Overlaps(prefix) {
-			at.Value.(*entry[netip.Prefix, suspect]).value.score = 0
+	n := 0
+	for _, at := range w.sources.byKey {
+		f(&at.Value.(*entry[netip.Prefix, suspect]).value)
+		if n++; n%heldFor == 0 {
+			w.mu.Unlock()
+			runtime.Gosched() // or who waits for the mutex is woken too late to get it
+			w.mu.Lock()
 		}
 	}
 }
