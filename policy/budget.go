@@ -29,10 +29,11 @@ type pending struct {
 
 // account is what one user calls, or all do.
 type account struct {
-	running map[*tab]struct{}
-	hour    tally            // calls begun, leaking in an hour
-	day     string           // that used is of
-	used    [2]time.Duration // by calls that are over: abroad, premium
+	running int
+	hour    tally // calls begun, leaking in an hour
+	at      time.Time
+	used    [2]time.Duration // on the day of at, until then: abroad, premium
+	timed   [2]int           // calls that use it up, each all the time: those running that were answered
 }
 
 // tab is one call. All but policy is guarded by the budget's mutex.
@@ -45,14 +46,14 @@ type tab struct {
 	handed   bool    // it takes the place of another
 	waits    pending // its place in budget.pending; zero: none
 	began    bool    // the PBX accepted it
-	answered time.Time
+	answered bool    // its time runs, once it began
 	over     bool
 }
 
 func newBudget(cfg Calls) *budget {
 	return &budget{
 		cfg: cfg, pending: make(map[pending]int), abroad: newRecent[string, struct{}](maxAccounts, nil),
-		users: newRecent[string, account](maxAccounts, func(a *account) bool { return len(a.running) > 0 }),
+		users: newRecent[string, account](maxAccounts, func(a *account) bool { return a.running > 0 }),
 	}
 }
 
@@ -60,36 +61,37 @@ func newBudget(cfg Calls) *budget {
 // have used so far.
 func (b *budget) spent(a *account, now time.Time, kind int) time.Duration {
 	b.turn(a, now)
-	used := a.used[kind]
-	for t := range a.running {
-		if t.counts(kind) {
-			used += b.today(t, now)
-		}
-	}
-	return used
+	return a.used[kind]
 }
 
 // counts tells whether a call uses up a kind of time.
 func (t *tab) counts(kind int) bool { return [2]bool{t.class.Abroad, t.class.Premium}[kind] }
 
-// today is how much of a call was today.
-func (b *budget) today(t *tab, now time.Time) time.Duration {
-	if t.answered.IsZero() {
-		return 0
-	}
+// turn adds what an account's calls have used since it was looked at last. It does
+// not look at each: there may be thousands, and each asks every few seconds. A new
+// day begins with nothing.
+func (b *budget) turn(a *account, now time.Time) {
 	local := now.In(b.cfg.zone())
 	midnight := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, local.Location())
-	from := t.answered
+	from := a.at
 	if from.Before(midnight) {
-		from = midnight
+		from, a.used = midnight, [2]time.Duration{}
 	}
-	return max(0, now.Sub(from))
+	for kind, calls := range a.timed {
+		a.used[kind] += time.Duration(calls) * max(0, now.Sub(from)) // a clock may step back
+	}
+	a.at = now
 }
 
-// turn begins a new day.
-func (b *budget) turn(a *account, now time.Time) {
-	if day := now.In(b.cfg.zone()).Format(time.DateOnly); a.day != day {
-		a.day, a.used = day, [2]time.Duration{}
+// meter has a call use up its accounts' time from now on, or no longer. b.mu is held.
+func (b *budget) meter(t *tab, now time.Time, calls int) {
+	for _, a := range []*account{b.users.get(t.user), &b.all} {
+		b.turn(a, now)
+		for kind := range a.timed {
+			if t.counts(kind) {
+				a.timed[kind] += calls
+			}
+		}
 	}
 }
 
@@ -113,7 +115,7 @@ func (b *budget) over(user string, class Class, besides int, handed bool, now ti
 		{&b.all, "", "all users together", c.MaxCalls, c.CallsPerHour, c.daily(false), 0},
 	} {
 		switch {
-		case who.calls > 0 && !handed && len(who.a.running)+who.besides >= who.calls:
+		case who.calls > 0 && !handed && who.a.running+who.besides >= who.calls:
 			return "policy.calls.max_calls" + who.suffix, fmt.Sprintf("%s: %d calls at a time, as many as are allowed", who.name, who.calls)
 		case who.hour > 0 && reached(who.a.hour.now(now, float64(who.hour)/3600), float64(who.hour)):
 			return "policy.calls.per_hour" + who.suffix, fmt.Sprintf("%s: %d calls in an hour, as many as are allowed", who.name, who.hour)
@@ -201,12 +203,12 @@ func (t *tab) begin() Verdict {
 	key, reason := b.over(t.user, t.class, 0, t.handed, now)
 	t.began = true
 	for i, a := range []*account{b.users.get(t.user), &b.all} {
-		if a.running == nil {
-			a.running = make(map[*tab]struct{})
-		}
-		a.running[t] = struct{}{}
+		a.running++
 		a.hour.now(now, float64([]int{b.cfg.CallsPerHourPerUser, b.cfg.CallsPerHour}[i])/3600)
 		a.hour.score++
+	}
+	if t.answered {
+		b.meter(t, now, 1)
 	}
 	if t.class.Abroad {
 		if b.abroad.find(t.user) == nil {
@@ -235,12 +237,13 @@ func (b *budget) settle(t *tab) {
 // Answered tells that a call was answered: its time runs.
 func (v Verdict) Answered() {
 	if t := v.tab; t != nil {
-		now := t.policy.now()
-		t.policy.budget.mu.Lock()
-		defer t.policy.budget.mu.Unlock()
-		if t.answered.IsZero() {
-			t.answered = now
+		b, now := t.policy.budget, t.policy.now()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if t.began && !t.answered && !t.over {
+			b.meter(t, now, 1)
 		}
+		t.answered = true
 	}
 }
 
@@ -254,7 +257,7 @@ func (v Verdict) Lasts() Verdict {
 	now := p.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t.over || t.answered.IsZero() {
+	if t.over || !t.answered {
 		return Verdict{Allowed: true}
 	}
 	c := b.cfg
@@ -282,13 +285,10 @@ func (t *tab) end() {
 	if !t.began {
 		return
 	}
+	if t.answered {
+		b.meter(t, now, -1)
+	}
 	for _, a := range []*account{b.users.get(t.user), &b.all} {
-		b.turn(a, now)
-		for kind := range a.used {
-			if t.counts(kind) {
-				a.used[kind] += b.today(t, now)
-			}
-		}
-		delete(a.running, t)
+		a.running--
 	}
 }

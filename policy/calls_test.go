@@ -172,8 +172,8 @@ func TestBurstOfCalls(t *testing.T) {
 	for _, each := range append(let, v) {
 		each.Release()
 	}
-	if len(p.budget.pending) != 0 || len(p.budget.all.running) != 0 {
-		t.Errorf("left are %v and %d calls", p.budget.pending, len(p.budget.all.running))
+	if len(p.budget.pending) != 0 || p.budget.all.running != 0 {
+		t.Errorf("left are %v and %d calls", p.budget.pending, p.budget.all.running)
 	}
 }
 
@@ -305,11 +305,11 @@ func TestAccountsAreBounded(t *testing.T) {
 		v.Began()
 		v.Release()
 	}
-	if n := p.budget.users.len(); n > maxAccounts || len(p.budget.all.running) != 1 || p.budget.abroad.len() > maxAccounts {
-		t.Errorf("%d users, %d calls", n, len(p.budget.all.running))
+	if n := p.budget.users.len(); n > maxAccounts || p.budget.all.running != 1 || p.budget.abroad.len() > maxAccounts {
+		t.Errorf("%d users, %d calls", n, p.budget.all.running)
 	}
 	lasting.Release()
-	if len(p.budget.all.running) != 0 {
+	if p.budget.all.running != 0 {
 		t.Error("a call under way was forgotten")
 	}
 }
