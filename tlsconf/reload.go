@@ -74,12 +74,16 @@ func (s *Source) Reload() {
 }
 
 func (s *Source) reload() {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.takeAll(s.cfg.stamp(), time.Now())
 }
 
 func (s *Source) look(now time.Time) {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.cfg.stamp()
@@ -108,7 +112,7 @@ func (s *Source) look(now time.Time) {
 	}
 }
 
-// takeAll loads the files whose stamp is at. The caller holds the lock.
+// takeAll loads the files whose stamp is at. The caller holds both locks.
 func (s *Source) takeAll(at string, now time.Time) {
 	s.taken, s.before = at, at
 	clear(s.faults) // told again, as somebody did something
@@ -118,8 +122,8 @@ func (s *Source) takeAll(at string, now time.Time) {
 	s.takeTrunks(now)
 }
 
-// take loads those certificates that are wanted. The caller holds the lock. A
-// fault is told once.
+// take loads those certificates that are wanted. The caller holds both locks; mu is
+// let go of while responders are asked. A fault is told once.
 func (s *Source) take(now time.Time, wanted func(i int) bool) {
 	s.tried = now
 	old := s.current.Load()
@@ -147,7 +151,9 @@ func (s *Source) take(now time.Time, wanted func(i int) bool) {
 	if slices.Equal(next, old.pairs) {
 		return
 	}
+	s.mu.Unlock()
 	s.staples.prime(next, now)
+	s.mu.Lock()
 	fresh := newSet(s.cfg, next)
 	s.current.Store(fresh)
 	s.staples.wake()

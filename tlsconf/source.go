@@ -24,7 +24,8 @@ type Source struct {
 	onTaken func()        // the client CA or its list changed
 	yielded chan struct{} // closed by Yield
 
-	mu      sync.Mutex     // one reload at a time; guards the rest, and is never held by a handshake
+	reloads sync.Mutex     // one at a time; locked before mu
+	mu      sync.Mutex     // guards the rest; never held by a handshake, nor while a responder is asked
 	taken   string         // stamp of the files that were last read
 	before  string         // stamp at the last look
 	astray  string         // why the files of trunks were refused, or nothing

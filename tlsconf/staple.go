@@ -30,7 +30,7 @@ const (
 // stapler asks the responders that our certificates name whether they are revoked
 // (OCSP, RFC 6960), and keeps the answers, which handshakes hand on (RFC 6066 section
 // 8). A handshake waits for none, and gets none that is over. One goroutine of Run
-// asks; prime does too, while the Source is locked.
+// asks; prime does too, which a reload waits for.
 type stapler struct {
 	log    *slog.Logger
 	client *http.Client

@@ -292,19 +292,15 @@ func TestStapleBlocksNobody(t *testing.T) {
 	}
 }
 
-// A certificate that must be stapled is so from its first handshake on, at the start
-// and when it replaces another; one that can't be is told.
-func TestMustStaple(t *testing.T) {
-	feature := func(c *x509.Certificate) {
-		c.ExtraExtensions = []pkix.Extension{{Id: oidTLSFeature, Value: []byte{0x30, 3, 2, 1, 5}}}
-	}
-	r := newResponder(t)
-	cfg, s, log := r.issued(feature)
-	if r.stapledTo(s, tls.VersionTLS12) == nil {
-		t.Errorf("at the start it is not stapled:\n%s", log)
-	}
-	next, _, _ := r.issued(feature)
-	for from, to := range map[string]string{next.Files[0].Cert: cfg.Files[0].Cert, next.Files[0].Key: cfg.Files[0].Key} {
+// feature has a certificate be stapled (RFC 7633).
+func feature(c *x509.Certificate) {
+	c.ExtraExtensions = []pkix.Extension{{Id: oidTLSFeature, Value: []byte{0x30, 3, 2, 1, 5}}}
+}
+
+// copyTo puts the files of a certificate in place of another's.
+func (c Config) copyTo(t *testing.T, other Config) {
+	t.Helper()
+	for from, to := range map[string]string{c.Files[0].Cert: other.Files[0].Cert, c.Files[0].Key: other.Files[0].Key} {
 		data, err := os.ReadFile(from)
 		if err == nil {
 			err = os.WriteFile(to, data, 0o600)
@@ -313,6 +309,47 @@ func TestMustStaple(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// While a reload waits for the responder, nobody else does: not who reads metrics, nor
+// a process that takes over. The certificate of before is in force until then.
+func TestReloadWaitsAlone(t *testing.T) {
+	r := newResponder(t)
+	cfg, s, _ := r.issued(feature)
+	next, _, _ := r.issued(feature)
+	next.copyTo(t, cfg)
+	had, asked, hold := s.current.Load(), r.asked.Load(), make(chan struct{})
+	r.does(func(http.ResponseWriter, *http.Request, *ocsp.Request) { <-hold })
+	var reload sync.WaitGroup
+	reload.Go(s.Reload)
+	for deadline := time.Now().Add(10 * time.Second); r.asked.Load() == asked; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody was asked")
+		}
+	}
+	if n := s.Stats().Renewed; n != 0 || s.current.Load() != had {
+		t.Errorf("metrics wait for the responder: %d are renewed", n)
+	}
+	if len(s.Tickets()) == 0 || s.current.Load() != had {
+		t.Error("who takes over waits for the responder")
+	}
+	close(hold)
+	reload.Wait()
+	if s.Stats().Renewed != 1 || s.current.Load() == had {
+		t.Error("the next is not taken")
+	}
+}
+
+// A certificate that must be stapled is so from its first handshake on, at the start
+// and when it replaces another; one that can't be is told.
+func TestMustStaple(t *testing.T) {
+	r := newResponder(t)
+	cfg, s, log := r.issued(feature)
+	if r.stapledTo(s, tls.VersionTLS12) == nil {
+		t.Errorf("at the start it is not stapled:\n%s", log)
+	}
+	next, _, _ := r.issued(feature)
+	next.copyTo(t, cfg)
 	had := s.current.Load().pairs[0]
 	s.Reload()
 	if s.current.Load().pairs[0].desc.Fingerprint == had.desc.Fingerprint {
