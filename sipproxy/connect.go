@@ -15,6 +15,9 @@ import (
 func (n *negotiation) connect(s *stream, o *offer, answerer flow.Side, said *sdp.Session) *refusal {
 	answer := &said.Media[s.at[answerer]]
 	offered := &o.session.Media[s.at[o.from]]
+	if answer.Kind != offered.Kind || !answer.Proto.RTP() { // RFC 3264 section 6
+		return refuseMedia(304, "%s was offered, and answered by %s over %s", offered.Kind, answer.Kind, answer.Proto)
+	}
 	phone, pbx, phoneSaid := offered, answer, o.session
 	if answerer == flow.Secure {
 		phone, pbx, phoneSaid = answer, offered, said

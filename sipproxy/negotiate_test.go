@@ -232,3 +232,20 @@ func TestAnswerToALineOfARefusedOffer(t *testing.T) {
 		t.Errorf("the PBX is answered\n%s", got)
 	}
 }
+
+// An answer of another kind of media, or over something else than RTP, is none: written
+// anew it would be RTP of a format that is no payload type.
+func TestAnswerOfAnotherKind(t *testing.T) {
+	for _, line := range []string{"m=audio 40000 udptl t38\r\n", "m=image 40000 RTP/SAVP 0\r\n"} {
+		b := newBench(t)
+		p := b.phone()
+		b.fromPBX(b.inviteTo(b.register(p), "in1", plainSDP))
+		inv := p.next("INVITE")
+		p.send(reply(inv, 200, "anna", sdpHead+line+strings.Replace(cryptoLine, "crypto:1", "crypto:2", 1), contact))
+		p.next("ACK")
+		p.next("BYE")
+		if m := b.atPBX("488"); m.body != "" {
+			t.Errorf("%s: the PBX is answered\n%s", line, m.body)
+		}
+	}
+}
