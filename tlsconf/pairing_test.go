@@ -224,6 +224,23 @@ func FuzzToken(f *testing.F) {
 	body, _ := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, tokenPrefix))
 	f.Add(body[:len(body)-sumSize])
 	f.Add([]byte{})
+	f.Add([]byte{tokenVersion + 1})
+	long := Token{Name: strings.Repeat("n", maxTokenText), Address: strings.Repeat("a", maxTokenText), made: time.Unix(maxTokenTime, 0), yourKey: t.yourKey}
+	for _, change := range []func(*Token){
+		func(*Token) {}, // the longest and the latest
+		func(t *Token) { t.Name, t.Address = "", "" },
+		func(t *Token) { t.Name = "a b" },
+		func(t *Token) { t.yourKey = [keySize]byte{} },
+		func(t *Token) { t.made = time.Unix(maxTokenTime+1, 0) },
+	} {
+		one := long
+		change(&one)
+		if text, err = one.encode(); err != nil {
+			f.Fatal(err)
+		}
+		body, _ = base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, tokenPrefix))
+		f.Add(body[:len(body)-sumSize])
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		sum := sha256.Sum256(body) // else nothing but the checksum would be tried
 		text := tokenPrefix + base64.RawURLEncoding.EncodeToString(append(body, sum[:sumSize]...))

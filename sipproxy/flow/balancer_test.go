@@ -80,7 +80,11 @@ func TestProxyHeader(t *testing.T) {
 }
 
 func FuzzProxyHeader(f *testing.F) {
-	for _, seed := range [][]byte{proxyHeader(1, 0x11, phone4...), proxyHeader(1, 0x21, phone6...), proxyHeader(0, 0), tlv} {
+	for _, seed := range [][]byte{
+		proxyHeader(1, 0x11, phone4...), proxyHeader(1, 0x21, phone6...), proxyHeader(0, 0), tlv,
+		proxyHeader(1, 0x11, phone4[:11]...), proxyHeader(1, 0x21, phone6[:35]...), proxyHeader(2, 0x11, phone4...), proxyHeader(1, 0x12, phone4...), // cut, of another command, of UDP
+		proxyHeader(1, 0x11, make([]byte, 12)...), proxyHeader(1, 0x11, make([]byte, maxProxyHeader+1)...), proxyHeader(1, 0x11, phone4...)[:20],
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

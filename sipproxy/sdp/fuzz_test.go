@@ -27,6 +27,21 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(audio(lines))
 	}
+	for _, c := range malformed { // one for each way to be refused
+		if len(c.in) < 2048 {
+			f.Add([]byte(c.in))
+		}
+	}
+	for _, lines := range []string{ // keys and attributes that are off, and in other forms than they are written in
+		"a=crypto:1 S\r\na=crypto:x S inline:AAAA\r\na=crypto:1 s inline:AAAA\r\na=crypto:1 S key\r\na=crypto:1 S inline:!\r\na=crypto:1 S inline:AAAA \u00e9",
+		"a=crypto:1 S inline:AAAA|3|1:0\r\na=crypto:1 S inline:AAAA|2^49\r\na=crypto:1 S inline:AAAA|3|256:1\r\na=crypto:1 S inline:AAAA|3|1:1|x\r\na=crypto:1 S inline:AA|3\r\na=crypto:1 S inline:AA",
+		"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key(30) + " -X WSH=64 a\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:" + key(16),
+		"a=ssrc:x\r\na=ssrc-group:FID\r\na=ssrc-group:FID x\r\na=extmap:1/x u\r\na=content:a,b\r\na=bundle-only\r\na=candidate:1 1 UDP 1 h 1 x y\r\nm=audio 65535/1 RTP/AVP 0 0",
+		"a=fingerprint:sha-1 " + strings.Repeat("ab:", 19) + "ab\r\na=fingerprint:md5 00\r\ni=x\r\nk=x\r\na=rtpmap:99 x/1",
+	} {
+		f.Add(audio(lines))
+	}
+	f.Add([]byte("v=0\r\no=-1 -18446744073709551616 IN IP4 h\r\ns= \r\nb=AS:1\r\na=ice-lite\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s, err := Parse(in)
 		if err != nil {

@@ -366,6 +366,12 @@ func TestDescription(t *testing.T) {
 // line for each line.
 func FuzzDescription(f *testing.F) {
 	f.Add("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/SAVP 0 101\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:AAAA\r\nm=video 1 RTP/AVP 96\r\n")
+	f.Add("a=group:BUNDLE 0\na=ice-lite\nm=audio 4000 RTP/SAVP 0\na=mid:0\na=rtcp-mux\na=rtcp:4001 IN IP4 192.0.2.1\na=setup:active\na=fingerprint:x y\na=ice-ufrag:u\na=ice-pwd:p\n" +
+		"a=rtpmap:101\u00a0x telephone-event/8000\na=rtpmap:101 telephone-event/8000\na=recvonly\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:AAAA|1:1\na=crypto:1 S inline:AAAA KDR=1\n" +
+		"a=candidate:1 1 UDP 9223372036854775807 192.0.2.3 6000 typ host\na=candidate:2 1 UDP -9223372036854775808 192.0.2.4 1 typ host\na=candidate:3 1 UDP 1 x\n") // all that is read
+	for _, text := range []string{"m=audio\n", "m=audio 0 RTP/AVP 0\n", "m=video 1 RTP/AVP 0\n", "m=audio 1 RTP/AVP 9\na=rtpmap:9 x\n", "m=audio x RTP/AVP 0\n", "m=audio 1 RTP/AVP 0\na=rtcp:0\n"} {
+		f.Add(text) // one for each way to be refused
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := parse(text)
 		if err != nil {
