@@ -205,12 +205,32 @@ func TestSpliceAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Whatever compound packet is sound stays so.
+// Whatever compound packet is sound stays so; and a packet of RTP stays what it is, but of
+// our source.
 func FuzzSplice(f *testing.F) {
 	f.Add(senderReport(7))
 	f.Add([]byte{0xa1, rtcpRR, 0, 2, 0, 0, 0, 7, 1, 2, 3, 4})
 	f.Add([]byte{0x80, rtcpRR, 0, 1, 0, 0, 0, 7, 0x81, rtcpSDES, 0, 2, 0, 0, 0, 7, 1, 1, 65, 0, 0x81, rtcpBYE, 0, 1, 0, 0, 0, 7})
+	f.Add([]byte{0x81, rtcpRR, 0, 7, 0, 0, 0, 7, 1, 2, 3, 4, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 23: 0, 31: 0}) // on the source that we announce
+	f.Add(append(senderReport(8), 0xa0, rtcpSR, 0, 1, 0, 0, 0, 4))                                        // of others, and nothing but padding
+	f.Add([]byte{0xb1, 0x80, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4, 0xbe, 0xde, 0, 1, 0, 0, 0, 0, 'x', 0, 0, 3})
 	f.Fuzz(func(t *testing.T, p []byte) {
+		if kind, _, ok := classify(p); ok && kind == kindRTP && sound(p, kind) && len(p) <= 1500 {
+			for _, announced := range []bool{true, false} {
+				s := splice{ssrc: 0x01020304}
+				s.begin("us", announced)
+				for i := range 3 { // as the first, another source's, and one that jumps
+					q := bytes.Clone(p)
+					q[11] += byte(i & 1)
+					q[2] += byte(i << 6)
+					out := s.all(q, kind, int64(i), &figures{})
+					n, _ := headerLen(p)
+					if got, ssrc, ok := classify(out); !ok || got != kind || ssrc != s.own || announced && s.own != s.ssrc || !sound(out, kind) || !bytes.Equal(out[12:n], p[12:n]) || !bytes.Equal(out[n:], p[n:]) {
+						t.Fatalf("%x became %x", p, out)
+					}
+				}
+			}
+		}
 		if !soundRTCP(p) || len(p) > 1500 {
 			return
 		}

@@ -54,3 +54,35 @@ func TestForeignCredentials(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a phone sends as its credentials: what goes on to the PBX is read as the same
+// again, and names the same user.
+func FuzzDigestForPBX(f *testing.F) {
+	for _, s := range []string{
+		`Digest username="1001", realm="asterisk", nonce="00c0ffee", uri="sip:a", response="00"`, `digest\tusername=a@b,,nonce = "x" , qop=auth,`,
+		`Digest username="a\"b",username=c`, `Digest a="`, `Digest =`, `Digest a=;`, `Basic a=b`, `Digest ,`, `Digest username*="x"`, `Digest nonce="a",NONCE=a`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		d, ok := readDigest(value)
+		if !ok {
+			return
+		}
+		text := digestForPBX(value)
+		again, ok := readDigest(text)
+		if !ok || again.String() != text {
+			t.Fatalf("%q goes on as %q, and is read as %q", value, text, again)
+		}
+		for _, name := range []string{"username", "nonce", "realm"} {
+			a, twice := d.param(name)
+			if b, twice2 := again.param(name); a != b || twice != twice2 {
+				t.Errorf("%q has %s %q, %q has %q", value, name, a, text, b)
+			}
+		}
+		user, one := d.user()
+		if user2, one2 := again.user(); user != user2 || one != one2 {
+			t.Errorf("%q is of %q, %q of %q", value, user, text, user2)
+		}
+	})
+}

@@ -7,38 +7,49 @@ import (
 
 const invite = "INVITE sip:100@198.51.100.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.11:5060;branch=z9hG4bK1\r\nCall-ID: x\r\n\r\n"
 
-// A datagram is found in whatever carries it.
-func TestDissect(t *testing.T) {
-	from, to := at(phoneIP, 5060), at(farIP, 7000)
-	inner := ip4(protoUDP, phoneIP, farIP, nil, 1, 0, udpOf(from, to, []byte(invite)))
-	from6, to6 := at(edgeIP6, 5060), at(farIP6, 7000)
+var (
+	from4, to4 = at(phoneIP, 5060), at(farIP, 7000)
+	from6, to6 = at(edgeIP6, 5060), at(farIP6, 7000)
+)
+
+// carriers are frames with one datagram of IPv4, or of IPv6, in whatever carries it.
+func carriers() (of4, of6 map[string][]byte) {
+	inner := ip4(protoUDP, phoneIP, farIP, nil, 1, 0, udpOf(from4, to4, []byte(invite)))
 	udp6 := udpOf(from6, to6, []byte(invite))
-	for name, frame := range map[string][]byte{
+	of4 = map[string][]byte{
 		"plain":         ether(etherIPv4, inner),
 		"VLAN":          ether(etherIPv4, inner, etherVLAN),
 		"VLANs":         ether(etherIPv4, inner, etherQinQ, etherVLAN),
-		"options":       ether(etherIPv4, ip4(protoUDP, phoneIP, farIP, []byte{1, 1, 1, 0, 7, 4, 4, 0}, 1, 0, udpOf(from, to, []byte(invite)))),
+		"options":       ether(etherIPv4, ip4(protoUDP, phoneIP, farIP, []byte{1, 1, 1, 0, 7, 4, 4, 0}, 1, 0, udpOf(from4, to4, []byte(invite)))),
 		"IP in IP":      ether(etherIPv4, ip4(protoIPIP, edgeIP, farIP, nil, 1, 0, inner)),
 		"6in4":          ether(etherIPv4, ip4(protoIPv6, edgeIP, farIP, nil, 1, 0, ip6(protoIPIP, edgeIP6, farIP6, inner))),
 		"GRE":           ether(etherIPv4, ip4(protoGRE, edgeIP, farIP, nil, 1, 0, append([]byte{0x20, 0, 8, 0, 0, 0, 0, 9}, inner...))),
 		"GRE, Ethernet": ether(etherIPv4, ip4(protoGRE, edgeIP, farIP, nil, 1, 0, append([]byte{0, 0, 0x65, 0x58}, ether(etherIPv4, inner)...))),
 		"PPPoE":         ether(etherPPPoE, append([]byte{0x11, 0, 0, 1, 0, 0, 0, 0x21}, inner...)),
-	} {
-		d := dissect(frame)
-		if d.proto != protoUDP || d.src != from || d.dst != to || string(d.payload) != invite || d.short {
-			t.Errorf("%s: %+v", name, d)
-		}
 	}
 	extension := func(next byte, more ...byte) []byte {
 		return append([]byte{next, byte(len(more) / 8)}, append([]byte{1, 4, 0, 0, 0, 0}, more...)...)
 	}
-	for name, frame := range map[string][]byte{
+	of6 = map[string][]byte{
 		"IPv6":       ether(etherIPv6, ip6(protoUDP, edgeIP6, farIP6, udp6)),
 		"hop by hop": ether(etherIPv6, ip6(protoHopByHop, edgeIP6, farIP6, append(extension(protoUDP), udp6...))),
 		"extensions": ether(etherIPv6, ip6(protoHopByHop, edgeIP6, farIP6, bytes.Join([][]byte{
 			extension(protoRouting), extension(protoOptions, make([]byte, 8)...), extension(protoFragment), {protoUDP, 0, 0, 0, 0, 0, 0, 1}, udp6}, nil))),
 		"AH": ether(etherIPv6, ip6(protoAH, edgeIP6, farIP6, append([]byte{protoUDP, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, udp6...))),
-	} {
+	}
+	return of4, of6
+}
+
+// A datagram is found in whatever carries it.
+func TestDissect(t *testing.T) {
+	of4, of6 := carriers()
+	for name, frame := range of4 {
+		d := dissect(frame)
+		if d.proto != protoUDP || d.src != from4 || d.dst != to4 || string(d.payload) != invite || d.short {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	for name, frame := range of6 {
 		d := dissect(frame)
 		if d.proto != protoUDP || d.src != from6 || d.dst != to6 || string(d.payload) != invite {
 			t.Errorf("%s: %+v", name, d)

@@ -75,6 +75,18 @@ func FuzzAccount(f *testing.F) {
 			add(who|to<<3|5, []byte(invite)[:64], []byte(invite)[64:])
 		}
 	}
+	of4, of6 := carriers()
+	for _, frames := range []map[string][]byte{of4, of6} {
+		for _, frame := range frames {
+			add(7, frame)
+		}
+	}
+	part := func(what, place byte, p string) []byte { return append([]byte{what, place, byte(len(p) / 4)}, p...) }
+	whole := udpOf(phonePort, mediaPort, []byte(invite))
+	whole = append(whole, make([]byte, 72-len(whole)%72)...)
+	f.Add(slices.Concat(part(5, 1, string(whole[:72])), part(5, 72/8*2, string(whole[72:])))) // fragments that are one packet
+	f.Add(slices.Concat(part(1<<3|2, 0, ""), part(1<<3|3, 2, string(hello[8:304])), part(1<<3|3, 0, string(hello[:8])), part(1<<3|3, 1, string(hello[4:8]))))
+	f.Add(slices.Concat(part(1<<3|3, 0, "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"), part(1<<3|3, 4, string(hello[:304]))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l := newLedger(t, &k)
 		s := script(b)
