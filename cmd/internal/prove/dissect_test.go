@@ -3,6 +3,7 @@ package prove
 import (
 	"bytes"
 	"testing"
+	"time"
 )
 
 const invite = "INVITE sip:100@198.51.100.9 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.11:5060;branch=z9hG4bK1\r\nCall-ID: x\r\n\r\n"
@@ -113,6 +114,26 @@ func TestDTLSRecords(t *testing.T) {
 	} {
 		if got := dtlsRecords(c.p); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// What waits for its rest is bounded, however often and long its parts come.
+func TestFragmentsAreBounded(t *testing.T) {
+	f := fragments{open: make(map[fragmentKey]*whole)}
+	for i := range 600 {
+		d := datagram{payload: make([]byte, 60000), fragment: &fragment{fragmentKey{src: phoneIP, dst: edgeIP}, 8 * (1 + i), true}}
+		if _, ok := f.add(time.Unix(0, 0), d, frames{1, 60000}); !ok {
+			t.Fatal("no room")
+		}
+	}
+	for _, w := range f.open {
+		held := 0
+		for _, p := range w.parts {
+			held += len(p.data)
+		}
+		if held > maxHeldParts || w.packets != 600 {
+			t.Errorf("%d bytes of %d parts are held, and %d are counted", held, len(w.parts), w.packets)
 		}
 	}
 }

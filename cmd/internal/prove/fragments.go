@@ -6,10 +6,11 @@ import (
 )
 
 const (
-	// maxFragmented bounds the packets that wait for their rest, and maxParts the
-	// parts of one.
+	// maxFragmented bounds the packets that wait for their rest, maxParts the parts of
+	// one, and maxHeldParts their bytes: a whole has 64 KB, if nothing comes twice.
 	maxFragmented = 1024
 	maxParts      = 512
+	maxHeldParts  = 128 << 10
 	// fragmentTime is for how long one waits (RFC 8200 section 4.5 has 60 s; what
 	// comes later is no use to anybody).
 	fragmentTime = 30 * time.Second
@@ -22,6 +23,7 @@ type fragments struct{ open map[fragmentKey]*whole }
 type whole struct {
 	began time.Time
 	parts []part
+	held  int // bytes of them
 	size  int // of the whole; 0: not known yet
 	proto uint8
 	frames
@@ -44,7 +46,8 @@ func (f *fragments) add(at time.Time, d datagram, n frames) (*whole, bool) {
 		f.open[d.fragment.key] = w
 	}
 	w.add(n)
-	if len(w.parts) < maxParts {
+	if len(w.parts) < maxParts && w.held+len(d.payload) <= maxHeldParts {
+		w.held += len(d.payload)
 		w.parts = append(w.parts, part{d.fragment.offset, slices.Clone(d.payload)})
 	}
 	if d.fragment.offset == 0 {
