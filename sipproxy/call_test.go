@@ -377,7 +377,7 @@ func TestAnswerRepeatedToNobody(t *testing.T) {
 // There may be thousands of such, and the collector of garbage looks at them all: so
 // little of each is held, and nothing of its messages.
 func TestEndedCallsAreSmall(t *testing.T) {
-	const calls, objects, size = 300, 40, 4 << 10 // a call's
+	const objects, size = 40, 4 << 10 // a call's
 	b := newBench(t)
 	go echo(b.pbx) // ends when the socket is closed
 	p := &load{phone: b.phone(), user: "1001"}
@@ -389,12 +389,19 @@ func TestEndedCallsAreSmall(t *testing.T) {
 		return int64(m.HeapObjects), int64(m.HeapAlloc)
 	}
 	p.call() // all that is made once
+	calls := int64(300)
 	o1, s1 := held()
-	for range calls {
-		p.call()
-	}
-	if n := b.proxy.tx.Len(); n < calls { // or there is nothing to be measured
-		t.Fatalf("%d transactions are held, want %d at least", n, calls)
+	for ; ; calls /= 2 { // on a busy machine the first may be let go of before the last is over
+		for range calls {
+			p.call()
+		}
+		n := int64(b.proxy.tx.Len())
+		if n >= calls {
+			break
+		}
+		if calls < 50 { // there is nothing to be measured
+			t.Fatalf("%d transactions are held, want %d at least", n, calls)
+		}
 	}
 	o2, s2 := held()
 	if o, s := (o2-o1)/calls, (s2-s1)/calls; o > objects || s > size {

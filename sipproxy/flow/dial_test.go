@@ -188,7 +188,6 @@ func TestDialReasons(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			limits := DefaultLimits()
-			limits.HandshakeTimeout = 2 * time.Second
 			if tc.cause == "timeout" {
 				limits.HandshakeTimeout = 200 * time.Millisecond
 			}
