@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -127,6 +128,23 @@ func TestSallyloadAsterisk(t *testing.T) {
 			t.Errorf("the calls went so: %+v", r.Operations)
 		}
 	})
+	for name, by := range map[string][]string{
+		"SDES": {"--target", at.Addr.String() + ":5061", "--media", "sdes", "--first", "1001"},
+		"DTLS": {"--target", "wss://" + at.Addr.String() + ":8089/ws", "--media", "dtls", "--first", "1011"},
+	} {
+		t.Run("early media by "+name, func(t *testing.T) {
+			l.Within(t)
+			for hertz, want := range map[int]bool{peers.MusicHz: true, 600: false} {
+				args := append([]string{"call", "--ca", issuer.CAFile(), "--rate", "4", "--arrivals", "even", "--duration", "1s", "--talk", "1500ms", "--ramp", "100"}, accounts...)
+				args = append(args, "--phones", "5", "--callee", "609", "--early", strconv.Itoa(hertz))
+				r := peers.StartSallyload(host, append(args, by...)...).Result(time.Minute)
+				m, calls := r.Media, r.Operations["call"].Due
+				if r.Passed != want || calls == 0 || m.Right != calls || m.Early.Ends != calls || want && m.Early.Right != calls || !want && m.Early.Wrong != calls {
+					t.Errorf("with %d Hz to come before the answer it passed: %v; of %d calls the sound is %+v", hertz, r.Passed, calls, m)
+				}
+			}
+		})
+	}
 	t.Run("reports", func(t *testing.T) {
 		l.Within(t)
 		reported(t, host, issuer.CAFile(), []string{"--target", at.Addr.String() + ":5061", "--media", "sdes", "--phones", "10"})

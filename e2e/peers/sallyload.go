@@ -31,7 +31,12 @@ type Load struct {
 		Right    int `json:"content_right"`
 		Wrong    int `json:"content_wrong"`
 		Silent   int `json:"content_silent"`
-		RTCP     struct {
+		Early    struct {
+			Ends  int
+			Right int `json:"content_right"`
+			Wrong int `json:"content_wrong"`
+		} `json:"early"`
+		RTCP struct {
 			Sent, Received int
 			Bad            int                 `json:"unverified"`
 			Told           int                 `json:"ends_told"`
