@@ -138,6 +138,34 @@ func TestDtlsCalled(t *testing.T) {
 	}
 }
 
+// A phone that looks for DTLS in the m-line, as Linphone does, refuses what it is offered
+// first. It is called again at once, by Asterisk's one INVITE, and the next time at once.
+func TestDtlsAlone(t *testing.T) {
+	eachPBX(t, peers.AsteriskConfig{}, func(o *office) {
+		phone := o.registered("1001")
+		for _, proto := range []string{"RTP/SAVP", "UDP/TLS/RTP/SAVP"} {
+			o.forget()
+			o.pbx.Originate("1001", "610")
+			inv := phone.Expect("INVITE", 5*time.Second)
+			if !strings.Contains(inv.Body, " "+proto+" ") {
+				o.t.Fatalf("the phone is offered\n%s\nwant %s", inv.Body, proto)
+			}
+			if proto == "RTP/SAVP" {
+				phone.Answer(inv, 488, "Not Acceptable Here", "")
+				inv = phone.Expect("INVITE", 5*time.Second)
+			}
+			media := phone.NewDTLS()
+			media.DTLS.Setup = "active"
+			phone.Answer(inv, 180, "Ringing", "")
+			phone.Answer(inv, 200, "OK", media.Accept(inv.Body))
+			media.Start(inv.Body, 700)
+			media.Keyed(10 * time.Second)
+			o.bothHear(media, 700)
+			o.hangup(phone.DialogOf(inv), media)
+		}
+	})
+}
+
 // Of the suites that a phone knows, GCM is taken if it is among them.
 func TestDtlsProfiles(t *testing.T) {
 	o := newOffice(t)

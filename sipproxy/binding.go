@@ -39,12 +39,13 @@ type bindings struct {
 	byAOR   map[string]map[string]struct{} // tokens
 	byUser  map[string][]string            // addresses of record, of all domains
 	byFlow  map[*flow.Flow]map[*binding]struct{}
+	dtls    map[string]bool // tokens: see wantsDTLS
 }
 
 func newBindings() *bindings {
 	return &bindings{
 		byToken: make(map[string][]*binding), byAOR: make(map[string]map[string]struct{}), byUser: make(map[string][]string),
-		byFlow: make(map[*flow.Flow]map[*binding]struct{}),
+		byFlow: make(map[*flow.Flow]map[*binding]struct{}), dtls: make(map[string]bool),
 	}
 }
 
@@ -101,6 +102,7 @@ func (t *bindings) keepLocked(token string, keep func(*binding) bool) {
 		return
 	}
 	delete(t.byToken, token)
+	delete(t.dtls, token)
 	delete(t.byAOR[aor], token)
 	if len(t.byAOR[aor]) > 0 {
 		return

@@ -263,9 +263,7 @@ func (p *Proxy) hangUp(c *call, reason string) {
 	}
 	if inv := c.first; inv != nil {
 		c.first = nil
-		if next := inv.server.Next(); next != nil {
-			next.Cancel()
-		}
+		inv.server.Cancel()
 		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusServiceUnavailable, "Service Unavailable", "%s", reason)))
 	}
 	for _, d := range c.dialogs {

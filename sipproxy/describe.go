@@ -85,8 +85,10 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 	}
 	switch m.Proto = s.proto; {
 	case m.Proto != "":
-	case n.page:
+	case n.page, n.alone && n.web:
 		m.Proto = sdp.TLSSAVPF
+	case n.alone:
+		m.Proto = sdp.TLSSAVP
 	case n.web:
 		m.Proto = sdp.SAVPF
 	default:
@@ -94,7 +96,7 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 	}
 	m.RTCPMux = n.trunk
 	s.sdes.offered = nil
-	if s.link == nil && !n.page {
+	if s.link == nil && !n.page && !n.alone {
 		s.sdes.offered = n.offeredSuites(s)
 		for i, suite := range s.sdes.offered {
 			m.Crypto = append(m.Crypto, s.cryptoLine(i+1, suite.String()))

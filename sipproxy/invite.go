@@ -248,7 +248,7 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 		callee.counts(inv.in, res)
 	}
 	switch {
-	case err != nil && p.fallOver(inv, err):
+	case err != nil && p.fallOver(inv, err), err == nil && p.offerAnew(inv, res):
 		return
 	case err != nil:
 		p.inviteFailed(inv, p.refusal(inv.in, p.unreachable(callee.trunk, other(inv.from), err)))
@@ -323,6 +323,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 	if res.StatusCode >= 200 {
 		d.confirmed, c.first = true, nil
+		p.remember(inv)
 		if c.answered.IsZero() {
 			c.answered = time.Now()
 			c.toll.Answered()
@@ -430,9 +431,7 @@ func (p *Proxy) cancel(f *flow.Flow, tx *transaction.Server, in *sip.Request) *r
 		return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no INVITE to cancel")
 	}
 	_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
-	if next := invite.Next(); next != nil {
-		next.Cancel(in.GetHeaders("Reason")...)
-	}
+	invite.Cancel(in.GetHeaders("Reason")...)
 	return nil
 }
 

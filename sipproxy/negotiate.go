@@ -26,10 +26,7 @@ type negotiation struct {
 	engine *media.Engine
 	notify media.Notify
 	suites []media.Suite
-	phone  netip.Addr // where the phone's signalling comes from
-	web    bool       // it speaks WebSocket: it is offered ICE, and all that goes with it
-	page   bool       // it is a browser's page: it is offered nothing but what that takes
-	trunk  bool       // it is no phone: all its calls are on one pair of addresses, and told apart by their sources
+	peer
 
 	session *media.Session      // nil until the first offer, and after close
 	closed  bool                // for good: what comes late opens no media
@@ -39,6 +36,16 @@ type negotiation struct {
 	pending *offer
 	said    [2]*sdp.Session // what each side said last, as it was agreed
 	keys    keys
+}
+
+// peer is who is on the secure side.
+type peer struct {
+	phone netip.Addr // where the phone's signalling comes from
+	web   bool       // it speaks WebSocket: it is offered ICE, and all that goes with it
+	page  bool       // it is a browser's page: it is offered nothing but what that takes
+	trunk bool       // it is no phone: all its calls are on one pair of addresses, and told apart by their sources
+	alone bool       // DTLS is offered to it alone: see offerAnew
+	anew  bool       // it was offered something else before, and took nothing of that
 }
 
 // voice is our own part on one side.
@@ -78,7 +85,8 @@ type offer struct {
 func (p *Proxy) newNegotiation(c *call, far *leg) *negotiation {
 	f := far.flow
 	n := &negotiation{
-		engine: p.engine, suites: p.cfg.Suites, phone: f.Remote().Addr(), web: f.Transport() == "WSS", page: f.Browser(),
+		engine: p.engine, suites: p.cfg.Suites,
+		peer:   peer{phone: f.Remote().Addr(), web: f.Transport() == "WSS", page: f.Browser(), alone: p.bindings.wantsDTLS(c.token)},
 		notify: func(e media.Event) { p.mediaEvent(c, e) },
 	}
 	if far.trunk != nil {

@@ -77,7 +77,7 @@ func FuzzNegotiation(f *testing.F) {
 		if len(script) < 2 || len(script) > 64 {
 			return
 		}
-		n := &negotiation{engine: engine, notify: func(media.Event) {}, suites: Defaults().Suites, phone: loopback}
+		n := &negotiation{engine: engine, notify: func(media.Event) {}, suites: Defaults().Suites, peer: peer{phone: loopback}}
 		n.web, n.page, n.trunk = script[0]&3 == 1 || script[0]&3 == 2, script[0]&3 == 1, script[0]&3 == 3
 		n.voices[flow.Secure], n.voices[flow.Plain] = newVoice(loopback), newVoice(loopback)
 		defer func() {

@@ -37,8 +37,8 @@ func (p *Proxy) stopCall(inv *invite, res *sip.Response, r *refusal) {
 	p.count(inv.call)
 	if res.StatusCode >= 200 {
 		p.refuseAnswer(inv, nil, res, r.text)
-	} else if next := inv.server.Next(); next != nil {
-		next.Cancel()
+	} else {
+		inv.server.Cancel()
 	}
 	p.inviteFailed(inv, p.refusal(inv.in, r))
 }

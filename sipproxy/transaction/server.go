@@ -34,14 +34,16 @@ type Server struct {
 	merge   mergeKey
 	fault   error // why it must be refused; such a one is in no table
 
-	mu       sync.Mutex // guards what follows; never held while calling out
-	state    serverState
-	last     *sip.Response // repeated when the request is
-	interval time.Duration // timer G
-	repeat   *time.Timer   // timer G, or what section 13.3.1.4 has for a 2xx
-	end      *time.Timer   // timers H, I, J, L
-	gone     func()
-	next     Canceler // what a proxy serves this one with
+	mu        sync.Mutex // guards what follows; never held while calling out
+	state     serverState
+	last      *sip.Response // repeated when the request is
+	interval  time.Duration // timer G
+	repeat    *time.Timer   // timer G, or what section 13.3.1.4 has for a 2xx
+	end       *time.Timer   // timers H, I, J, L
+	gone      func()
+	next      Canceler     // what a proxy serves this one with
+	cancelled bool         // Cancel was called,
+	why       []sip.Header // with these
 }
 
 func newServer(l *Layer, key serverKey, conn Conn, req *sip.Request) *Server {
@@ -72,18 +74,33 @@ func (s *Server) OnGone(f func()) {
 	s.gone = f
 }
 
-// SetNext notes what serves this one, for a CANCEL.
+// SetNext notes what serves this one now. A CANCEL that came before is for it too.
 func (s *Server) SetNext(c Canceler) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.next = c
+	cancelled, why := s.cancelled, s.why
+	s.mu.Unlock()
+	if cancelled {
+		c.Cancel(why...)
+	}
 }
 
-// Next returns what serves this one, or nil.
-func (s *Server) Next() Canceler {
+// Cancel passes a CANCEL on to what serves this one.
+func (s *Server) Cancel(headers ...sip.Header) {
+	s.mu.Lock()
+	s.cancelled, s.why = true, headers
+	next := s.next
+	s.mu.Unlock()
+	if next != nil {
+		next.Cancel(headers...)
+	}
+}
+
+// Cancelled tells whether Cancel was called.
+func (s *Server) Cancelled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.next
+	return s.cancelled
 }
 
 // Respond sends a response. After a final one, only a repeated 2xx to an
