@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -23,6 +24,7 @@ type browser struct {
 	tcp  net.Conn // what it sends by, instead of conn; nil: by conn
 	to   netip.AddrPort
 	cert *certificate
+	cas  *x509.CertPool // that it names to who begins the handshake; nil: none
 	ssrc uint32
 	seq  uint16
 
@@ -184,7 +186,7 @@ func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
 		conn, err = dtls.ClientWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...))
 	} else {
 		conn, err = dtls.ServerWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true),
-			dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert))
+			dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert), dtls.WithClientCAs(b.cas))
 	}
 	if err != nil {
 		return err

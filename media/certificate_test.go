@@ -1,7 +1,12 @@
 package media
 
 import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
+	"math/big"
 	"testing"
 )
 
@@ -36,4 +41,28 @@ func TestPhoneRenewsItsCertificate(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A phone that asks for the certificate of a CA that it knows gets ours all the same:
+// that is the one whose fingerprint it was told.
+func TestPhoneNamesItsCA(t *testing.T) {
+	c := newWeb(t, runEngine(t, testConfig()), 1)
+	c.start(Active, true, allSuite...)
+	c.nominate(c.tr.Credentials())
+	named := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the phone's own"}, IsCA: true}
+	key := c.cert.tls.PrivateKey.(*ecdsa.PrivateKey)
+	der, err := x509.CreateCertificate(rand.Reader, named, named, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cas = x509.NewCertPool()
+	c.cas.AddCert(ca)
+	if err := c.handshake(Passive, allSuite, c.tr.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	c.talks()
 }

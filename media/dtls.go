@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -97,9 +98,11 @@ func (a *association) conn() (*dtls.Conn, error) {
 		dtls.WithExtendedMasterSecret(dtls.RequestExtendedMasterSecret), dtls.WithFlightInterval(flightInterval),
 	}
 	if a.role == Active {
-		list := make([]dtls.ClientOption, len(options))
-		for i, o := range options {
-			list[i] = o
+		// A phone may ask for one of a CA that it names, as Linphone does of itself. The one
+		// whose fingerprint we have told is none of those, and the only one it can take.
+		list := []dtls.ClientOption{dtls.WithGetClientCertificate(func(*dtls.CertificateRequestInfo) (*tls.Certificate, error) { return &a.cert.tls, nil })}
+		for _, o := range options {
+			list = append(list, o)
 		}
 		return dtls.ClientWithOptions(a, a.RemoteAddr(), list...)
 	}
