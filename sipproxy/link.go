@@ -64,6 +64,9 @@ func (n *negotiation) dtls() bool { return slices.ContainsFunc(n.suites, media.S
 // bundledWith finds the transport that a line shares: with a line before it, or
 // with one behind it that is in use.
 func (n *negotiation) bundledWith(in *sdp.Session, i int) *link {
+	if !n.bundles() {
+		return nil
+	}
 	lines := n.lines[flow.Secure]
 	for j := range i {
 		if o := lines[j]; o.next != nil && o.wanted && in.Bundled(i, j) {
@@ -247,8 +250,17 @@ func (n *negotiation) candidates(s *stream) (list []string) {
 	return list
 }
 
+// bundles tells whether lines may share a transport. Whose they are, a packet says by a
+// header extension (RFC 8843 section 9.2), which we do not write. A browser knows it by
+// the source that we announce; Linphone goes by the extension alone, and would hear
+// nothing, even of one line.
+func (n *negotiation) bundles() bool { return n.web }
+
 // bundle groups the lines of one description that share a transport.
 func (n *negotiation) bundle(out *sdp.Session, isOffer bool) {
+	if !n.bundles() {
+		return
+	}
 	var tagged *link
 	var mids []string
 	for i, s := range n.lines[flow.Secure][:len(out.Media)] {

@@ -250,3 +250,24 @@ func TestSuitesWithoutDTLS(t *testing.T) {
 		t.Errorf("the Warning is %q", m.h.Get("Warning"))
 	}
 }
+
+// A phone over TLS that bundles is answered without, each line by a transport of its own:
+// it would know the lines' packets apart by an extension that we do not write.
+func TestPhoneIsNotBundled(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	line := fingerprintLine + "a=setup:actpass\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=rtcp-mux\r\n"
+	offer := "v=0\r\no=- 1 1 IN IP4 192.168.1.9\r\ns=-\r\nc=IN IP4 192.168.1.9\r\nt=0 0\r\na=group:BUNDLE as vs ts\r\n" +
+		"m=audio 40000 UDP/TLS/RTP/SAVPF 0 101\r\na=mid:as\r\n" + line + "m=video 40002 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\na=mid:vs\r\n" + line +
+		"m=video 0 UDP/TLS/RTP/SAVPF 97\r\na=rtpmap:97 VP8/90000\r\na=mid:ts\r\na=bundle-only\r\n"
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, offer, contact))
+	b.fromPBX(reply(b.atPBX("INVITE"), 200, "pbx", plainSDP+plainVideo, "Contact: <sip:602@127.0.0.1:5060>"))
+	answer := p.next("200").body
+	if got := mlines(answer); strings.Contains(answer, "BUNDLE") ||
+		got != "m=audio PORT UDP/TLS/RTP/SAVPF 0 101\nm=video PORT UDP/TLS/RTP/SAVPF 96\nm=video 0 UDP/TLS/RTP/SAVPF 97" {
+		t.Errorf("the phone is answered\n%s", answer)
+	}
+	if u := ofLine(answer, "ice-ufrag"); u[0] == "" || u[0] == u[1] {
+		t.Errorf("the lines' transports are %q", u)
+	}
+}

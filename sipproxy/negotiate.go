@@ -247,7 +247,7 @@ func (n *negotiation) consider(from flow.Side, in *sdp.Session, i int) *refusal 
 		s.mid = m.MID
 	}
 	switch {
-	case m.Port == 0 && !m.BundleOnly:
+	case m.Port == 0 && !(m.BundleOnly && n.bundles()):
 		return nil
 	case m.Kind == "image":
 		return refuseMedia(304, "T.38 fax cannot be encrypted and is not relayed")
