@@ -24,25 +24,32 @@ func TestOfferedAnew(t *testing.T) {
 	if second.h.Get("Cseq") != "103 INVITE" || second.h.Get("Via") == first.h.Get("Via") || second.h.Get("From") != first.h.Get("From") || strings.Contains(second.h.Get("To"), "tag") {
 		t.Errorf("the INVITE is %v", second.h)
 	}
-	p.send(reply(second, 180, "anna", "", contact))
+	p.send(reply(second, 180, "anna", "", contact, "Require: 100rel", "RSeq: 7"))
 	b.atPBX("180")
+	later := func(method, cseq string, more ...string) string {
+		return strings.NewReplacer("102 INVITE", cseq+" "+method, "INVITE", method, ">\r\nCall-ID", ">;tag=anna\r\nCall-ID", "z9hG4bKc1", "z9hG4bK"+method,
+			"Max-Forwards", strings.Join(append(more, "Max-Forwards"), "\r\n")).Replace(b.inviteTo(token, "c1", ""))
+	}
+	b.fromPBX(later("PRACK", "103", "RAck: 7 102 INVITE"))
+	prack := p.next("PRACK")
+	if prack.h.Get("Rack") != "7 103 INVITE" || prack.h.Get("Cseq") != "104 PRACK" {
+		t.Errorf("the phone's PRACK is %v", prack.h)
+	}
+	p.send(reply(prack, 200, "", ""))
+	b.atPBX("200")
 	answer := strings.Replace(plainSDP, "RTP/AVP 0 101\r\n", "UDP/TLS/RTP/SAVP 0 101\r\n"+fingerprintLine+"a=setup:active\r\n", 1)
 	p.send(reply(second, 200, "anna", answer, contact))
 	ok := b.atPBX("200")
 	if ok.h.Get("Cseq") != "102 INVITE" || !strings.Contains(ok.body, "RTP/AVP 0 101") {
 		t.Errorf("the PBX is answered %v\n%s", ok.h, ok.body)
 	}
-	later := func(method, cseq string) string {
-		return strings.NewReplacer("102 INVITE", cseq+" "+method, "INVITE", method, ">\r\nCall-ID", ">;tag=anna\r\nCall-ID", "z9hG4bKc1", "z9hG4bK"+method).
-			Replace(b.inviteTo(token, "c1", ""))
-	}
 	b.fromPBX(later("ACK", "102"))
 	if got := p.next("ACK").h.Get("Cseq"); got != "103 ACK" {
 		t.Errorf("the phone's ACK has CSeq %s", got)
 	}
-	b.fromPBX(later("BYE", "103"))
+	b.fromPBX(later("BYE", "104"))
 	bye := p.next("BYE")
-	if bye.h.Get("Cseq") != "104 BYE" {
+	if bye.h.Get("Cseq") != "105 BYE" {
 		t.Errorf("the phone's BYE has CSeq %s", bye.h.Get("Cseq"))
 	}
 	p.send(reply(bye, 200, "", ""))

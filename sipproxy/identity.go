@@ -140,21 +140,23 @@ func (p *Proxy) extensionOf(u sip.Uri) (string, bool) {
 	return "", false
 }
 
-// withoutOurs takes from a request to the PBX what was for us alone, and counts
-// in it as the PBX does.
-func (p *Proxy) withoutOurs(req, in *sip.Request, shift uint32) {
+// withoutOurs takes from a request to the PBX what was for us alone.
+func (p *Proxy) withoutOurs(req, in *sip.Request) {
 	if p.accountIn(in) != nil {
 		removeAll(req, "Authorization")
 		removeAll(req, "Proxy-Authorization")
 	}
-	if shift == 0 {
+}
+
+// countOn has what a PRACK says of its INVITE count as the one who gets it does.
+func countOn(req *sip.Request, shift uint32) {
+	h := req.GetHeader("RAck")
+	if shift == 0 || h == nil { // RFC 3262 section 7.2
 		return
 	}
-	if h := req.GetHeader("RAck"); h != nil { // RFC 3262 section 7.2
-		if f := strings.Fields(h.Value()); len(f) == 3 {
-			if n, err := strconv.ParseUint(f[1], 10, 32); err == nil {
-				req.ReplaceHeader(sip.NewHeader("RAck", fmt.Sprintf("%s %d %s", f[0], uint32(n)+shift, f[2])))
-			}
+	if f := strings.Fields(h.Value()); len(f) == 3 {
+		if n, err := strconv.ParseUint(f[1], 10, 32); err == nil {
+			req.ReplaceHeader(sip.NewHeader("RAck", fmt.Sprintf("%s %d %s", f[0], uint32(n)+shift, f[2])))
 		}
 	}
 }

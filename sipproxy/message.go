@@ -67,9 +67,10 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 		req.AppendHeader(sip.NewHeader("Contact", out.contact))
 	}
 	p.copyHeaders(req, in, out.side(), out.to == nil || p.trunkOf(out.to) != nil)
+	countOn(req, out.shift)
 	b := p.carried(out.body, out.side())
 	if out.side() == flow.Plain {
-		p.withoutOurs(req, in, out.shift)
+		p.withoutOurs(req, in)
 	} else if p.trunkOf(out.to) == nil {
 		called, _ := flow.ParseNameAddr(out.dest) // we wrote it
 		b.bytes = p.inOwnWords(req, called.URI, b.bytes)
