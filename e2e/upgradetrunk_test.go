@@ -110,6 +110,47 @@ func TestUpgradeTrunkAtOnce(t *testing.T) {
 	s.idle()
 }
 
+// The connection by which calls of before came breaks after the upgrade. The process that
+// has them dials again, and the far end, which may choose, speaks to that one of them.
+func TestUpgradeTrunkReconnect(t *testing.T) {
+	t.Parallel() // it waits most of its time
+	s := newTrunksOf(t, "", "dial = false\n")
+	for _, e := range []*peers.Edge{s.atFoo, s.atBar} {
+		peers.Until(t, 30*time.Second, "the edges to have their PBX", func() bool { return e.Metric("sallyport_pbx_up") == 1 })
+	}
+	links := []*link{s.connect(s.foo, s.bar, 700, 1300), s.connect(s.bar, s.foo, 700, 1300)}
+	for _, l := range links {
+		hear(l.out, l.in)
+		l.out.Count()
+		l.in.Count()
+	}
+	before := s.atFoo.Upgrade()
+	connections := fmt.Sprintf("sallyport_trunk_connections{trunk=%q}", s.Foo.Name)
+	both := func() {
+		t.Helper()
+		peers.Until(t, 30*time.Second, "both processes to be connected", func() bool { return s.atBar.Metric(connections) == 2 })
+	}
+	both()
+	resets := s.Net.Meddle(func(p peers.Packet) peers.Fate {
+		if peers.IsTCP(p) && len(p.Payload()) > 0 {
+			go s.Net.Send(p.Reset(), p.ResetBack()) // once the rule lets it
+		}
+		return 0
+	})
+	before.WaitLog(`"msg":"trunk is down","trunk"`, 30*time.Second) // the new process names its generation first
+	resets.Stop()
+	both()
+	s.up(s.atFoo, s.Bar, 1)
+	s.later(links)
+	s.hangUp(links[0])
+	s.hungUp(links[1])
+	if status, err := before.Wait(60 * time.Second); status != 0 || err != nil {
+		t.Errorf("the process before ended with status %d, %v", status, err)
+	}
+	s.reach()
+	s.idle()
+}
+
 // later has each end of calls hold and resume, and the sound go on.
 func (s *trunks) later(links []*link) {
 	s.t.Helper()

@@ -371,6 +371,9 @@ func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
 	l := d.leg(to)
 	if to == flow.Secure && closed(l.flow) {
 		if f := p.newFlow(l, d.call.token); f != nil {
+			if l.flow.Spared() && !f.Spared() {
+				return f // not for good: the process that has the call may connect again
+			}
 			d.call.moveTo(d, f)
 		}
 	}
@@ -380,7 +383,7 @@ func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
 // newFlow is the way to the far end of a leg whose flow is gone, or nil.
 func (p *Proxy) newFlow(l *leg, token string) *flow.Flow {
 	if l.trunk != nil {
-		return l.trunk.far.Flow()
+		return l.trunk.far.Instead(l.flow)
 	}
 	if b := p.bindings.get(token); b != nil {
 		return b.flow

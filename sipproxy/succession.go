@@ -2,6 +2,7 @@ package sipproxy
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -84,6 +85,24 @@ func (p *Proxy) takeLeave(t *trunk, f *flow.Flow) {
 	if _, err := p.tx.Request(f, req, func(*sip.Response, error) {}); err != nil {
 		p.log.Debug("take leave of a trunk", "trunk", t.Name, "peer", f.Remote().String(), "reason", err)
 	}
+}
+
+// Connected takes a connection that was dialled to a trunk's far end. Where another process
+// follows, calls of before alone have need of it.
+func (p *Proxy) Connected(f *flow.Flow) {
+	if t := p.trunkOf(f); t != nil && p.yielded.Load() {
+		p.takeLeave(t, f)
+	}
+}
+
+// IsUsing tells whether there are calls by a trunk.
+func (p *Proxy) IsUsing(trunk string) bool {
+	return slices.ContainsFunc(p.calls.list(), func(c *call) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		l := c.outside()
+		return l != nil && l.trunk != nil && l.trunk.Name == trunk
+	})
 }
 
 // takesLeave tells whether that is what the far end of a trunk says.

@@ -140,7 +140,7 @@ func (e *edge) succeed(stop context.Context, yield func()) (*succession.Heir, er
 		l.StopAccepting()
 	}
 	for _, t := range e.trunks {
-		t.Retire()
+		t.Retire(func() bool { return e.proxy.IsUsing(t.Name()) })
 	}
 	e.proxy.Yield()
 	e.certificate.Yield()

@@ -213,6 +213,7 @@ func (e *edge) buildTrunks(p plan, bound func(run func(context.Context) error)) 
 			TLS:        e.certificate.DialConfig(t.name),
 			ServerName: func() string { return e.certificate.ServerName(t.name) },
 			Withdrawn:  e.certificate.TrunkWithdrawn(t.name),
+			OnUp:       e.proxy.Connected,
 		}
 		if t.peer.Host != "" {
 			cfg.Locate = t.locate

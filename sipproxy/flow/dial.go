@@ -44,8 +44,8 @@ func (t *Trunk) Run(ctx context.Context) error {
 // keep keeps one connection.
 func (t *Trunk) keep(ctx context.Context) {
 	p := backoff{}
-	for ctx.Err() == nil && !t.isRetired() {
-		if lasted := t.once(ctx); lasted >= steady {
+	for ctx.Err() == nil {
+		if !t.isWanted() || t.once(ctx) >= steady {
 			p = backoff{}
 		}
 		select {

@@ -210,6 +210,9 @@ func (f *Flow) Spare() {
 	}
 }
 
+// Spared tells whether nothing new is to begin on the connection.
+func (f *Flow) Spared() bool { return f.spared.Load() }
+
 // queue writes to a connection without making the sender wait. A goroutine
 // lives only while bytes wait; it ends when they have left or the connection
 // is closed, and wg waits for it.

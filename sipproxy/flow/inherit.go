@@ -160,17 +160,20 @@ func (l *Listener) Dismiss(idle func(*Flow) bool, most int, gently bool) (left i
 	return dismiss(all, idle, most, gently)
 }
 
-// Retire connects to the peer no more; connections that are there stay.
-func (t *Trunk) Retire() {
+// Retire connects to the peer no more, unless there is no connection left and something
+// still needs one; those that are there stay.
+func (t *Trunk) Retire(needed func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.retired = true
+	t.needed = needed
 }
 
-func (t *Trunk) isRetired() bool {
+// isWanted tells whether to connect.
+func (t *Trunk) isWanted() bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.retired
+	needed, alone := t.needed, len(t.flows) == 0
+	t.mu.Unlock()
+	return needed == nil || alone && needed()
 }
 
 // Dismiss does with the connections that we dialled as Listener.Dismiss with the others.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -386,6 +387,30 @@ func TestDismissGently(t *testing.T) {
 	}
 }
 
+// What was by a connection to be spared goes by another such, and all else as it comes.
+func TestTrunkInstead(t *testing.T) {
+	trunk := NewTrunk(TrunkConfig{Name: "bar"}, DefaultLimits(), newInbox(), quietLog)
+	gain := func(spared bool) *Flow {
+		f := newFlow(Secure, "TLS", netip.AddrPort{}, netip.AddrPort{}, &datagrams{}, nil)
+		f.spared.Store(spared)
+		trunk.gained(f)
+		return f
+	}
+	spared, usual := gain(true), gain(false)
+	spared.Close(ErrClosed)
+	if f := trunk.Instead(spared); f != usual {
+		t.Error("where there is one connection, another is taken")
+	}
+	again, other := gain(true), gain(false)
+	if f := trunk.Instead(spared); f != again {
+		t.Error("what was by a connection to be spared goes by none such")
+	}
+	usual.Close(ErrClosed)
+	if f := trunk.Instead(usual); f != other {
+		t.Error("what was by any connection goes by one to be spared")
+	}
+}
+
 // A trunk that retires dials no more; what it has is dismissed as connections of phones
 // are, and nobody is warned of a trunk that is down.
 func TestTrunkRetires(t *testing.T) {
@@ -393,7 +418,8 @@ func TestTrunkRetires(t *testing.T) {
 	here, _, log := dialled(t, TrunkConfig{Name: "bar", Locate: located(ln.Addr())}, DefaultLimits())
 	until(t, "both ends to be up", func() bool { return here.Flow() != nil && there.Flow() != nil })
 	f := here.Flow()
-	here.Retire()
+	var calls atomic.Bool
+	here.Retire(calls.Load)
 	talks := func(*Flow) bool { return here.Flow() == nil } // whoever tells may ask the trunk
 	if left := here.Dismiss(talks, 1, false); left != 1 || f.Err() != nil {
 		t.Errorf("%d connections are left, and the one with a call ended with %v", left, f.Err())
@@ -408,6 +434,10 @@ func TestTrunkRetires(t *testing.T) {
 	if n := here.Stats().Dials; n != dials || here.Flow() != nil {
 		t.Errorf("dialled %d times since", n-dials)
 	}
+	calls.Store(true)
+	until(t, "it to dial for its calls", func() bool { return here.Flow() != nil && there.Flow() != nil })
+	calls.Store(false)
+	until(t, "it to be dismissed", func() bool { return here.Dismiss(func(*Flow) bool { return true }, 1, false) == 0 })
 	if log.has("trunk is down") {
 		t.Error("the trunk is said to be down")
 	}

@@ -26,7 +26,7 @@ type Trunk struct {
 	reason   string                  // why the last attempt failed or the last connection ended
 	told     string                  // of it, last
 	flapping bool                    // the last connection ended before anything came of it
-	retired  bool                    // it connects no more
+	needed   func() bool             // of one that has retired: see Retire
 	dials    uint64
 	failures map[string]uint64
 	shunned  map[netip.AddrPort]time.Time // until when others are tried first
@@ -96,13 +96,27 @@ func (t *Trunk) Flow() *Flow {
 		t.next = (t.next + 1) % len(t.flows)
 		switch f := t.flows[t.next]; {
 		case f.Err() != nil:
-		case f.spared.Load():
+		case f.Spared():
 			spared = f
 		default:
 			return f
 		}
 	}
 	return spared
+}
+
+// Instead returns a connection for what is of one that is gone, as Flow does. Where that
+// one was to be spared, so is the other, if there is one: both are those of a process that
+// others know nothing of.
+func (t *Trunk) Instead(of *Flow) *Flow {
+	if of.Spared() {
+		for _, f := range t.Flows() {
+			if f.Spared() && f.Err() == nil {
+				return f
+			}
+		}
+	}
+	return t.Flow()
 }
 
 // Flows are all connections to the peer.
