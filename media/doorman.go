@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/sallyport/sallyport/media/seam"
 )
 
 // This file is who may begin a handshake without ICE, where nothing but the
@@ -63,6 +65,25 @@ func (w *worker) nameless(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		insert(w.dtls.nameless, key, a)
 	}
 	return a
+}
+
+// isAnothers tells whether a ClientHello is left to another process on the same socket: the
+// one before, which is given it, or the one after, which gave it. Here phones may begin
+// before their answer says that they will, but nobody is expected: whoever that is one of
+// comes again, and is expected then.
+func (w *worker) isAnothers(s *secureSocket, from netip.AddrPort, p []byte) bool {
+	_, yielded := w.seams[s]
+	if s.past == nil && !yielded || !isClientHello(p) || addressee(w.dtls.nameless[doorKey{from, s.kind}], p) != nil ||
+		slices.ContainsFunc(w.dtls.waiting, func(t *transport) bool { return t.said }) {
+		return false
+	}
+	if s.past != nil && s.past.Pass(from, p) != seam.Vain {
+		return true
+	}
+	if yielded {
+		w.drop(nil, DropDTLS)
+	}
+	return yielded
 }
 
 // addressee is the one of a source's handshakes that a datagram is for: of a

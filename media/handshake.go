@@ -18,6 +18,9 @@ import (
 func (w *worker) fromDTLS(s *secureSocket, from netip.AddrPort, p []byte) {
 	a := w.expected(s, from, p)
 	if a == nil && s.conn == nil { // what comes by TCP does ICE
+		if w.isAnothers(s, from, p) {
+			return
+		}
 		a = w.nameless(s, from, p)
 	}
 	if a == nil {

@@ -103,6 +103,49 @@ func TestSuccession(t *testing.T) {
 	}
 }
 
+// A phone without ICE begins its handshake with the process that expects it, though in the
+// others calls ring whose phones may begin at any time; and with whichever is left.
+func TestHandshakeOfBefore(t *testing.T) {
+	c := testConfig()
+	c.Port, c.PlainPorts = 30930, PortRange{30600, 30799}
+	old := runEngine(t, c)
+	calls := []*web{newWeb(t, old, 1), newWeb(t, old, 1)} // the second rings on
+	ctx, die := context.WithCancel(t.Context())
+	fresh, ended := succeed(t, old, c), make(chan error, 1)
+	go func() { ended <- fresh.Run(ctx) }() // ends with ctx, and is waited for
+	ringing, late := newWeb(t, fresh, 1), newWeb(t, fresh, 1)
+	talk := func(what string, w *web) {
+		t.Helper()
+		w.start(Passive, false, allSuite...)
+		if err := w.handshake(Active, allSuite, w.tr.Fingerprint()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		w.talks()
+	}
+	talk("a call of before", calls[0])
+	talk("a new call", late)
+	early := make(chan error, 1) // before its description: it comes again, a second later
+	go func() { early <- ringing.handshake(Active, allSuite, ringing.tr.Fingerprint()) }()
+	for deadline := time.Now().Add(5 * time.Second); old.Stats().Drops["dtls"] == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the first process has not seen what nobody expects")
+		}
+	}
+	ringing.start(Passive, false, allSuite...)
+	if err := <-early; err != nil {
+		t.Fatal(err)
+	}
+	ringing.talks()
+	die()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	talk("a call of before, once the new process is gone", calls[1])
+}
+
 // An engine takes its sockets back from one that is gone, and its calls go on; it may
 // yield them again.
 func TestResume(t *testing.T) {
