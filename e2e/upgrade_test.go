@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -297,4 +299,13 @@ func TestUpgradeBans(t *testing.T) {
 			t.Errorf("the new process has the bans\n%swant\n%s", got, want)
 		}
 	}
+	// Nor does it need the disk for that, which may be full.
+	file := filepath.Join(o.edge.State, "bans.json")
+	if err := errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "in-the-way"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	o.edge.Run("bans", "add", "198.51.100.5")
+	want = o.edge.Run("bans", "list")
+	o.edge.Upgrade()
+	peers.Until(t, 5*time.Second, "the new process to have bans that are in no file", func() bool { return o.edge.Run("bans", "list") == want })
 }

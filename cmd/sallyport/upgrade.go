@@ -118,7 +118,7 @@ type ledger struct {
 
 	mu     sync.Mutex // guards what follows, and is held while the ledger is written
 	sealed bool
-	made   []policy.Ban     // since then: of connections that were there, and come no more
+	made   []policy.Ban     // that are not written: since it was sealed, of connections that were there and come no more; or all
 	heir   *succession.Heir // nil: there is none that could be told
 }
 
@@ -129,11 +129,13 @@ func (l *ledger) Save(k policy.Kept) error {
 	if l.sealed {
 		return nil
 	}
-	err := l.Ledger.Save(k)
-	if err == nil {
-		l.estate.Tell(succession.Kept)
+	if err := l.Ledger.Save(k); err != nil {
+		l.made = k.Bans // an heir can't read them
+		return err
 	}
-	return err
+	l.made = nil
+	l.estate.Tell(succession.Kept)
+	return nil
 }
 
 // seal leaves the ledger to another process: nothing is written any more when it returns.
@@ -143,8 +145,8 @@ func (l *ledger) seal() {
 	l.sealed = true
 }
 
-// leaveTo has an heir know of the bans that this process makes, and has made since the
-// ledger was sealed; nil: there is none any longer.
+// leaveTo has an heir know of the bans that this process makes, and of those that it does
+// not find in the ledger; nil: there is none any longer.
 func (l *ledger) leaveTo(heir *succession.Heir) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
