@@ -50,8 +50,19 @@ func newRenewer(s *Source) (*renewer, error) {
 	return r, nil
 }
 
-// run fetches until ctx ends.
+// run fetches until ctx ends. What the operator has asked for and not got is asked for
+// again then, of the next process: the one after an upgrade, perhaps.
 func (r *renewer) run(ctx context.Context) {
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.wanted {
+			return
+		}
+		if err := Renew(r.cfg); err != nil {
+			r.log.Warn("the renewal that was asked for is forgotten", "reason", err)
+		}
+	}()
 	r.plan(time.Now())
 	for ctx.Err() == nil {
 		r.mu.Lock()
@@ -137,6 +148,7 @@ func due(leaf *x509.Certificate, random float64) time.Time {
 func (r *renewer) attempt(ctx context.Context) {
 	r.log.Info("asking the CA for a certificate", "names", strings.Join(r.cfg.Names, ", "), "ca", r.cfg.ACME.directory(), "challenges", r.cfg.ACME.challenges())
 	r.mu.Lock()
+	wanted := r.wanted
 	r.wanted = false
 	r.mu.Unlock()
 	data, err := r.order(ctx)
@@ -144,6 +156,9 @@ func (r *renewer) attempt(ctx context.Context) {
 		err = r.take(data, time.Now())
 	}
 	if ctx.Err() != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.wanted = r.wanted || wanted && err != nil
 		return
 	}
 	now := time.Now()

@@ -214,6 +214,40 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
+// A renewal that was asked for, and is under way when the process ends or another follows
+// it, is made by the next; and once.
+func TestRenewalOutlivesProcess(t *testing.T) {
+	cfg := acmeConfig(t)
+	synctest.Test(t, func(t *testing.T) {
+		good := func() ([]byte, error) {
+			return given(t, time.Now().Add(-time.Hour), time.Now().Add(90*24*time.Hour), "pbx.example.com"), nil
+		}
+		ca := &fakeCA{gives: good}
+		s, end := renewing(t, cfg, ca)
+		synctest.Wait()
+		ca.from(func() ([]byte, error) {
+			time.Sleep(time.Minute)
+			return nil, errDown
+		})
+		if err := Renew(cfg); err != nil {
+			t.Fatal(err)
+		}
+		s.look(time.Now())
+		synctest.Wait()
+		end() // in the middle of the order
+		ca.from(good)
+		s, end = renewing(t, cfg, ca)
+		defer end()
+		for range 3 {
+			s.look(time.Now())
+			synctest.Wait()
+		}
+		if asked, log := ca.seen(); len(asked) != 3 {
+			t.Errorf("the CA was asked %d times, want 3:\n%s", len(asked), log)
+		}
+	})
+}
+
 // What can't serve is not taken, and counts as a failure: or it would be ordered
 // again and again.
 func TestRefusedGifts(t *testing.T) {
