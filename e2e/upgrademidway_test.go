@@ -95,3 +95,45 @@ func TestUpgradeBansOfBefore(t *testing.T) {
 	o.speaks(media, 900)
 	o.bye(d, media)
 }
+
+// What the PBX has asked a phone, and the phone not answered when the edge is replaced, is
+// not asked again by the new process, where the phone is, too, by then: though the PBX
+// repeats it.
+func TestUpgradeUnanswered(t *testing.T) {
+	s := newStandsIn(t)
+	register := func(p *peers.Phone) (contact string) {
+		t.Helper()
+		p.Send(strings.ReplaceAll(strings.Replace(strings.ReplaceAll(options(p, "Contact: <"+p.Contact()+">\r\nExpires: 600\r\n"), "OPTIONS", "REGISTER"),
+			"sip:602@", "sip:", 1), "To: <sip:602@", "To: <sip:"+p.User+"@"))
+		reg := s.pbx.Expect("REGISTER", 5*time.Second)
+		s.pbx.Answer(reg, 200, "OK", "", "Contact: "+reg.Get("Contact")+";expires=600")
+		if m := p.Next(5 * time.Second); m.Status() != 200 {
+			t.Fatalf("a registration is answered %s", m.Start)
+		}
+		return reg.URI("Contact")
+	}
+	contact := register(s.phone)
+	id := peers.Random(8)
+	text := fmt.Sprintf("MESSAGE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\nFrom: <sip:602@pbx.example.com>;tag=x\r\n"+
+		"To: <%s>\r\nCall-ID: %[3]s\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n", contact, s.pbx.Local(), id, contact)
+	s.pbx.Send(text)
+	asked := s.phone.Expect("MESSAGE", 5*time.Second)
+	before := s.edge.Upgrade()
+	again := peers.NewPhone(s.phone.Host, s.edge, s.phone.User)
+	if at := register(again); at != contact {
+		t.Fatalf("the phone is %s at the PBX, and was %s", at, contact)
+	}
+	s.pbx.Send(text)
+	again.Silent(time.Second)
+	s.phone.Answer(asked, 200, "OK", "")
+	if m := s.pbx.Next(5 * time.Second); m.Status() != 200 || m.Get("Call-Id") != id {
+		t.Errorf("the PBX is told %s", m.Start)
+	}
+	s.pbx.Send(strings.ReplaceAll(text, id, peers.Random(8))) // another goes there
+	again.Answer(again.Expect("MESSAGE", 5*time.Second), 200, "OK", "")
+	s.called.Ask("BYE", "")
+	s.phone.Answer(s.phone.Expect("BYE", 5*time.Second), 200, "OK", "")
+	if status, err := before.Wait(60 * time.Second); status != 0 || err != nil {
+		t.Errorf("the process before ended with status %d, %v", status, err)
+	}
+}

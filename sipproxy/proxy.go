@@ -43,7 +43,7 @@ type Proxy struct {
 	pool     *pool             // by the phones' address
 	trunks   map[string]*trunk // by name
 	draining chan struct{}
-	yielded  atomic.Bool // see Yield
+	succession
 	inside   atomic.Pointer[insideHosts]
 	mask     *mask
 	identity identity

@@ -3,10 +3,14 @@ package sipproxy
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // When the edge is replaced, the process before this one goes on with its calls: on
@@ -14,12 +18,21 @@ import (
 // which this one reads. What the PBX says is for either. Answers tell by their branch,
 // requests inside of calls by Call-ID and tags, all others by the phone's token.
 
+// succession is what a Proxy has to do with the processes before and after it.
+type succession struct {
+	yielded atomic.Bool // see Yield
+	left    left        // to the one before
+}
+
 // IsForeign implements flow.Stranger.
 func (p *Proxy) IsForeign(f *flow.Flow, m sip.Message) bool {
 	if f.Side() != flow.Plain || p.tx.Has(f, m) {
 		return false
 	}
 	in, ok := m.(*sip.Request)
+	if ok && p.left.has(transaction.Name(in), time.Now()) {
+		return true
+	}
 	switch {
 	case !ok, in.Method == sip.CANCEL:
 		return true
@@ -58,6 +71,51 @@ func (p *Proxy) Yield() {
 			p.takeLeave(t, f)
 		}
 	}
+}
+
+// Unanswered are the names of what the PBX has asked and not been answered yet, for the
+// process after this one. It repeats itself, and would be sent on twice.
+func (p *Proxy) Unanswered() []string { return p.tx.Unanswered() }
+
+// Leave has a request, by its name, be the process's before this one.
+func (p *Proxy) Leave(name string) { p.left.add(name, time.Now()) }
+
+// repeatedFor is how long a request is repeated by UDP, timer F (RFC 3261 section
+// 17.1.2.2).
+const repeatedFor = 32 * time.Second
+
+// maxLeft bounds the requests that are remembered.
+const maxLeft = 1 << 16
+
+// left are requests that the process before this one has begun with.
+type left struct {
+	mu    sync.Mutex // guards what follows
+	until time.Time
+	names map[string]struct{}
+}
+
+func (l *left) add(name string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		l.names = make(map[string]struct{})
+	}
+	if len(l.names) < maxLeft {
+		l.names[name], l.until = struct{}{}, now.Add(repeatedFor)
+	}
+}
+
+func (l *left) has(name string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		return false
+	}
+	if now.After(l.until) { // all came at once
+		l.names = nil
+	}
+	_, ok := l.names[name]
+	return ok
 }
 
 // The far end of a trunk has no way to see that the edge was replaced: it keeps the

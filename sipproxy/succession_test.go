@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // outside is a request of the PBX in no dialog.
@@ -81,6 +82,49 @@ func TestIsForeign(t *testing.T) {
 			t.Errorf("%s: what a phone says is for another process", name)
 		}
 	}
+}
+
+// What the process before has begun with is not sent on again, though the phone is here by
+// now; for as long as the PBX repeats it.
+func TestUnansweredIsForeign(t *testing.T) {
+	before, b := newBench(t), newBench(t)
+	asked := make(map[*bench]string)
+	for _, each := range []*bench{before, b} {
+		p := each.phone()
+		asked[each] = each.outside("MESSAGE", fmt.Sprintf("sip:%s@%s", each.register(p), each.plain), "m1")
+	}
+	before.fromPBX(asked[before])
+	var names []string
+	for deadline := time.Now().Add(3 * time.Second); len(names) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing waits for its answer")
+		}
+		names = before.proxy.Unanswered()
+	}
+	at := strings.Index(asked[before], "branch=") + len("branch=")
+	branch, _, _ := strings.Cut(asked[before][at:], "\r\n")
+	if len(names) != 1 || names[0] != branch+" 102" {
+		t.Fatalf("%q wait for their answer", names)
+	}
+	m, err := sip.ParseMessage([]byte(asked[b]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := transaction.Name(m.(*sip.Request))
+	from := b.proxy.pool.plain.Flow(netip.MustParseAddrPort(b.pbx.LocalAddr().String()))
+	foreign := func(when string, want bool) {
+		t.Helper()
+		if got := b.proxy.IsForeign(from, m); got != want {
+			t.Errorf("%s: foreign is %v", when, got)
+		}
+	}
+	foreign("nobody has begun with it", false)
+	b.proxy.Leave(name + "1")
+	foreign("somebody has with another", false)
+	b.proxy.Leave(name)
+	foreign("somebody has", true)
+	b.proxy.left.until = time.Now().Add(-time.Second)
+	foreign("it is not repeated any more", false)
 }
 
 // What is for a trunk is for the process before while that alone may have a connection.

@@ -166,6 +166,9 @@ func (e *edge) yieldTo(heir *succession.Heir, outs map[netip.AddrPort]int) {
 	if err := heir.Yield(); err != nil {
 		e.log.Error("upgrade", "reason", err) // it has died since; handOver sees so too
 	}
+	for _, name := range e.proxy.Unanswered() {
+		heir.Tell(succession.Asked + name)
+	}
 	e.ledger.leaveTo(heir)
 	notifyMain(heir.Pid()) // before this one may end, which is the one that is watched
 }

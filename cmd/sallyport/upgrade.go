@@ -175,6 +175,9 @@ func (l *ledger) tell(b policy.Ban) {
 
 // hears takes a word of the process before.
 func (e *edge) hears(word string) {
+	if name, ok := strings.CutPrefix(word, succession.Asked); ok {
+		e.proxy.Leave(name)
+	}
 	text, ok := strings.CutPrefix(word, succession.Ban)
 	var b policy.Ban
 	if ok && json.Unmarshal([]byte(text), &b) == nil {

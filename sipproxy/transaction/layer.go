@@ -288,6 +288,36 @@ func (l *Layer) Has(conn Conn, m sip.Message) bool {
 	return false
 }
 
+// Name is what a request is told from all others by, for another process: its branch and
+// its number.
+func Name(req *sip.Request) string {
+	via, cseq := req.Via(), req.CSeq()
+	if via == nil || cseq == nil {
+		return ""
+	}
+	branch, _ := via.Params.Get("branch")
+	return fmt.Sprintf("%s %d", branch, cseq.SeqNo)
+}
+
+// Unanswered are the names of the requests that came by UDP and wait for their answer,
+// other than INVITE, which repeats itself no more once it rings.
+func (l *Layer) Unanswered() (names []string) {
+	l.mu.Lock()
+	var list []*Server
+	for _, s := range l.server {
+		if !s.invite && !s.conn.Reliable() {
+			list = append(list, s)
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range list {
+		if !s.Final() {
+			names = append(names, Name(s.request))
+		}
+	}
+	return names
+}
+
 // Busy tells whether transactions of a flow are held.
 func (l *Layer) Busy(conn Conn) bool {
 	l.mu.Lock()

@@ -34,6 +34,8 @@ const (
 	Kept = "kept"
 	// Ban is before what the heir is told of whom the process before it keeps out.
 	Ban = "ban "
+	// Asked is before the name of a request that the process before it has begun with.
+	Asked = "asked "
 )
 
 // patience is how long a word to another process may take to be written: one that does
@@ -178,6 +180,9 @@ func (e *Estate) Tell(word string) {
 }
 
 func tell(kin net.Conn, word string) {
+	if len(word) >= bufio.MaxScanTokenSize || strings.Contains(word, "\n") { // what could not be read as one
+		return
+	}
 	_ = kin.SetWriteDeadline(time.Now().Add(patience))
 	_, _ = fmt.Fprintln(kin, word) // one that is gone needs none
 }
