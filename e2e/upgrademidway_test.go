@@ -28,6 +28,7 @@ func (o *office) upgradeWhile(do func()) *peers.Process {
 		}
 		do()
 	}
+	o.edge.Follow(`"msg":"upgraded[^\n]*"pid":(\d+)`)
 	return before
 }
 
@@ -85,7 +86,6 @@ func TestUpgradeBansOfBefore(t *testing.T) {
 		stranger.Next(5 * time.Second)
 		time.Sleep(100 * time.Millisecond) // policy lets nobody ask as fast as it can
 	})
-	o.edge.Follow(`"msg":"upgraded[^\n]*"pid":(\d+)`)
 	stranger.Send(options(stranger, "User-Agent: friendly-scanner\r\n"))
 	stranger.Gone(15 * time.Second)
 	before.WaitLog(`"msg":"source banned"`, 5*time.Second)
