@@ -43,6 +43,8 @@ type bench struct {
 	pbx   *net.UDPConn
 	plain netip.AddrPort
 	far   *tlsPeer // that the trunks dial
+
+	faults uint64 // of the proxy's own that the test makes
 }
 
 func newBench(t *testing.T) *bench {
@@ -99,6 +101,9 @@ func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rule
 		go func() { done <- run(ctx) }()
 	}
 	t.Cleanup(func() {
+		if n := b.proxy.Stats().Faults; n != b.faults {
+			t.Errorf("%d messages met a fault of the proxy, want %d", n, b.faults)
+		}
 		drained, stop := context.WithTimeout(context.Background(), 0)
 		b.proxy.Drain(drained) // hangs up what a test left
 		stop()

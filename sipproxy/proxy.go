@@ -126,6 +126,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // Receive takes one message, on its flow's reader goroutine.
 func (p *Proxy) Receive(f *flow.Flow, m sip.Message) {
+	defer p.survive(f, m)
 	if f.Side() == flow.Plain {
 		p.poolOf(f).hear(f, time.Now())
 	}

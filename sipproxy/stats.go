@@ -21,6 +21,7 @@ type Stats struct {
 	CallsFromTrunks uint64
 	CallsToTrunks   uint64
 	StrayResponses  uint64
+	Faults          uint64 // messages at which the code itself failed
 	RefreshesSpared uint64 // that the PBX did not see
 	OptionsDropped  uint64 // of the PBX, for phones that are not there
 	OtherUsers      uint64 // requests in another user's name than the client's certificate's
@@ -38,7 +39,7 @@ type RequestKind struct {
 
 // counters are what Stats is made from.
 type counters struct {
-	fromPhones, toPhones, fromTrunks, toTrunks, strayResponses, refreshesSpared, optionsDropped, otherUsers atomic.Uint64
+	fromPhones, toPhones, fromTrunks, toTrunks, strayResponses, refreshesSpared, optionsDropped, otherUsers, faults atomic.Uint64
 
 	mu       sync.Mutex // guards the maps; they are bounded by their keys
 	requests map[RequestKind]uint64
@@ -107,7 +108,7 @@ func (p *Proxy) Stats() Stats {
 		CallsFromPhones: c.fromPhones.Load(), CallsToPhones: c.toPhones.Load(),
 		CallsFromTrunks: c.fromTrunks.Load(), CallsToTrunks: c.toTrunks.Load(),
 		StrayResponses: c.strayResponses.Load(), RefreshesSpared: c.refreshesSpared.Load(), OptionsDropped: c.optionsDropped.Load(),
-		OtherUsers: c.otherUsers.Load(),
+		OtherUsers: c.otherUsers.Load(), Faults: c.faults.Load(),
 	}
 	s.PBXs = make(map[string]bool)
 	for _, b := range p.pool.all() {

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -153,10 +154,18 @@ func (l *Lab) ip(h *Host, commands ...string) {
 	}
 }
 
+// faultLine is what an edge says of a panic that it survived.
+const faultLine = "a message met a fault of sallyport itself"
+
 func (l *Lab) tearDown() {
 	all := l.processes()
 	for i := len(all) - 1; i >= 0; i-- {
 		all[i].Stop()
+	}
+	for _, p := range all {
+		if b, _ := os.ReadFile(p.Log); bytes.Contains(b, []byte(faultLine)) {
+			l.t.Errorf("%s met a fault of its own", p.Name)
+		}
 	}
 	if l.t.Failed() {
 		l.report()

@@ -97,6 +97,7 @@ var (
 	sipSpared       = &Metric{Name: "refreshes_spared_total", Help: "Refreshed registrations that the PBX did not see (sip.refresh_interval)."}
 	sipPBX          = &Metric{Name: "pbx_up", Help: "Whether a PBX answers: 1, or 0 if it is down.", Kind: Gauge, Labels: []string{"pbx"}}
 	sipDropped      = &Metric{Name: "options_dropped_total", Help: "OPTIONS of the PBX that were left without an answer, as their phone is not there."}
+	sipFaults       = &Metric{Name: "faults_total", Help: "Messages that met a fault of sallyport itself: each is in the log, at ERROR, with what to report."}
 	sipStray        = &Metric{Name: "stray_responses_total", Help: "Responses to nothing we had sent."}
 )
 
@@ -109,6 +110,7 @@ func SIP(snapshot func() sipproxy.Stats) Source {
 		emit(Sample{Metric: sipTransactions, Value: float64(s.Transactions)})
 		emit(Sample{sipStarted, []string{"phone"}, float64(s.CallsFromPhones)})
 		emit(Sample{sipStarted, []string{"pbx"}, float64(s.CallsToPhones)})
+		emit(Sample{Metric: sipFaults, Value: float64(s.Faults)})
 		emit(Sample{Metric: sipStray, Value: float64(s.StrayResponses)})
 		emit(Sample{Metric: sipSpared, Value: float64(s.RefreshesSpared)})
 		for addr, up := range s.PBXs {

@@ -29,7 +29,7 @@ func TestSources(t *testing.T) {
 		Trunk("baz", func() flow.TrunkStats { return flow.TrunkStats{} }),
 		SIP(func() sipproxy.Stats {
 			return sipproxy.Stats{
-				Calls: 9, Bindings: 10, Transactions: 11, CallsFromPhones: 12, CallsToPhones: 13, StrayResponses: 14, RefreshesSpared: 99, OptionsDropped: 98,
+				Calls: 9, Bindings: 10, Transactions: 11, CallsFromPhones: 12, CallsToPhones: 13, StrayResponses: 14, Faults: 97, RefreshesSpared: 99, OptionsDropped: 98,
 				Requests: map[sipproxy.RequestKind]uint64{{Side: "secure", Method: "INVITE"}: 15},
 				Refused:  map[int]uint64{403: 16}, Ended: map[string]uint64{"phone hung up": 17},
 			}
@@ -59,7 +59,7 @@ func TestSources(t *testing.T) {
 		`trunk_up{trunk="bar"} 1`, `trunk_up{trunk="baz"} 0`, `trunk_connections{trunk="bar"} 2`, `trunk_dials_total{trunk="bar"} 101`,
 		`trunk_dial_failures_total{cause="refused",trunk="bar"} 102`, `trunk_events_total{event="closed_no_pong",trunk="bar"} 103`,
 		`calls 9`, `bindings 10`, `transactions 11`, `calls_total{caller="phone"} 12`, `calls_total{caller="pbx"} 13`,
-		`stray_responses_total 14`, `refreshes_spared_total 99`, `options_dropped_total 98`, `requests_total{method="INVITE",side="secure"} 15`, `requests_refused_total{status="403"} 16`,
+		`stray_responses_total 14`, `faults_total 97`, `refreshes_spared_total 99`, `options_dropped_total 98`, `requests_total{method="INVITE",side="secure"} 15`, `requests_refused_total{status="403"} 16`,
 		`calls_ended_total{reason="phone hung up"} 17`, `media_sessions 18`, `media_streams 19`,
 		`media_packets_total{direction="inward",protocol="rtp"} 20`, `media_packets_total{direction="inward",protocol="rtcp"} 21`,
 		`media_bytes_total{direction="inward"} 22`, `media_packets_total{direction="outward",protocol="rtp"} 23`,
