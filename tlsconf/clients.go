@@ -267,7 +267,7 @@ func (s *Source) takeClients(now time.Time) {
 	if had == nil {
 		return
 	}
-	fault := &s.faults[len(s.faults)-1]
+	fault := &s.files.faults[len(s.files.faults)-1]
 	a, err := loadClients(s.cfg, now)
 	if err != nil {
 		if *fault != err.Error() {
@@ -320,7 +320,7 @@ func (a *authority) String() string {
 func (s *Source) announceClients(a *authority, now time.Time) {
 	s.log.Info("client certificates", "tls", string(s.cfg.Clients.TLS), "wss", string(s.cfg.Clients.WSS), "taken", a.String())
 	for _, e := range a.endings() {
-		s.told[e.Fingerprint] = e.ending(now)
+		s.expiry[e.Fingerprint] = e.ending(now)
 		if w := e.expiryWarning(now); w != "" {
 			s.log.Warn("client certificates need attention", "file", e.File, "reason", w)
 		}

@@ -66,7 +66,7 @@ func days(t time.Duration) string {
 // announce tells that a certificate is in force, and what is to be known of it.
 // The caller holds the lock.
 func (s *Source) announce(d Description, now time.Time) {
-	s.told[d.Fingerprint] = d.ending(now)
+	s.expiry[d.Fingerprint] = d.ending(now)
 	s.log.Info("certificate in force", "certificate", d)
 	for _, w := range d.Warnings {
 		s.log.Warn("certificate needs attention", "file", d.File, "reason", w)
@@ -86,7 +86,7 @@ func (s *Source) remind(now time.Time) {
 	}
 	for _, d := range all {
 		at, before := d.ending(now), far
-		if t, ok := s.told[d.Fingerprint]; ok {
+		if t, ok := s.expiry[d.Fingerprint]; ok {
 			before = t
 		}
 		told[d.Fingerprint] = min(at, before)
@@ -99,7 +99,7 @@ func (s *Source) remind(now time.Time) {
 		}
 		s.log.Log(context.Background(), level, "certificate needs attention", "file", d.File, "reason", d.expiryWarning(now), "not_after", d.NotAfter)
 	}
-	s.told = told
+	s.expiry = told
 }
 
 // Stats are counts and times for metrics.

@@ -88,21 +88,21 @@ func (s *Source) look(now time.Time) {
 	defer s.mu.Unlock()
 	at := s.cfg.stamp()
 	switch {
-	case at != s.taken && at == s.before:
+	case at != s.files.taken && at == s.files.before:
 		s.takeAll(at, now)
-	case now.Sub(s.tried) >= retryInterval:
-		s.take(now, func(i int) bool { return s.faults[i] != "" })
-		if s.faults[len(s.faults)-1] != "" {
+	case now.Sub(s.files.tried) >= retryInterval:
+		s.take(now, func(i int) bool { return s.files.faults[i] != "" })
+		if s.files.faults[len(s.files.faults)-1] != "" {
 			s.takeClients(now)
 		}
-		if s.astray != "" {
+		if s.files.astray != "" {
 			s.takeTrunks(now)
 		}
 	}
 	if s.tickets.rotate(now) {
 		s.rebuild()
 	}
-	s.before = at
+	s.files.before = at
 	if s.hasYielded() {
 		return
 	}
@@ -114,18 +114,18 @@ func (s *Source) look(now time.Time) {
 
 // takeAll loads the files whose stamp is at. The caller holds both locks.
 func (s *Source) takeAll(at string, now time.Time) {
-	s.taken, s.before = at, at
-	clear(s.faults) // told again, as somebody did something
+	s.files.taken, s.files.before = at, at
+	clear(s.files.faults) // told again, as somebody did something
 	s.take(now, func(int) bool { return true })
 	s.takeClients(now)
-	s.astray = ""
+	s.files.astray = ""
 	s.takeTrunks(now)
 }
 
 // take loads those certificates that are wanted. The caller holds both locks; mu is
 // let go of while responders are asked. A fault is told once.
 func (s *Source) take(now time.Time, wanted func(i int) bool) {
-	s.tried = now
+	s.files.tried = now
 	old := s.current.Load()
 	next := slices.Clone(old.pairs)
 	for i, had := range old.pairs {
@@ -137,13 +137,13 @@ func (s *Source) take(now time.Time, wanted func(i int) bool) {
 			continue // it stands in for what is to come
 		}
 		if err == nil {
-			next[i], s.faults[i] = p, ""
+			next[i], s.files.faults[i] = p, ""
 			continue
 		}
-		if s.faults[i] == err.Error() {
+		if s.files.faults[i] == err.Error() {
 			continue
 		}
-		s.faults[i] = err.Error()
+		s.files.faults[i] = err.Error()
 		s.refused++
 		s.log.Error("certificate refused; the one in force stays",
 			"reason", err, "in_force", had.desc.Serial, "file", had.desc.File, "not_after", had.desc.NotAfter)

@@ -24,17 +24,22 @@ type Source struct {
 	onTaken func()        // the client CA or its list changed
 	yielded chan struct{} // closed by Yield
 
-	reloads sync.Mutex     // one at a time; locked before mu
-	mu      sync.Mutex     // guards the rest; never held by a handshake, nor while a responder is asked
-	taken   string         // stamp of the files that were last read
-	before  string         // stamp at the last look
-	astray  string         // why the files of trunks were refused, or nothing
-	faults  []string       // for each certificate, and then the client CA: why its files were refused, or nothing
-	tickets *tickets       // behind a pointer: no dump of a Source shows the keys
-	tried   time.Time      // when what is refused was last read
-	told    map[string]int // by fingerprint: the threshold of expiry last told, in days
+	reloads sync.Mutex // one at a time; locked before mu
+	mu      sync.Mutex // guards the rest; never held by a handshake, nor while a responder is asked
+	tickets *tickets   // behind a pointer: no dump of a Source shows the keys
+	files   fileState
+	expiry  map[string]int // by fingerprint: the threshold last told, in days
 	renewed uint64
 	refused uint64
+}
+
+// fileState is what was seen of the files at the last looks.
+type fileState struct {
+	taken  string    // stamp of those that were last read
+	before string    // stamp at the last look
+	astray string    // why those of trunks were refused, or nothing
+	faults []string  // for each certificate, and then the client CA: why its files were refused, or nothing
+	tried  time.Time // when what is refused was last read
 }
 
 // pair is one certificate with its key and what may be said of it. It is
@@ -55,9 +60,9 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, log: log, told: make(map[string]int), faults: make([]string, max(1, len(cfg.Files))+1), tickets: new(tickets), staples: newStapler(log), yielded: make(chan struct{})}
-	s.taken = cfg.stamp() // before reading: what changes meanwhile is read again
-	s.before = s.taken
+	s := &Source{cfg: cfg, log: log, expiry: make(map[string]int), files: fileState{faults: make([]string, max(1, len(cfg.Files))+1)}, tickets: new(tickets), staples: newStapler(log), yielded: make(chan struct{})}
+	s.files.taken = cfg.stamp() // before reading: what changes meanwhile is read again
+	s.files.before = s.files.taken
 	var loaded []*pair
 	var err error
 	switch {
@@ -69,7 +74,7 @@ func newSource(cfg Config, log *slog.Logger, now time.Time) (*Source, error) {
 		var p *pair
 		p, err = ensureSelfSigned(cfg, log, now)
 		loaded = []*pair{p}
-		s.taken = cfg.stamp() // it may just have been made
+		s.files.taken = cfg.stamp() // it may just have been made
 	default:
 		loaded, err = loadAll(cfg, now)
 	}

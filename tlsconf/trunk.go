@@ -263,9 +263,9 @@ func (s *Source) tellAstray(err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	if text != "" && text != s.astray {
+	if text != "" && text != s.files.astray {
 		s.refused++
 		s.log.Error("files of a trunk refused; those in force stay", "reason", err)
 	}
-	s.astray = text
+	s.files.astray = text
 }
