@@ -116,10 +116,10 @@ func (s *Source) look(now time.Time) {
 func (s *Source) takeAll(at string, now time.Time) {
 	s.files.taken, s.files.before = at, at
 	clear(s.files.faults) // told again, as somebody did something
-	s.take(now, func(int) bool { return true })
-	s.takeClients(now)
 	s.files.astray = ""
+	s.takeClients(now) // first: who is withdrawn must not have the time that a responder takes
 	s.takeTrunks(now)
+	s.take(now, func(int) bool { return true })
 }
 
 // take loads those certificates that are wanted. The caller holds both locks; mu is

@@ -312,12 +312,22 @@ func (c Config) copyTo(t *testing.T, other Config) {
 }
 
 // While a reload waits for the responder, nobody else does: not who reads metrics, nor
-// a process that takes over. The certificate of before is in force until then.
+// a process that takes over, nor the list of revoked phones. The certificate of before is
+// in force until then.
 func TestReloadWaitsAlone(t *testing.T) {
 	r := newResponder(t)
-	cfg, s, _ := r.issued(feature)
+	cfg, _, _ := r.issued(feature)
+	own, crl := newPhoneCA(t, "Phones", nil), filepath.Join(t.TempDir(), "crl.pem")
+	own.list(crl, nil)
+	cfg.Clients = Clients{CA: own.file, CRL: crl, TLS: Required}
+	s, err := newSource(cfg, slog.New(slog.DiscardHandler), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	next, _, _ := r.issued(feature)
 	next.copyTo(t, cfg)
+	own.list(crl, nil, big.NewInt(7))
+	clients := s.clients.Load()
 	had, asked, hold := s.current.Load(), r.asked.Load(), make(chan struct{})
 	r.does(func(http.ResponseWriter, *http.Request, *ocsp.Request) { <-hold })
 	var reload sync.WaitGroup
@@ -327,15 +337,18 @@ func TestReloadWaitsAlone(t *testing.T) {
 			t.Fatal("nobody was asked")
 		}
 	}
-	if n := s.Stats().Renewed; n != 0 || s.current.Load() != had {
-		t.Errorf("metrics wait for the responder: %d are renewed", n)
+	if s.Stats(); s.current.Load() != had {
+		t.Error("metrics wait for the responder")
+	}
+	if s.clients.Load() == clients {
+		t.Error("who is revoked has the time that the responder takes")
 	}
 	if len(s.Tickets()) == 0 || s.current.Load() != had {
 		t.Error("who takes over waits for the responder")
 	}
 	close(hold)
 	reload.Wait()
-	if s.Stats().Renewed != 1 || s.current.Load() == had {
+	if s.Stats().Renewed != 2 || s.current.Load() == had { // with the list
 		t.Error("the next is not taken")
 	}
 }
