@@ -67,6 +67,7 @@ func (c Calls) Validate() error {
 	} {
 		fault(d < 0, key, "is %s; give a time, or 0s for no limit", d)
 	}
+	fault(c.EndCalls && c.Abroad == Daily{} && c.PremiumTime == Daily{}, "end_calls", "no call has a time to use up; give one of abroad_a_day, premium_a_day and those with _per_user")
 	seen := map[string]bool{}
 	for _, g := range c.Groups {
 		fault(seen[g.Name], "groups", "%s is there twice; put all its users in one line", g.Name)

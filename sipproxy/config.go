@@ -149,6 +149,9 @@ func (c Config) Validate() error {
 	fault(c.SourceHeader != "" && !isHeaderName(c.SourceHeader), "pbx.source_header: %q is no name that begins with X-", c.SourceHeader)
 	fault(len(c.Secret) < 32, "edge.state_dir: the token secret has %d bytes, not 32", len(c.Secret))
 	fault(len(c.Suites) == 0, "media.suites: empty; name at least one SRTP suite")
+	for i, s := range c.Suites {
+		fault(slices.Contains(c.Suites[:i], s), "media.suites: %s is there twice; name it where it is preferred", s)
+	}
 	fault(c.WSSPort != 0 && len(c.Suites) > 0 && !slices.ContainsFunc(c.Suites, media.Suite.DTLS),
 		"media.suites: has none that browsers know; add AEAD_AES_128_GCM or AES_CM_128_HMAC_SHA1_80, or leave out sip.wss_listen")
 	fault(c.RefreshInterval != 0 && (c.RefreshInterval < time.Minute || c.RefreshInterval > maxGranted*time.Second),

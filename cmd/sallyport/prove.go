@@ -29,6 +29,10 @@ func proveCommand(c console, args []string) int {
 	if status, ok := parse(c, flags, args); !ok {
 		return status // exitUsage, which is notProved; or the help that was asked for
 	}
+	if *span < 0 {
+		fmt.Fprintf(c.err, "sallyport prove: -for is %s; give a time, or 0 to watch until Ctrl-C\n", *span)
+		return notProved
+	}
 	cfg, doc := load(*path)
 	if doc.unreadable {
 		report(c.err, doc.sorted())

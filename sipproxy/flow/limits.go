@@ -43,10 +43,13 @@ func (l Limits) Validate() error {
 		}
 	}
 	for _, n := range []struct {
-		key   string
-		value int
-	}{{"max_head", l.MaxHead}, {"max_body", l.MaxBody}, {"write_queue", l.WriteQueue}, {"max_flows", l.MaxFlows}, {"max_handshakes", l.MaxHandshakes}} {
-		fault(n.value <= 0, n.key, "%d is not above 0", n.value)
+		key          string
+		value, least int
+	}{
+		{"max_head", l.MaxHead, 4 << 10}, {"max_body", l.MaxBody, 4 << 10}, {"write_queue", l.WriteQueue, 16 << 10}, // or phones could not call
+		{"max_flows", l.MaxFlows, 1}, {"max_handshakes", l.MaxHandshakes, 1},
+	} {
+		fault(n.value < n.least, n.key, fmt.Sprintf("is %%d; give %d or more", n.least), n.value)
 	}
 	for _, d := range []struct {
 		key   string
