@@ -48,7 +48,7 @@ type digestPair struct{ key, value string }
 
 var (
 	digestScheme = regexp.MustCompile(`(?i)^[ \t]*digest[ \t]+`)
-	digestEntry  = regexp.MustCompile("^[ \t]*([A-Za-z0-9.!%*_+'~`-]+)[ \t]*=[ \t]*(\"(?:[^\"\\\\]|\\\\.)*\"|[^\\s\",;=]+)[ \t]*(?:,|$)")
+	digestEntry  = regexp.MustCompile("^[ \t]*([A-Za-z0-9.!%*_+'~`-]+)[ \t]*=[ \t]*(\"(?:[^\"\\\\]|\\\\.)*\"|[^\\s\",;=\\\\]+)[ \t]*(?:,|$)")
 	digestGap    = regexp.MustCompile(`^[ \t]*(?:,|$)`)
 	digestToken  = regexp.MustCompile("^[A-Za-z0-9.!%*_+'~`-]+$")
 )

@@ -32,6 +32,8 @@ func TestDigestForPBX(t *testing.T) {
 		"Digest a=1, b=\u00a02":         "Digest a=1, b=\"\u00a02\"",
 		"Digest username=\"\u00fc\"":    "Digest username=\"\u00fc\"",
 		"Digest a=1, Digest b=\"1002\"": "",
+		// In quotes the backslash would take the closing one with it, and a PBX read on.
+		"Digest x=\\, username=\"1002\"": "",
 	} {
 		if got := digestForPBX(value); got != want {
 			t.Errorf("%s goes on as %q, want %q", value, got, want)
@@ -60,7 +62,7 @@ func TestForeignCredentials(t *testing.T) {
 func FuzzDigestForPBX(f *testing.F) {
 	for _, s := range []string{
 		`Digest username="1001", realm="asterisk", nonce="00c0ffee", uri="sip:a", response="00"`, `digest\tusername=a@b,,nonce = "x" , qop=auth,`,
-		`Digest username="a\"b",username=c`, `Digest a="`, `Digest =`, `Digest a=;`, `Basic a=b`, `Digest ,`, `Digest username*="x"`, `Digest nonce="a",NONCE=a`,
+		`Digest username="a\"b",username=c`, `Digest a="`, `Digest =`, `Digest a=;`, `Basic a=b`, `Digest ,`, `Digest username*="x"`, `Digest nonce="a",NONCE=a`, `Digest *=\`,
 	} {
 		f.Add(s)
 	}
