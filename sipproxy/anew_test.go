@@ -94,6 +94,18 @@ func TestKeyingRemembered(t *testing.T) {
 	}
 }
 
+// What a phone takes when it is called is nothing to a call that it made with other keys.
+func TestKeyingOfItsOwnCall(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.proxy.bindings.setDTLS(b.register(p), true)
+	inv := b.callOut(p, "c1")
+	b.fromPBX(b.inDialog("INVITE", inv, 7, plainSDP))
+	if got := mlines(p.next("INVITE").body); got != "m=audio PORT RTP/SAVP 0 101 +AES_CM_128_HMAC_SHA1_80" {
+		t.Errorf("the phone is offered %s", got)
+	}
+}
+
 func TestOfferedAnewOnce(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()

@@ -83,11 +83,12 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 		}
 		return
 	}
+	alone := n.alone && s.proto == "" // a line that is up keeps its keying
 	switch m.Proto = s.proto; {
 	case m.Proto != "":
-	case n.page, n.alone && n.web:
+	case n.page, alone && n.web:
 		m.Proto = sdp.TLSSAVPF
-	case n.alone:
+	case alone:
 		m.Proto = sdp.TLSSAVP
 	case n.web:
 		m.Proto = sdp.SAVPF
@@ -96,7 +97,7 @@ func (n *negotiation) secureLine(s *stream, m *sdp.Media, isOffer bool) {
 	}
 	m.RTCPMux = n.trunk
 	s.sdes.offered = nil
-	if s.link == nil && !n.page && !n.alone {
+	if s.link == nil && !n.page && !alone {
 		s.sdes.offered = n.offeredSuites(s)
 		for i, suite := range s.sdes.offered {
 			m.Crypto = append(m.Crypto, s.cryptoLine(i+1, suite.String()))
