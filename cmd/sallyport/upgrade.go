@@ -177,11 +177,11 @@ func (l *ledger) tell(b policy.Ban) {
 func (e *edge) hears(word string) {
 	if name, ok := strings.CutPrefix(word, succession.Asked); ok {
 		e.proxy.Leave(name)
-	}
-	text, ok := strings.CutPrefix(word, succession.Ban)
-	var b policy.Ban
-	if ok && json.Unmarshal([]byte(text), &b) == nil {
-		e.policy.TakeBan(b)
+	} else if text, ok := strings.CutPrefix(word, succession.Ban); ok {
+		var b policy.Ban
+		if json.Unmarshal([]byte(text), &b) == nil {
+			e.policy.TakeBan(b)
+		}
 	}
 }
 

@@ -37,9 +37,9 @@ func DefaultLimits() Limits {
 // Validate reports all faults at once.
 func (l Limits) Validate() error {
 	var faults []error
-	fault := func(bad bool, key, format string, v any) {
+	fault := func(bad bool, key, format string, args ...any) {
 		if bad {
-			faults = append(faults, fmt.Errorf("sip."+key+": "+format, v))
+			faults = append(faults, fmt.Errorf("sip."+key+": "+format, args...))
 		}
 	}
 	for _, n := range []struct {
@@ -49,7 +49,7 @@ func (l Limits) Validate() error {
 		{"max_head", l.MaxHead, 4 << 10}, {"max_body", l.MaxBody, 4 << 10}, {"write_queue", l.WriteQueue, 16 << 10}, // or phones could not call
 		{"max_flows", l.MaxFlows, 1}, {"max_handshakes", l.MaxHandshakes, 1},
 	} {
-		fault(n.value < n.least, n.key, fmt.Sprintf("is %%d; give %d or more", n.least), n.value)
+		fault(n.value < n.least, n.key, "is %d; give %d or more", n.value, n.least)
 	}
 	for _, d := range []struct {
 		key   string
