@@ -143,8 +143,8 @@ func TestHostileNetwork(t *testing.T) {
 
 	n := w.sent
 	drop := w.Net.Drop(peers.Every(2, peers.IsUDP))
-	w.send(4)
-	w.numbers(n, n+2)
+	w.send(5) // the last comes, so that none is still on its way when the rule ends
+	w.numbers(n, n+2, n+4)
 	drop.Stop()
 
 	n = w.sent
