@@ -66,9 +66,9 @@ func (o *office) turnedAway(c peers.BrowserConfig, said, event string) {
 	b.Event("disconnected", 10*time.Second)
 	b.WaitLog(said, 5*time.Second)
 	b.Quiet("registered")
-	if n := o.edge.Metric(fmt.Sprintf(`sallyport_flow_events_total{event=%q,socket="203.0.113.7:%s"}`, event, peers.WSSPort)); n == 0 {
-		o.t.Errorf("the edge counts no %s", event)
-	}
+	peers.Until(o.t, 10*time.Second, "the edge to count its "+event, func() bool {
+		return o.edge.Metric(fmt.Sprintf(`sallyport_flow_events_total{event=%q,socket="203.0.113.7:%s"}`, event, peers.WSSPort)) > 0
+	})
 	if contact := o.pbx.Contact("1001"); contact != "" {
 		o.t.Errorf("it is registered at %s", contact)
 	}

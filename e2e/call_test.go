@@ -64,10 +64,9 @@ func TestTelephoneNumbers(t *testing.T) {
 		}
 		o.hangUp(d, media)
 		media, b := anna.NewMedia(suite), ben.NewMedia(suite)
-		answered := make(chan *peers.Dialog, 1)
-		go func() { answered <- o.answer(ben, b, 1300) }() // ends with the call's answer; waited for below
+		answered := peers.Meanwhile(o.t, func() *peers.Dialog { return o.answer(ben, b, 1300) })
 		d = o.call(anna, "tel:1-002", media, 700)
-		<-answered
+		answered()
 		b.Hears(700, 10*time.Second) // chan_pjsip transfers no call that is not bridged yet
 		if m := d.Request("REFER", "", "Refer-To: <tel:6.02>", "Referred-By: <sips:1001@pbx.example.com>"); m.Status() != 202 {
 			o.t.Fatalf("the transfer was answered %s", m.Start)
@@ -93,18 +92,17 @@ func TestCancelBeforeAnswer(t *testing.T) {
 	t.Run("PBX gives up", func(t *testing.T) {
 		ringing := o.registered("1002")
 		caller := o.registered("1003")
-		cancelled := make(chan *peers.Message, 1)
-		go func() { // ends when the call is cancelled; waited for below
+		cancelled := peers.Meanwhile(o.t, func() *peers.Message {
 			_, m := caller.Cancelled("1002", caller.NewMedia(suite).Offer())
-			cancelled <- m
-		}()
+			return m
+		})
 		inv := ringing.Expect("INVITE", 5*time.Second)
 		ringing.Answer(inv, 180, "Ringing", "")
 		cancel := ringing.Expect("CANCEL", 5*time.Second)
 		ringing.Answer(cancel, 200, "OK", "")
 		ringing.Answer(inv, 487, "Request Terminated", "")
 		ringing.Expect("ACK", 5*time.Second)
-		if m := <-cancelled; m.Status() != 487 {
+		if m := cancelled(); m.Status() != 487 {
 			t.Fatalf("the cancelled call ended with %s, want 487", m.Start)
 		}
 		o.idle()
@@ -132,15 +130,14 @@ func TestBusy(t *testing.T) {
 		{"unavailable", 480, "Temporarily Unavailable", 480},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			answered := make(chan *peers.Message, 1)
-			go func() { // ends with the call's answer; waited for below
+			answered := peers.Meanwhile(o.t, func() *peers.Message {
 				_, m := caller.Invite("1002", caller.NewMedia(suite).Offer())
-				answered <- m
-			}()
+				return m
+			})
 			inv := callee.Expect("INVITE", 5*time.Second)
 			callee.Answer(inv, c.status, c.reason, "")
 			callee.Expect("ACK", 5*time.Second)
-			if m := <-answered; m.Status() < 400 {
+			if m := answered(); m.Status() < 400 {
 				t.Fatalf("the refused call was answered %s", m.Start)
 			} else {
 				t.Logf("the callee's %d reached the caller as %s", c.status, m.Start)

@@ -12,7 +12,7 @@ import (
 // sound, until they end or its patience does; a second word hurries it.
 func TestDrainOnTerm(t *testing.T) {
 	t.Run("told once", func(t *testing.T) {
-		o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{Edge: "drain = \"12s\"\n"})
+		o := newOfficeWith(t, peers.AsteriskConfig{}, peers.EdgeConfig{Edge: "drain = \"20s\"\n"})
 		inside := peers.StartCapture(o.Edge, "inside")
 		anna, ben, carol := o.registered("1001"), o.registered("1002"), o.registered("1003")
 		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
@@ -46,7 +46,7 @@ func TestDrainOnTerm(t *testing.T) {
 		o.bye(calling, a)
 		o.speaks(b, 900)
 
-		bye := ben.Expect("BYE", 20*time.Second)
+		bye := ben.Expect("BYE", 40*time.Second)
 		ben.Answer(bye, 200, "OK", "")
 		b.Stop()
 		o.ended(bye, called)

@@ -32,8 +32,7 @@ func TestForking(t *testing.T) {
 func (o *office) rings(caller *peers.Phone, number string, takes, misses *peers.Phone) {
 	o.t.Helper()
 	a, b := caller.NewMedia(suite), takes.NewMedia(suite)
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(caller, number, a, 700) }() // ends with the call's answer; waited for below
+	called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(caller, number, a, 700) })
 	inv := takes.Expect("INVITE", 5*time.Second)
 	missed := misses.Expect("INVITE", 5*time.Second)
 	takes.Answer(inv, 180, "Ringing", "")
@@ -48,7 +47,7 @@ func (o *office) rings(caller *peers.Phone, number string, takes, misses *peers.
 	misses.Expect("ACK", 5*time.Second)
 	takes.Expect("ACK", 5*time.Second)
 	b.Start(onlySuite(inv.Body, b.Suite), 1300)
-	d := <-called
+	d := called()
 	hear(a, b)
 	o.bye(d, a)
 	o.hungUp(takes, b)

@@ -148,7 +148,7 @@ func TestHostileNetwork(t *testing.T) {
 	drop.Stop()
 
 	n = w.sent
-	waits := []time.Duration{200 * time.Millisecond, 100 * time.Millisecond, 0}
+	waits := []time.Duration{2 * time.Second, time.Second, 0}
 	late := w.Net.Delay(peers.IsUDP, func() time.Duration {
 		d := waits[0]
 		waits = waits[1:]

@@ -107,10 +107,9 @@ func (o *office) hasAnIdentity(file, cert string) {
 
 	// They call one another by extension, as their users do.
 	a, b := anna.NewMedia(suite), ben.NewMedia(suite)
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
+	called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(anna, "1002", a, 700) })
 	o.answer(ben, b, 1300)
-	d = <-called
+	d = called()
 	hear(a, b)
 	o.bye(d, a)
 	o.hungUp(ben, b)

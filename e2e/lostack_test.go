@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -22,7 +23,9 @@ func TestLostAck(t *testing.T) {
 				media := phone.NewMedia(suite)
 				d := phone.Call("600", media.Offer())
 				m := d.Await("INVITE", 200)
+				before := o.acknowledged()
 				o.loses(o.PBX, "ACK ", 2, func() { d.Ack(m, "") })
+				peers.Until(o.t, 20*time.Second, "the ACK that is not lost", func() bool { return o.acknowledged() >= before+3 })
 				media.Start(m.Body, 700)
 				return d, media
 			}},
@@ -64,10 +67,16 @@ func TestLostAck(t *testing.T) {
 // until it has lost so many messages.
 func (o *office) loses(to *peers.Host, word string, n int, do func()) {
 	o.t.Helper()
-	loss := to.Lose(word)
+	loss := to.Lose(word, n)
 	do()
 	peers.Until(o.t, 20*time.Second, "the loss of messages", func() bool { return loss.Count() >= n })
 	loss.Stop()
+}
+
+// acknowledged counts the ACKs that the edge has sent to the PBX.
+func (o *office) acknowledged() int {
+	o.t.Helper()
+	return len(regexp.MustCompile(`"side":"plain","dir":"out","peer":"[^"]*","start":"ACK `).FindAllString(o.edgeLog(), -1))
 }
 
 // rung is a call of the PBX's echo to a phone.

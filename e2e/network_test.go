@@ -114,8 +114,7 @@ func TestDirectMedia(t *testing.T) {
 	if m := d.Request("BYE", ""); m.Status() != 200 {
 		t.Fatalf("BYE was answered %s", m.Start)
 	}
-	o.reinvited(ben, b) // back to the PBX
-	ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
+	o.hungUp(ben, b) // who may be brought back to the PBX first
 	o.idle()
 
 	// baresip 1.0.0 records nothing after a re-INVITE, so its sound is sought on
@@ -213,7 +212,7 @@ func TestMediaTimeout(t *testing.T) {
 	phone.Answer(bye, 200, "OK", "")
 	o.idle()
 	inside.Stop()
-	if n := inside.Count(`sip.Method == "BYE" && ip.src == ` + peers.EdgeInside); n != 1 {
+	if n := inside.Requests(`sip.Method == "BYE" && ip.src == ` + peers.EdgeInside); n != 1 {
 		t.Errorf("the PBX got %d BYEs, want 1", n)
 	}
 	if n := o.edge.Metric(`sallyport_calls_ended_total{reason="no media from the phone"}`); n != 1 {

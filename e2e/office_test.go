@@ -107,10 +107,9 @@ func (o *office) connect(from, to *peers.Phone, a, b *peers.Media) *peers.Dialog
 // ends does so, and returns both ends of the call.
 func (o *office) ends(from, to *peers.Phone, a, b *peers.Media) (caller, callee *peers.Dialog) {
 	o.t.Helper()
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(from, to.User, a, 700) }() // ends with the call's answer; waited for below
+	called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(from, to.User, a, 700) })
 	callee = o.answer(to, b, 1300)
-	return <-called, callee
+	return called(), callee
 }
 
 // hear waits until both ends of such a call hear the other from now on.

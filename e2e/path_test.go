@@ -29,8 +29,7 @@ func TestPath(t *testing.T) {
 				p.Told("OPTIONS", "anything", func(*peers.Message) bool { return true })
 			}
 			a, b := desk.NewMedia(suite), page.NewMedia(suite)
-			called := make(chan *peers.Dialog, 1)
-			go func() { called <- o.call(desk, page.User, a, 700) }() // ends with the call's answer; waited for below
+			called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(desk, page.User, a, 700) })
 			var inv *peers.Message
 			for inv = page.Next(5 * time.Second); inv.Method() != "INVITE"; inv = page.Next(5 * time.Second) {
 				page.Answer(inv, 200, "OK", "")
@@ -40,7 +39,7 @@ func TestPath(t *testing.T) {
 			}
 			page.Answer(inv, 200, "OK", b.Accept(inv.Body))
 			b.Start(onlySuite(inv.Body, b.Suite), 1300)
-			<-called
+			called()
 			hear(a, b)
 			o.pbx.Must("channel request hangup all")
 			page.Told("BYE", "goodbye", func(*peers.Message) bool { return true })

@@ -35,8 +35,7 @@ func TestBlf(t *testing.T) {
 		sees(blf, "<state>terminated</state>")
 
 		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
-		called := make(chan *peers.Dialog, 1)
-		go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
+		called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(anna, "1002", a, 700) })
 		inv := ben.Expect("INVITE", 5*time.Second)
 		ben.Answer(inv, 180, "Ringing", "")
 		sees(blf, "<state>early</state>")
@@ -46,7 +45,7 @@ func TestBlf(t *testing.T) {
 		sees(presence, "On the phone")
 		ben.Expect("ACK", 5*time.Second)
 		bye := ben.DialogOf(inv)
-		<-called
+		called()
 		if m := bye.Request("BYE", ""); m.Status() != 200 {
 			o.t.Fatalf("BYE was answered %s", m.Start)
 		}

@@ -96,7 +96,7 @@ func TestRefreshThrottle(t *testing.T) {
 			o.t.Errorf("unregistering was answered %s, and Asterisk has contact %q", m.Start, o.pbx.Contact("1001"))
 		}
 		inside.Stop()
-		if n := inside.Count(`sip.Method == "REGISTER"`); n != 8 { // four, each challenged first
+		if n := inside.Requests(`sip.Method == "REGISTER"`); n != 8 { // four, each challenged first
 			o.t.Errorf("Asterisk saw %d REGISTERs, want 8", n)
 		}
 	})
@@ -172,8 +172,8 @@ func TestDeadFlow(t *testing.T) {
 	_, m := caller.Invite("1001", caller.NewMedia("AES_CM_128_HMAC_SHA1_80").Offer())
 	took := time.Since(begun)
 	// Asterisk says 480 as 480, or as its own cause for "subscriber absent".
-	if m.Status() < 480 || m.Status() >= 500 && m.Status() != 503 || took > time.Second {
-		t.Fatalf("calling a dead phone was answered %s after %s, want a refusal within a second", m.Start, took)
+	if m.Status() < 480 || m.Status() >= 500 && m.Status() != 503 || took > 10*time.Second {
+		t.Fatalf("calling a dead phone was answered %s after %s, want a refusal at once, and not what no answer brings after 30 s", m.Start, took)
 	}
 	if n := o.edge.Metric(`sallyport_requests_refused_total{status="480"}`); n != 1 {
 		t.Fatalf("the edge answered the PBX 480 %v times, want once", n)

@@ -88,10 +88,9 @@ func TestGlare(t *testing.T) {
 	eachPBX(t, peers.AsteriskConfig{DirectMedia: "yes"}, func(o *office) {
 		anna, ben := o.registered("1001"), o.registered("1002")
 		a, b := anna.NewMedia(suite), ben.NewMedia(suite)
-		called := make(chan *peers.Dialog, 1)
-		go func() { called <- o.call(anna, "1002", a, 700) }() // ends with the call's answer; waited for below
+		called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(anna, "1002", a, 700) })
 		bens := o.answer(ben, b, 1300)
-		d := <-called
+		d := called()
 
 		inv := ben.Expect("INVITE", 10*time.Second)
 		b.Session++

@@ -137,7 +137,7 @@ func (o *office) sippHost(user string) *peers.Host {
 
 // losesTwoACKs has the network inside lose them on their way to the PBX.
 func losesTwoACKs(o *office) (again func()) {
-	loss, lost := o.PBX.Lose("ACK "), false
+	loss, lost := o.PBX.Lose("ACK ", 2), false
 	o.t.Cleanup(func() {
 		if !lost {
 			o.t.Error("no two ACKs were lost")

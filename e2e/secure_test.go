@@ -66,7 +66,7 @@ func TestPlainOfferRefused(t *testing.T) {
 		t.Fatalf("an encrypted offer was answered %s", m.Start)
 	}
 	inside.Stop()
-	if n := inside.Count(`sip.Method == "INVITE"`); n != 2 { // the control's, challenged and answered
+	if n := inside.Requests(`sip.Method == "INVITE"`); n != 2 { // the control's, challenged and answered
 		t.Fatalf("%d INVITEs reached Asterisk, want the control's 2", n)
 	}
 }

@@ -189,6 +189,7 @@ func (o *office) answers610(phone *peers.Phone, m *peers.Media, hz float64, star
 	start(inv.Body)
 	o.bothHear(m, hz)
 	m.Stop() // first: what comes after a call is counted as a stranger's
+	o.drained()
 	o.pbx.Must("channel request hangup all")
 	phone.Answer(phone.Expect("BYE", 5*time.Second), 200, "OK", "")
 	o.idle()
@@ -243,10 +244,23 @@ func (o *office) unheard(phone *peers.Phone, m *peers.Media, hz float64) {
 func (o *office) hangup(d *peers.Dialog, m *peers.Media) {
 	o.t.Helper()
 	m.Stop()
+	o.drained()
 	if bye := d.Request("BYE", ""); bye.Status() != 200 {
 		o.t.Fatalf("BYE was answered %s", bye.Start)
 	}
 	o.idle()
+}
+
+// drained waits until the edge has relayed what a phone that is silent now has sent.
+func (o *office) drained() {
+	o.t.Helper()
+	last := o.inward()
+	peers.Until(o.t, 10*time.Second, "the last of the phone's packets", func() bool {
+		time.Sleep(50 * time.Millisecond)
+		now := o.inward()
+		defer func() { last = now }()
+		return now == last
+	})
 }
 
 // forget removes what 610 recorded in a call before.

@@ -69,15 +69,13 @@ func (o *office) hidesInside() {
 	// Ben, who was called, joins the caller to whom he calls himself, and names
 	// that call.
 	a, b, b2, c := anna.NewMedia(suite), ben.NewMedia(suite), ben.NewMedia(suite), cara.NewMedia(suite)
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(anna, "6401002", a, 700) }() // ends with the call's answer; waited for below
+	called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(anna, "6401002", a, 700) })
 	first := o.answer(ben, b, 1300)
-	<-called
+	called()
 	a.Hears(1300, 10*time.Second)
-	answered := make(chan *peers.Dialog, 1)
-	go func() { answered <- o.answer(cara, c, 1900) }() // ends with the call's answer; waited for below
+	answered := peers.Meanwhile(o.t, func() *peers.Dialog { return o.answer(cara, c, 1900) })
 	second := o.call(ben, "1003", b2, 1300)
-	<-answered
+	answered()
 	b2.Hears(1900, 10*time.Second)
 	if m := second.Request("REFER", "", "Refer-To: <sip:1001@pbx.example.com?Replaces="+replaces(first)+">", "Referred-By: <sip:1002@pbx.example.com>"); m.Status() != 202 {
 		t.Fatalf("the transfer was answered %s", m.Start)

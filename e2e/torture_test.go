@@ -141,14 +141,14 @@ func (o *office) torture(phone *peers.Phone, text string) (is tortured, wires []
 
 // marked sends a good request behind what a phone sent before, and returns the
 // last final status that came before its answer. Without an answer the
-// connection is closed, or what came before has swallowed the mark.
+// connection is closed, before the mark perhaps, or what came before has swallowed it.
 func marked(phone *peers.Phone) (status int, err error) {
 	id := "mark-" + peers.Random(8)
-	err = phone.Write(fmt.Sprintf("OPTIONS sip:600@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
+	_ = phone.Write(fmt.Sprintf("OPTIONS sip:600@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/TLS %s;branch=z9hG4bK%s;rport\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:1001@pbx.example.com>;tag=m\r\nTo: <sip:600@pbx.example.com>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", phone.Host.Addr, id, id))
 	for err == nil {
 		var m *peers.Message
-		if m, err = phone.Read(2 * time.Second); err != nil || m.Status() < 200 {
+		if m, err = phone.Read(5 * time.Second); err != nil || m.Status() < 200 {
 			continue
 		}
 		if m.Get("Call-Id") == id {

@@ -35,12 +35,11 @@ func (o *office) transfers(attended bool) {
 			by, call, left, leftMedia, hz = ben, e, d, a, 700
 			second = ben.NewMedia(suite)
 		}
-		answered := make(chan *peers.Dialog, 1)
-		go func() { answered <- o.answer(cara, c, 1900) }() // ends with the call's answer; waited for below
+		answered := peers.Meanwhile(o.t, func() *peers.Dialog { return o.answer(cara, c, 1900) })
 		to := "sip:1003@pbx.example.com:5061;transport=tls"
 		if attended {
 			consulted := o.call(by, "1003", second, 2300)
-			<-answered
+			answered()
 			second.Hears(1900, 10*time.Second)
 			to += "?Replaces=" + replaces(consulted)
 		}
@@ -49,7 +48,7 @@ func (o *office) transfers(attended bool) {
 		}
 		by.Told("NOTIFY", "how the transfer went", func(m *peers.Message) bool { return strings.HasPrefix(m.Body, "SIP/2.0 200") })
 		if !attended {
-			<-answered
+			answered()
 		}
 		leftMedia.Forget()
 		c.Forget()
@@ -113,10 +112,9 @@ func TestTransfer(t *testing.T) {
 func (o *office) reaches(from *peers.Phone, number string, to *peers.Phone) {
 	o.t.Helper()
 	a, b := from.NewMedia(suite), to.NewMedia(suite)
-	called := make(chan *peers.Dialog, 1)
-	go func() { called <- o.call(from, number, a, 700) }() // ends with the call's answer; waited for below
+	called := peers.Meanwhile(o.t, func() *peers.Dialog { return o.call(from, number, a, 700) })
 	o.answer(to, b, 1300)
-	d := <-called
+	d := called()
 	hear(a, b)
 	o.bye(d, a)
 	to.Told("BYE", "goodbye", func(*peers.Message) bool { return true })

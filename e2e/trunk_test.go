@@ -37,10 +37,8 @@ func newTrunksOf(t *testing.T, foo, bar string) *trunks {
 	s.up(s.atFoo, s.Bar, 1)
 	s.up(s.atBar, s.Foo, 1)
 	s.start(func(own, _ *peers.Site) netip.AddrPort { return own.Trunk })
-	// They began before their PBXs, and may have asked in vain.
-	for _, e := range []*peers.Edge{s.atFoo, s.atBar} {
-		peers.Until(t, 30*time.Second, "the edges to have their PBX", func() bool { return e.Metric("sallyport_pbx_up") == 1 })
-	}
+	s.atFoo.HasPBX()
+	s.atBar.HasPBX()
 	return s
 }
 

@@ -38,6 +38,7 @@ func newSoloPBX(t *testing.T) *soloPBX {
 func (s *soloPBX) begin() {
 	s.t.Helper()
 	s.foo = &branch{Site: s.Foo, pbx: s.Foo.StartAsterisk(s.Bar, s.Foo.Trunk, peers.AsteriskConfig{}), phone: s.Foo.Phone("1001", 5070)}
+	s.edge.HasPBX()
 	for _, b := range []*branch{s.foo, s.bar} {
 		if m := b.phone.Register("secret-"+b.phone.User, 600, ""); m.Status() != 200 {
 			s.t.Fatalf("registration at %s was answered %s", b.Name, m.Start)

@@ -54,6 +54,7 @@ func newSubscriber(t *testing.T) *subscriber {
 	s.edge = s.Foo.StartEdge(peers.EdgeConfig{Extra: fmt.Sprintf("[[trunk]]\nname = \"bar\"\npeer = %q\nidentity = [%q]\nca = %q\nlisten = %q\nregister = true\nuser = %q\npassword_file = %q\nregister_interval = \"1m\"\n",
 		s.Bar.Domain, s.Bar.Domain, ca.CAFile(), s.Foo.Trunk, account, s.password)})
 	s.pbx = s.Foo.StartAsterisk(s.Bar, s.Foo.Trunk, peers.AsteriskConfig{})
+	s.edge.HasPBX()
 	s.phone = s.Foo.Phone("1001", 5070)
 	if m := s.phone.Register("secret-1001", 600, ""); m.Status() != 200 {
 		t.Fatalf("registration at foo was answered %s", m.Start)

@@ -111,6 +111,7 @@ func TestUpgradeDiesForGood(t *testing.T) {
 			o.change(d, media)
 			if mended {
 				o.edge.Reconfigure(good)
+				before.WaitLog(`"msg":"another process serves"`, 60*time.Second) // it tries less and less often
 				o.edge.Follow(`"msg":"another process serves","pid":(\d+)`)
 				o.speaksOn(media)
 				o.bye(d, media)

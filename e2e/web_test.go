@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"regexp"
 	"strings"
@@ -132,20 +133,37 @@ func TestSlowWss(t *testing.T) {
 	honest := o.Phone("honest")
 	for _, stop := range []peers.Stop{peers.AfterTCP, peers.AfterTLS, peers.InUpgrade, peers.AfterUpgrade} {
 		t.Run(stop.String(), func(t *testing.T) {
-			quiet := o.registerTimes(honest)
-			end := peers.Silent(o.Phone(fmt.Sprintf("slow%d", stop)), o.edge, 500, stop)
-			busy := o.registerTimes(honest)
-			if n := o.edge.Metric(webFlows); n < 500 {
-				t.Fatalf("the edge has %v connections: the silent ones were not all there", n)
+			host, longer := o.Phone(fmt.Sprintf("slow%d", stop)), time.Duration(0)
+			for range 3 { // what another process of the machine's costs passes; an attack's effect does not
+				if longer = o.longer(honest, host, stop); longer <= 100*time.Millisecond {
+					return
+				}
 			}
-			end()
-			t.Logf("a registration takes %s among 500 silent clients, %s without (medians)", busy, quiet)
-			if busy-quiet > 100*time.Millisecond {
-				t.Errorf("a registration takes %s longer among 500 silent clients", busy-quiet)
-			}
+			t.Errorf("a registration takes %s longer among 500 silent clients", longer)
 		})
 	}
 	t.Run("control", func(t *testing.T) { oneStopsAll(t, o, honest) })
+}
+
+// longer is what a registration takes longer among silent clients than before and after
+// them.
+func (o *office) longer(honest, host *peers.Host, stop peers.Stop) time.Duration {
+	o.t.Helper()
+	before := o.registerTimes(honest)
+	end := peers.Silent(host, o.edge, 500, stop)
+	there := 0.0
+	for begun := time.Now(); there < 500 && time.Since(begun) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
+		there = o.edge.Metric(webFlows) // it may not have taken the last
+	}
+	among := median(o.registerTimes(honest))
+	end()
+	if there < 500 { // they live ten seconds, and the machine took as long to make them
+		o.t.Logf("only %v of 500 silent clients were there together", there)
+		return math.MaxInt64
+	}
+	without := median(append(before, o.registerTimes(honest)...))
+	o.t.Logf("a registration takes %s among 500 silent clients, %s without (medians)", among, without)
+	return among - without
 }
 
 // oneStopsAll is the control of slow clients: a server that one silent client stops.
@@ -177,9 +195,9 @@ func oneStopsAll(t *testing.T, o *office, honest *peers.Host) {
 	}
 }
 
-// registerTimes is the median time of a registration over a new WebSocket,
+// registerTimes is the times of registrations over new WebSockets,
 // from the TCP handshake to the 200.
-func (o *office) registerTimes(h *peers.Host) time.Duration {
+func (o *office) registerTimes(h *peers.Host) []time.Duration {
 	o.t.Helper()
 	var took []time.Duration
 	for range 9 {
@@ -189,7 +207,7 @@ func (o *office) registerTimes(h *peers.Host) time.Duration {
 		took = append(took, time.Since(began))
 		p.Close()
 	}
-	return median(took)
+	return took
 }
 
 // upgradesInTurn is a server that reads from a connection in its accept loop,

@@ -179,7 +179,7 @@ func (b *Baresip) writeFiles(h *Host) {
 			b.lab.t.Fatal(err)
 		}
 	}
-	samples := Sine(tone, 60) // the file is not looped: longer than any test's call
+	samples := Sine(tone, 300) // the file is not looped: longer than any test's call
 	if err := WriteWAV(filepath.Join(b.Dir, "tone.wav"), samples); err != nil {
 		b.lab.t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func (b *Browser) open() {
 	if err := b.tab.open(b.config.Page, script); err != nil {
 		b.lab.t.Fatalf("browser %s: %v", b.config.User, err)
 	}
-	b.Event("loaded", 20*time.Second)
+	b.Event("loaded", 60*time.Second)
 }
 
 // Reload loads the page again, as its user would; the phone that was in it is
@@ -149,14 +149,14 @@ func (b *Browser) Reload() {
 	if err := b.tab.reload(); err != nil {
 		b.lab.t.Fatalf("browser %s: %v", b.config.User, err)
 	}
-	b.Event("loaded", 20*time.Second)
+	b.Event("loaded", 60*time.Second)
 }
 
 // Register starts the page's phone, and returns when it is registered.
 func (b *Browser) Register() {
 	b.lab.t.Helper()
 	b.Start()
-	b.Event("registered", 10*time.Second)
+	b.Event("registered", 30*time.Second)
 }
 
 // Start starts the page's phone.

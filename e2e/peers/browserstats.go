@@ -68,20 +68,23 @@ func (b *Browser) Connected(timeout time.Duration) {
 	})
 }
 
-// Pair is the pair of candidates that the newest call uses.
+// Pair is the pair of candidates that the newest call uses, as soon as there is one.
 func (b *Browser) Pair() (local, remote BrowserStats) {
 	b.lab.t.Helper()
-	var all []BrowserStats
-	b.read("stats", &all)
-	byID := make(map[string]BrowserStats)
-	for _, s := range all {
-		byID[s.ID] = s
-	}
-	pair := byID[b.Transport().SelectedCandidatePairID]
-	local, remote = byID[pair.LocalCandidateID], byID[pair.RemoteCandidateID]
-	if local.Protocol == "" || remote.Protocol == "" {
-		b.lab.t.Fatalf("browser %s uses no pair of candidates", b.config.User)
-	}
+	Until(b.lab.t, 10*time.Second, "browser "+b.config.User+" to use a pair of candidates", func() bool {
+		var all []BrowserStats
+		b.read("stats", &all)
+		byID, selected := make(map[string]BrowserStats), ""
+		for _, s := range all {
+			byID[s.ID] = s
+			if s.Type == "transport" {
+				selected = s.SelectedCandidatePairID
+			}
+		}
+		pair := byID[selected]
+		local, remote = byID[pair.LocalCandidateID], byID[pair.RemoteCandidateID]
+		return local.Protocol != "" && remote.Protocol != ""
+	})
 	return local, remote
 }
 
@@ -129,15 +132,21 @@ func (b *Browser) Hears(hz float64, timeout time.Duration) {
 	}
 }
 
-// Listen is Hears, for who wants to know what is heard instead.
+// Listen is Hears, for who wants to know what is heard instead. It goes on until it has
+// judged one second of the page's clock.
 func (b *Browser) Listen(hz float64, timeout time.Duration) (got, share float64, ok bool) {
 	b.lab.t.Helper()
 	_, from := b.heard()
-	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	judged := false
+	for begun := time.Now(); time.Since(begun) < timeout || !judged; time.Sleep(50 * time.Millisecond) {
 		samples, at := b.heard()
 		if at-from < float64(len(samples))/Rate {
+			if time.Since(begun) > timeout+30*time.Second {
+				b.lab.t.Fatalf("the sound of browser %s stands still", b.config.User)
+			}
 			continue
 		}
+		judged = true
 		if got, share = Tone(samples, Rate); Near(got, hz) && share > 0.8 {
 			return got, share, true
 		}

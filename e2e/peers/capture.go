@@ -192,6 +192,17 @@ func (c *Capture) Count(filter string, decodeAs ...string) int {
 	return len(c.Fields(filter, []string{"frame.number"}, decodeAs...))
 }
 
+// Requests counts the requests that a display filter selects. What is sent again because
+// nobody answered in time is none.
+func (c *Capture) Requests(filter string) int {
+	c.lab.t.Helper()
+	branches := make(map[string]bool)
+	for _, row := range c.Fields(filter, []string{"sip.Method", "sip.Via.branch"}) {
+		branches[strings.Join(row, " ")] = true
+	}
+	return len(branches)
+}
+
 // CountBetween counts those of a time, to the microsecond.
 func (c *Capture) CountBetween(from, to time.Time, filter string) (n int) {
 	c.lab.t.Helper()

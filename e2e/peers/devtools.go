@@ -97,7 +97,7 @@ func (d *devtools) call(session, method string, params, result any) error {
 		return json.Unmarshal(m.Result, result)
 	case <-d.closed:
 		return fmt.Errorf("ask the browser for %s: %w", method, errors.New("it has ended"))
-	case <-time.After(20 * time.Second):
+	case <-time.After(90 * time.Second):
 		return fmt.Errorf("ask the browser for %s: no answer", method)
 	}
 }

@@ -94,7 +94,7 @@ func (e *Edge) start(text string, c EdgeConfig) {
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	e.client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+	e.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
 			err = e.host.Do(func() error {
@@ -122,6 +122,13 @@ func (e *Edge) Start() {
 		_, err := e.get("/healthz")
 		return err == nil
 	})
+}
+
+// HasPBX waits until the edge reaches its PBX: one that began before that may have asked
+// in vain, and asks anew after a while.
+func (e *Edge) HasPBX() {
+	e.lab.t.Helper()
+	Until(e.lab.t, 30*time.Second, "the edge to reach its PBX", func() bool { return e.Metric("sallyport_pbx_up") == 1 })
 }
 
 // Configure appends to the configuration. It is read at the next Start.

@@ -71,11 +71,12 @@ type Loss struct {
 	rule []string
 }
 
-// Lose loses all UDP messages that come to the host and begin with a word of
-// four letters, by IPv4, until Stop.
-func (h *Host) Lose(word string) *Loss {
+// Lose loses the next UDP messages that come to the host and begin with a word of
+// four letters, by IPv4, so many of them at most, until Stop.
+func (h *Host) Lose(word string, n int) *Loss {
 	h.lab.t.Helper()
-	l := &Loss{h, []string{"INPUT", "-p", "udp", "-m", "u32", "--u32", fmt.Sprintf("28=%#x", binary.BigEndian.Uint32([]byte(word))), "-j", "DROP"}}
+	l := &Loss{h, []string{"INPUT", "-p", "udp", "-m", "u32", "--u32", fmt.Sprintf("28=%#x", binary.BigEndian.Uint32([]byte(word))),
+		"-m", "limit", "--limit", "1/hour", "--limit-burst", strconv.Itoa(n), "-j", "DROP"}}
 	h.Run(h.lab.t, "iptables", append([]string{"-I"}, l.rule...)...)
 	return l
 }

@@ -263,3 +263,26 @@ func Until(t testing.TB, timeout time.Duration, what string, holds func() bool) 
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// Meanwhile begins what a test does beside what follows. What is returned waits for its
+// end and returns what it did; if it has ended the test, so does that. It has ended
+// before the test does, in any case.
+func Meanwhile[T any](t testing.TB, do func() T) (wait func() T) {
+	done := make(chan struct{})
+	var result T
+	ended := false
+	go func() { // ends with what is done; waited for by the test's end
+		defer close(done)
+		result = do()
+		ended = true
+	}()
+	t.Cleanup(func() { <-done })
+	return func() T {
+		t.Helper()
+		<-done
+		if !ended {
+			t.FailNow()
+		}
+		return result
+	}
+}

@@ -145,6 +145,10 @@ func (p *Phone) Write(text string) error {
 // not come in time, or the end of the connection.
 func (p *Phone) Read(timeout time.Duration) (*Message, error) {
 	_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
+	if _, err := p.r.Peek(1); err != nil {
+		return nil, err
+	}
+	_ = p.conn.SetReadDeadline(time.Now().Add(max(timeout, 10*time.Second))) // in its midst, what was read would be lost
 	return readMessage(p.r)
 }
 
@@ -169,8 +173,7 @@ func (p *Phone) Within(timeout time.Duration) *Message {
 
 func (p *Phone) read(timeout time.Duration) (*Message, error) {
 	for {
-		_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
-		if m, err := readMessage(p.r); err != nil || m.Status() != 100 {
+		if m, err := p.Read(timeout); err != nil || m.Status() != 100 {
 			return m, err
 		}
 	}
@@ -194,8 +197,7 @@ func (p *Phone) Expect(what string, timeout time.Duration) *Message {
 // Silent checks that nothing comes for a while.
 func (p *Phone) Silent(d time.Duration) {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(d))
-	if m, err := readMessage(p.r); err == nil {
+	if m, err := p.Read(d); err == nil {
 		p.t.Fatalf("phone %s got %s, want silence", p.User, m.Start)
 	}
 }

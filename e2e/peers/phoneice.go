@@ -37,6 +37,7 @@ type ICE struct {
 type check struct {
 	nominates bool
 	from      *net.UDPConn
+	pwd       string             // of the edge, when it was sent
 	answer    chan *stun.Message // of Ask; else nil
 }
 
@@ -99,7 +100,7 @@ func (c *ICE) run() {
 		if !c.mute && (!c.nominated || c.rounds%consentRounds == 0) {
 			nominates := c.Aggressive || c.valid && !c.nominated
 			if request, err := c.request(nominates, c.signedLocked()); err == nil {
-				c.pending[request.TransactionID] = &check{nominates: nominates, from: m.conn}
+				c.pending[request.TransactionID] = &check{nominates: nominates, from: m.conn, pwd: c.remote[1]}
 				_, _ = m.conn.WriteToUDPAddrPort(request.Raw, m.to) // lost, the next one is not
 			}
 		}
@@ -165,11 +166,14 @@ func (c *ICE) takeLocked(conn *net.UDPConn, p []byte) {
 		return
 	}
 	k := c.pending[m.TransactionID]
-	if k == nil || k.from != conn || stun.Fingerprint.Check(m) != nil || stun.NewShortTermIntegrity(c.remote[1]).Check(m) != nil {
+	if k == nil || k.from != conn || stun.Fingerprint.Check(m) != nil || stun.NewShortTermIntegrity(k.pwd).Check(m) != nil {
 		c.bad++
 		return
 	}
 	delete(c.pending, m.TransactionID)
+	if conn != c.m.conn { // the phone has moved meanwhile
+		return
+	}
 	if k.answer != nil {
 		k.answer <- m
 		return
@@ -229,7 +233,7 @@ func (c *ICE) Ask(sign Signature) <-chan *stun.Message {
 	defer m.mu.Unlock()
 	request := c.checkLocked(sign)
 	answer := make(chan *stun.Message, 1)
-	c.pending[request.TransactionID] = &check{from: m.conn, answer: answer}
+	c.pending[request.TransactionID] = &check{from: m.conn, pwd: c.remote[1], answer: answer}
 	if _, err := m.conn.WriteToUDPAddrPort(request.Raw, m.to); err != nil {
 		m.p.t.Fatalf("send a check: %v", err)
 	}

@@ -8,7 +8,7 @@ import (
 
 // NewPBXPhone is a Phone in the place of the PBX: it speaks plain SIP over UDP
 // with the edge, as user, and sees and says what no real PBX can be made to.
-// Its media are to be Plain. It repeats nothing, and shows what is repeated.
+// Its media are to be Plain. It repeats nothing, and hears once what is repeated.
 func NewPBXPhone(l *Lab, user string) *Phone {
 	l.t.Helper()
 	return newPlainPhone(l.PBX, 5060, netip.MustParseAddrPort(EdgeInside+":5060"), user)
@@ -26,9 +26,28 @@ func newPlainPhone(h *Host, port uint16, server netip.AddrPort, user string) *Ph
 	if err != nil {
 		l.t.Fatalf("open a port for plain SIP on %s: %v", h.Name, err)
 	}
-	p.conn, p.r = p.raw, bufio.NewReaderSize(p.raw, 64<<10) // a datagram whole
+	p.conn = &once{Conn: p.raw, came: make(map[string]bool)}
+	p.r = bufio.NewReaderSize(p.conn, 64<<10) // a datagram whole
 	l.t.Cleanup(p.Close)
 	return p
+}
+
+// once reads each datagram once. What a far end repeats while a test is slow is no news
+// (RFC 3261 section 17).
+type once struct {
+	net.Conn
+	came map[string]bool
+}
+
+// Read reads the next that did not come before.
+func (c *once) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.came[string(b[:n])] {
+			c.came[string(b[:n])] = true
+			return n, err
+		}
+	}
 }
 
 // NewPlainMedia are the media of one that speaks plain RTP.

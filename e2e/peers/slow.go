@@ -2,10 +2,13 @@ package peers
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Slowness is a way to hold a TLS connection without end.
@@ -39,23 +42,39 @@ func SlowClients(h *Host, e *Edge, n int, how Slowness, text string) *Slow {
 	s := &Slow{quit: make(chan struct{})}
 	h.lab.t.Cleanup(s.Close)
 	trust := e.trust(h.lab.t)
-	err := h.Do(func() error {
+	err := h.connects(&s.conns, n, EdgeOutside+":5061")
+	if err == nil {
+		err = together(s.conns, func(raw net.Conn) error { return s.begin(raw, trust, how, text) })
+	}
+	if err != nil {
+		h.lab.t.Fatalf("slow clients, %s: %v", how, err)
+	}
+	return s
+}
+
+// connects appends so many connections from a host.
+func (h *Host) connects(conns *[]net.Conn, n int, addr string) error {
+	return h.Do(func() error {
 		for range n {
-			raw, err := net.DialTimeout("tcp", EdgeOutside+":5061", 5*time.Second)
+			c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 			if err != nil {
-				return err
+				return fmt.Errorf("connection %d: %w", len(*conns), err)
 			}
-			s.conns = append(s.conns, raw)
-			if err := s.begin(raw, trust, how, text); err != nil {
-				return err
-			}
+			*conns = append(*conns, c)
 		}
 		return nil
 	})
-	if err != nil {
-		h.lab.t.Fatalf("slow client %d, %s: %v", len(s.conns), how, err)
+}
+
+// together does with each connection what takes a round trip, twenty at a time: those
+// that were first must still be there when the last is.
+func together(conns []net.Conn, do func(net.Conn) error) error {
+	var g errgroup.Group
+	g.SetLimit(20)
+	for _, c := range conns {
+		g.Go(func() error { return do(c) })
 	}
-	return s
+	return g.Wait()
 }
 
 func (s *Slow) begin(raw net.Conn, trust *tls.Config, how Slowness, text string) error {

@@ -13,7 +13,7 @@ const tappedPort = 5062
 const tapInner = PBXAddr + ":5063"
 
 // Tap stands in the PBX's place and hands each datagram on, both ways, in
-// order; what the edge sent is kept.
+// order; what the edge sent is kept, and what it says again is kept once.
 type Tap struct {
 	outer, inner *net.UDPConn
 	change       func([]byte) []byte // of what goes on to the PBX; nil is nothing
@@ -21,12 +21,13 @@ type Tap struct {
 	mu   sync.Mutex // guards what follows
 	edge netip.AddrPort
 	got  []string
+	came map[string]bool
 }
 
 // StartTap listens in the PBX's place. change may replace what goes on.
 func StartTap(l *Lab, change func([]byte) []byte) *Tap {
 	l.t.Helper()
-	p := &Tap{change: change}
+	p := &Tap{change: change, came: make(map[string]bool)}
 	err := l.PBX.Do(func() (err error) {
 		if p.outer, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(PBXAddr+":5060"))); err != nil {
 			return err
@@ -54,7 +55,10 @@ func (p *Tap) inwards() {
 		}
 		p.mu.Lock()
 		p.edge = from
-		p.got = append(p.got, string(buf[:n]))
+		if text := string(buf[:n]); !p.came[text] {
+			p.came[text] = true
+			p.got = append(p.got, text)
+		}
 		p.mu.Unlock()
 		b := buf[:n]
 		if p.change != nil {

@@ -211,21 +211,12 @@ func Silent(h *Host, e *Edge, n int, stop Stop) (end func()) {
 	}
 	h.lab.t.Cleanup(end)
 	trust := e.trust(h.lab.t)
-	err := h.Do(func() error {
-		for range n {
-			raw, err := net.DialTimeout("tcp", net.JoinHostPort(EdgeOutside, WSSPort), 5*time.Second)
-			if err != nil {
-				return err
-			}
-			conns = append(conns, raw)
-			if err := silence(raw, trust, stop); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := h.connects(&conns, n, net.JoinHostPort(EdgeOutside, WSSPort))
+	if err == nil {
+		err = together(conns, func(raw net.Conn) error { return silence(raw, trust, stop) })
+	}
 	if err != nil {
-		h.lab.t.Fatalf("silent client %d, %s: %v", len(conns), stop, err)
+		h.lab.t.Fatalf("silent clients, %s: %v", stop, err)
 	}
 	return end
 }
