@@ -49,8 +49,11 @@ func TestUpgradeMidway(t *testing.T) {
 	}
 	var challenge *peers.Message
 	before := o.upgradeWhile(func() { challenge = asked.Query() })
-	for _, p := range idle {
-		p.Gone(15 * time.Second)
+	for _, p := range idle { // they go when nothing has come from them for a while, and who asks meanwhile stays
+		peers.Until(t, 15*time.Second, "phone "+p.User+", which is idle, to be sent on", func() bool {
+			challenge = asked.Query()
+			return p.Left(200 * time.Millisecond)
+		})
 	}
 	half.Send(text[150:])
 	rest := frame[150:]

@@ -117,10 +117,16 @@ func unnamed(config *tls.Config) *tls.Config {
 // Gone waits until the edge has closed the phone's connection.
 func (p *Phone) Gone(timeout time.Duration) {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
-	if _, err := io.Copy(io.Discard, p.r); errors.Is(err, os.ErrDeadlineExceeded) {
+	if !p.Left(timeout) {
 		p.t.Fatalf("the connection of phone %s is open still", p.User)
 	}
+}
+
+// Left tells whether the edge closes it within a time.
+func (p *Phone) Left(timeout time.Duration) bool {
+	_ = p.conn.SetReadDeadline(time.Now().Add(timeout))
+	_, err := io.Copy(io.Discard, p.r)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Resumer is a TLS client that keeps its session, and a certificate.
