@@ -212,10 +212,11 @@ func (w *worker) tryEach(x *trial, list []*stream, near bool) bool {
 
 // eligible tells whether a packet may be tried on a stream.
 func (w *worker) eligible(st *stream, x *trial) bool {
+	prot := st.prot[x.key.kind]
 	switch {
-	case st == x.not || st == x.named || !st.prot[x.key.kind].ready(), x.tried.IsValid() && st.fresh && st.peers[kindRTP].hint == x.tried:
+	case st == x.not || st == x.named || !prot.ready(), x.tried.IsValid() && st.fresh && st.peers[kindRTP].hint == x.tried:
 		return false
-	case len(st.lanes) >= maxLanes && st.lane(x.key.ssrc, x.key.kind) == nil:
+	case prot.rx.verified >= maxVerified && !prot.rx.now.knows(x.key.ssrc, x.key.kind):
 		x.excuse(DropSSRCLimit) // before its context would make a state for the SSRC
 		return false
 	}
@@ -247,14 +248,18 @@ func (x *trial) expected() netip.AddrPort {
 // stream's. The packet itself stays as it came.
 func (w *worker) try(st *stream, x *trial) bool {
 	rx := &st.prot[x.key.kind].rx
+	known := rx.now.knows(x.key.ssrc, x.key.kind)
 	out, why, ok := rx.open(w.scratch.spare, x.p, x.key.kind, st.before(x.key.ssrc, x.key.kind, rx.epoch), &w.scratch.headers)
 	if ok {
+		if !known {
+			rx.verified++
+		}
 		w.deliver(w.latch(st, x), out)
 		return true
 	}
 	if rx.changing() && st.lane(x.key.ssrc, x.key.kind) == nil && slices.Contains(st.declared, x.key.ssrc) {
 		if out, _, ok = rx.old.open(w.scratch.spare, x.p, x.key.kind, &w.scratch.headers); ok { // it is the first, and still on its way
-			l := st.newLane(x.key, sequence(x.p))
+			l := w.table.newLane(st, x.key, sequence(x.p))
 			l.rebase(&rx.old, sequence(x.p))
 			w.table.place(l, x.key)
 			w.deliver(l, out)
@@ -291,7 +296,7 @@ func (w *worker) latch(st *stream, x *trial) *lane {
 	l := st.lane(x.key.ssrc, x.key.kind)
 	switch {
 	case l == nil:
-		l = st.newLane(x.key, seq)
+		l = w.table.newLane(st, x.key, seq)
 	case x.key.kind == kindRTP && !l.newer(seq):
 		return l
 	default:

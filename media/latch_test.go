@@ -125,21 +125,69 @@ func TestWhereRTCPGoes(t *testing.T) {
 	}
 }
 
+// An Asterisk takes another SSRC at each transfer. Each is heard, whoever else still
+// is, and the state of none is given up, or its packets could be replayed; so there
+// is an end of them.
 func TestSSRCsAreBounded(t *testing.T) {
 	h := newHot(t, AEADAES128GCM)
-	for i := range uint32(maxLanes + 20) {
+	h.st.plain[kindRTCP].to = makeAddr(at(h.l.pbx))
+	steady := h.l.phone.ssrc
+	speak := func(ssrc uint32, rtcp bool) []byte {
+		t.Helper()
+		h.w.now += int64(time.Millisecond)
 		h.w.budget.refill(h.w.budget.ends)
-		h.l.phone.ssrc = 1000 + i
-		h.from(at(h.l.phone.conn), h.l.phone.sealed("x"))
+		h.l.phone.ssrc = ssrc
+		p := h.sealed(t, 1, rtcp)[0]
+		h.fromPhone(p)
+		if len(h.st.lanes) > maxLanes || len(h.w.table.lanes) > maxLanes {
+			t.Fatalf("%d lanes, %d to be found", len(h.st.lanes), len(h.w.table.lanes))
+		}
+		return p
 	}
-	if n := h.st.counts.dir[Inward].RTP; n != maxLanes || len(h.st.lanes) != maxLanes {
-		t.Errorf("relayed %d SSRCs over %d lanes, want %d", n, len(h.st.lanes), maxLanes)
+	first := speak(1000, false)
+	speak(1000, true)
+	speak(steady, false)
+	kept := h.st.lane(steady, kindRTP)
+	for ssrc := uint32(1001); ssrc < 1100; ssrc++ {
+		speak(ssrc, false)
+		speak(ssrc, true)
+		speak(steady, false)
 	}
-	if n := h.w.counts.drops[DropSSRCLimit]; n != 20 {
-		t.Errorf("ssrc_limit is %d, want 20", n)
+	if n := h.st.counts.dir[Inward]; n.RTP != 200 || n.RTCP != 100 {
+		t.Errorf("relayed %d packets of RTP, %d of RTCP; want 200 and 100: drops %v", n.RTP, n.RTCP, h.st.counts.drops)
 	}
-	if _, ok := h.st.prot[kindRTP].rx.now.ctx.ROC(1000 + maxLanes); ok {
+	if h.st.lane(steady, kindRTP) != kept || h.st.lane(1000, kindRTP) != nil {
+		t.Error("who speaks made room, or who is silent did not")
+	}
+	if q := h.st.quality(Inward); q.Received != 200 {
+		t.Errorf("%d packets are in the figures", q.Received)
+	}
+	h.fromPhone(first)
+	if n := h.st.counts.dir[Inward].RTP; n != 200 || h.st.lane(1000, kindRTP) != nil {
+		t.Error("a packet of an SSRC that made room was replayed")
+	}
+	for i := range uint32(4 * maxLanes) { // that come again and again count once
+		speak(1000+i%(2*maxLanes), false)
+	}
+	if h.st.own.rx.verified != 201 {
+		t.Errorf("%d SSRCs counted, want 201", h.st.own.rx.verified)
+	}
+	before := h.st.counts.dir[Inward].RTP
+	for ssrc := uint32(2000); ssrc < 2000+maxVerified; ssrc++ {
+		speak(ssrc, false)
+	}
+	if n := h.st.counts.dir[Inward].RTP - before; n != maxVerified-201 {
+		t.Errorf("relayed %d SSRCs more, want %d", n, maxVerified-201)
+	}
+	if n := h.w.counts.drops[DropSSRCLimit]; n != 201 {
+		t.Errorf("ssrc_limit is %d, want 201", n)
+	}
+	if h.st.own.rx.now.knows(2000+maxVerified-1, kindRTP) {
 		t.Error("the context keeps a state beyond the bound")
+	}
+	before = h.st.counts.dir[Inward].RTP
+	if speak(1000, false); h.st.counts.dir[Inward].RTP != before+1 {
+		t.Error("an SSRC that was heard before is refused")
 	}
 	h.rehint(t, SecureParams{SSRCs: make([]uint32, 5000)})
 	if len(h.st.declared) > maxDeclared {

@@ -24,6 +24,11 @@ const (
 	replayWindow = 1024
 	// maxOldKeys bounds how many keys a phone may return to.
 	maxOldKeys = 8
+	// maxVerified bounds the SSRCs of one receiver in all, RTP and RTCP each
+	// counted: as many as maxSources are the other way. The replay window of each
+	// is kept for as long as its key, or what was seen of an SSRC that is gone could
+	// be replayed. Only the call's own phone can make us spend them.
+	maxVerified = 2 * maxSources
 )
 
 // scratch is what a worker reuses for each packet, so that nothing is allocated.
@@ -100,6 +105,18 @@ func (o *opener) encrypted(p []byte) bool {
 	return len(p) >= 8+behind && p[len(p)-behind]&0x80 != 0
 }
 
+// knows tells whether something of an SSRC was verified under the key.
+func (o *opener) knows(ssrc uint32, kind uint8) (ok bool) {
+	switch {
+	case o.ctx == nil:
+	case kind == kindRTP:
+		_, ok = o.ctx.ROC(ssrc)
+	default:
+		_, ok = o.ctx.Index(ssrc)
+	}
+	return ok
+}
+
 // misshapen tells why a packet failed that has not failed by its tag. The
 // path of a good packet does not come here.
 func (o *opener) misshapen(p []byte, kind uint8, h *headers) bool {
@@ -118,6 +135,8 @@ type receiver struct {
 	until int64  // end of the grace, on the worker's clock; nearer once now was heard
 	epoch uint32 // counts changes of key
 	spent []opener
+
+	verified int // SSRCs, up to maxVerified
 }
 
 // set takes a new key. The same key keeps its context, and with it what was seen.

@@ -112,7 +112,7 @@ func (w *worker) fromPBX(st *stream, socket uint8, i int) {
 // deliver sends a phone's decrypted packet to the PBX.
 func (w *worker) deliver(l *lane, p []byte) {
 	st, kind := l.stream, l.key.kind
-	st.heard[Inward] = w.now
+	st.heard[Inward], l.last = w.now, w.now
 	if !sound(p, kind) { // a phone's fault, but not the PBX's problem
 		w.drop(st, DropMalformed)
 		return

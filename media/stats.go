@@ -29,7 +29,7 @@ const (
 	DropBudget                 // not tried: too many unknown packets at the time
 	DropAuth                   // known source and SSRC, but the tag does not verify
 	DropReplay                 // seen before, or too old to tell
-	DropSSRCLimit              // a stream has as many SSRCs as one may
+	DropSSRCLimit              // its call has had as many SSRCs as one may
 	DropStranger               // plain side: not from where the PBX said
 	DropNotReady               // plain side: no key yet
 	DropNotLatched             // plain side: the phone's address is not known yet

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// maxLanes bounds the SSRCs of one stream, RTP and RTCP each counted. A
-	// phone has two; hold, transfers and trunks bring more. Each costs its
-	// replay window, which only the call's own phone can make us spend.
+	// maxLanes bounds the SSRCs that one stream has at a time, RTP and RTCP each
+	// counted. A phone has two; hold, transfers and trunks bring more, and the one
+	// that was silent for longest makes room: see maxVerified.
 	maxLanes = 32
 	// maxDeclared bounds those that an SDP may announce.
 	maxDeclared = 16
@@ -69,6 +69,7 @@ type lane struct {
 	stream    *stream
 	key       laneKey
 	index     int64  // of the newest RTP packet: its roll-over counter and sequence number
+	last      int64  // when its last packet was accepted
 	failed    uint8  // packets in a row that did not verify, up to doubtAfter
 	contested bool   // another stream has its SSRC, or declared it
 	epoch     uint32 // of the key it was last heard under
@@ -106,18 +107,10 @@ func (l *lane) rebase(o *opener, seq uint16) {
 	l.index = int64(roc)<<16 | int64(seq) - ahead
 }
 
-// newLane is a lane that was not heard yet.
-func (st *stream) newLane(key laneKey, seq uint16) *lane {
-	l := &lane{stream: st, key: laneKey{ssrc: key.ssrc, kind: key.kind}, index: int64(seq) - 1}
-	st.lanes = append(st.lanes, l)
-	delete(st.gone, key.ssrc)
-	return l
-}
-
 // leave keeps what must be known of a lane that is forgotten: its source may
 // come back under another key, and with the same roll-over counter.
 func (st *stream) leave(l *lane) {
-	if l.key.kind != kindRTP || l.index>>16 <= 0 || len(st.gone) >= maxLanes {
+	if l.key.kind != kindRTP || l.index>>16 <= 0 || len(st.gone) >= maxVerified {
 		return
 	}
 	if st.gone == nil {

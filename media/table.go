@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -123,6 +124,20 @@ func (t *table) forget(st *stream, ssrc uint32) {
 	}
 	remove(t.bySSRC, ssrc, st)
 	t.contest(ssrc)
+}
+
+// newLane is one that was not heard yet. Where a stream has as many as it may, the
+// one that was silent for longest makes room: a PBX takes another SSRC at each
+// transfer, and leaves the one before for good.
+func (t *table) newLane(st *stream, key laneKey, seq uint16) *lane {
+	if len(st.lanes) >= maxLanes {
+		silent := slices.MinFunc(st.lanes, func(a, b *lane) int { return cmp.Compare(a.last, b.last) })
+		t.retire(st, func(l *lane) bool { return l != silent })
+	}
+	l := &lane{stream: st, key: laneKey{ssrc: key.ssrc, kind: key.kind}, index: int64(seq) - 1}
+	st.lanes = append(st.lanes, l)
+	delete(st.gone, key.ssrc)
+	return l
 }
 
 // place makes a lane be found at an address.
