@@ -404,7 +404,7 @@ func (p *Proxy) speaksFor(l *leg, token string, f *flow.Flow) bool {
 // c.mu is held.
 func (c *call) moveTo(d *dialog, f *flow.Flow) {
 	d.secure.flow = f
-	c.media.phone = f.Remote().Addr()
+	c.media.follow(f)
 }
 
 func closed(f *flow.Flow) bool {

@@ -10,7 +10,7 @@ import (
 // describe writes our description for one side from what the other side said:
 // our offer from its offer, or our answer from its answer.
 func (n *negotiation) describe(to flow.Side, said *sdp.Session, isOffer bool) *sdp.Session {
-	out := &sdp.Session{Addr: n.voices[to].addr}
+	out := &sdp.Session{Addr: n.voices[to].at}
 	lines := n.lines[to]
 	if !isOffer { // an answer has the lines of its offer (RFC 3264 section 6)
 		lines = lines[:min(len(lines), len(n.pending.session.Media))]
@@ -122,7 +122,7 @@ func (n *negotiation) announces() bool { return n.web || n.trunk }
 
 // rejected is a line with port 0, which keeps its place (RFC 3264 section 6).
 func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media {
-	m := sdp.Media{Kind: s.kind, Proto: sdp.AVP, Addr: n.voices[to].addr, Direction: sdp.Inactive}
+	m := sdp.Media{Kind: s.kind, Proto: sdp.AVP, Addr: n.voices[to].at, Direction: sdp.Inactive}
 	if to == flow.Secure {
 		m.Proto = sdp.SAVP
 		if n.page {

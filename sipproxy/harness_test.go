@@ -38,7 +38,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 type bench struct {
 	t     testing.TB
 	proxy *Proxy
-	tls   netip.AddrPort
+	tls   []netip.AddrPort // for each public address
 	wss   netip.AddrPort
 	pbx   *net.UDPConn
 	plain netip.AddrPort
@@ -69,13 +69,6 @@ func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rule
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	mc := media.Defaults()
-	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = []netip.Addr{loopback}, loopback, 0, 1, media.PortRange{First: 31000, Last: 31999}
-	mc.Silence = silence
-	engine, err := media.New(mc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	judge, err := policy.New(rules, policy.Parts{})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +84,13 @@ func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rule
 	c.PlainAddr = netip.AddrPortFrom(loopback, freePort(t))
 	if change != nil {
 		change(&c)
+	}
+	mc := media.Defaults()
+	mc.SecureIPs, mc.PlainIP, mc.Port, mc.Workers, mc.PlainPorts = c.PublicIPs, loopback, 0, 1, media.PortRange{First: 31000, Last: 31999}
+	mc.Silence = silence
+	engine, err := media.New(mc)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if b.proxy, err = New(c, engine, judge, log); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func newBenchFor(t testing.TB, silence time.Duration, change func(*Config), rule
 	return b
 }
 
-// listen binds the three sockets, and returns what serves them.
+// listen binds the sockets, and returns what serves them.
 func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error {
 	b.t.Helper()
 	limits := flow.DefaultLimits()
@@ -130,17 +130,21 @@ func (b *bench) listen(c Config, log *slog.Logger) []func(context.Context) error
 	b.proxy.Attach(plain)
 	asking := serverTLS(b.t)
 	asking.ClientAuth = tls.RequestClientCert
-	ln, err := flow.ListenTLS(netip.AddrPortFrom(loopback, 0), asking, limits, b.proxy, nil, log)
-	if err != nil {
-		b.t.Fatal(err)
+	runs := b.attachTrunks(c, limits, log)
+	for _, ip := range c.PublicIPs {
+		ln, err := flow.ListenTLS(netip.AddrPortFrom(ip, 0), asking, limits, b.proxy, nil, log)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		ln.Know(named{})
+		b.tls, runs = append(b.tls, ln.Addr()), append(runs, ln.Run)
 	}
-	ln.Know(named{})
 	web, err := flow.ListenWSS(netip.AddrPortFrom(loopback, 0), serverTLS(b.t), limits, flow.Site{Origins: flow.Origins{c.Domain}}, b.proxy, nil, log)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.plain, b.tls, b.wss = plain.Addr(), ln.Addr(), web.Addr()
-	return append(b.attachTrunks(c, limits, log), plain.Run, ln.Run, web.Run)
+	b.plain, b.wss = plain.Addr(), web.Addr()
+	return append(runs, plain.Run, web.Run)
 }
 
 var (
@@ -282,7 +286,12 @@ func (b *bench) phone() *phone { return b.phoneWith(&tls.Config{InsecureSkipVeri
 
 func (b *bench) phoneWith(config *tls.Config) *phone {
 	b.t.Helper()
-	conn, err := tls.Dial("tcp", b.tls.String(), config)
+	return b.phoneTo(b.tls[0], config)
+}
+
+func (b *bench) phoneTo(at netip.AddrPort, config *tls.Config) *phone {
+	b.t.Helper()
+	conn, err := tls.Dial("tcp", at.String(), config)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -133,7 +133,8 @@ func (p *Proxy) fallOver(inv *invite, err error) bool {
 	if r != nil || c.calleeAt.trunk == nil && token != c.token { // there is none, or another phone's
 		return false
 	}
-	c.calleeAt, c.media.phone = callee, callee.flow.Remote().Addr()
+	c.calleeAt = callee
+	c.media.follow(callee.flow)
 	c.media.withdraw(inv.from, inv.offered)
 	if r := p.sendInvite(inv, callee, ""); r != nil {
 		p.inviteFailed(inv, p.refusal(inv.in, r))

@@ -245,18 +245,22 @@ func (p *Proxy) via(f *flow.Flow) *sip.ViaHeader {
 // publicAddr is our address as the phone behind f reaches it: of its own IP
 // version if there is one.
 func (p *Proxy) publicAddr(f *flow.Flow) netip.AddrPort {
-	ip := p.cfg.PublicIPs[0]
-	for _, each := range p.cfg.PublicIPs {
-		if each.Is4() == f.Remote().Addr().Is4() {
-			ip = each
-			break
-		}
-	}
 	port := p.cfg.PublicPort
 	if f.Transport() == "WSS" {
 		port = p.cfg.WSSPort
 	}
-	return netip.AddrPortFrom(ip, port)
+	return netip.AddrPortFrom(sameFamily(p.cfg.PublicIPs, f.Remote().Addr()), port)
+}
+
+// sameFamily is the first of our addresses that is of the family of another, or
+// the first of all.
+func sameFamily(ours []netip.Addr, far netip.Addr) netip.Addr {
+	for _, each := range ours {
+		if each.Is4() == far.Is4() {
+			return each
+		}
+	}
+	return ours[0]
 }
 
 // stampVia notes where a request really came from, as RFC 3261 section

@@ -26,6 +26,7 @@ type negotiation struct {
 	engine *media.Engine
 	notify media.Notify
 	suites []media.Suite
+	public []netip.Addr // ours on the secure side
 	peer
 
 	session *media.Session      // nil until the first offer, and after close
@@ -50,10 +51,9 @@ type peer struct {
 
 // voice is our own part on one side.
 type voice struct {
-	addr    netip.Addr
-	id      uint64
-	version uint64
-	last    string // the description with that version
+	at     netip.Addr // where that side finds us now
+	origin sdp.Origin // but for the version it never changes (RFC 3264 section 8)
+	last   string     // the description with that version
 }
 
 // stream is one m-line on both sides.
@@ -85,7 +85,7 @@ type offer struct {
 func (p *Proxy) newNegotiation(c *call, far *leg) *negotiation {
 	f := far.flow
 	n := &negotiation{
-		engine: p.engine, suites: p.cfg.Suites,
+		engine: p.engine, suites: p.cfg.Suites, public: p.cfg.PublicIPs,
 		peer:   peer{phone: f.Remote().Addr(), web: f.Transport() == "WSS", page: f.Browser(), alone: p.bindings.wantsDTLS(c.token)},
 		notify: func(e media.Event) { p.mediaEvent(c, e) },
 	}
@@ -97,14 +97,22 @@ func (p *Proxy) newNegotiation(c *call, far *leg) *negotiation {
 	return n
 }
 
-func newVoice(addr netip.Addr) voice {
+// follow takes the far end's media to come from where its signalling does, and to
+// find us where that does: a phone may move between IPv4 and IPv6.
+func (n *negotiation) follow(f *flow.Flow) {
+	n.phone = f.Remote().Addr()
+	n.voices[flow.Secure].at = sameFamily(n.public, n.phone)
+}
+
+func newVoice(at netip.Addr) voice {
 	var b [8]byte
-	_, _ = rand.Read(b[:])                                           // never fails (crypto/rand)
-	return voice{addr: addr, id: binary.BigEndian.Uint64(b[:]) >> 2} // section 5: fits a signed 64-bit number
+	_, _ = rand.Read(b[:])                   // never fails (crypto/rand)
+	id := binary.BigEndian.Uint64(b[:]) >> 2 // RFC 8866 section 5.2: fits a signed 64-bit number
+	return voice{at: at, origin: sdp.Origin{ID: id, Addr: at}}
 }
 
 // cname names our source towards a phone (RFC 7022 section 4.2: one for each session).
-func (n *negotiation) cname() string { return strconv.FormatUint(n.voices[flow.Secure].id, 36) }
+func (n *negotiation) cname() string { return strconv.FormatUint(n.voices[flow.Secure].origin.ID, 36) }
 
 // mediaEvent ends a call whose phone has fallen silent.
 func (p *Proxy) mediaEvent(c *call, e media.Event) {
@@ -461,10 +469,10 @@ func readSDP(from flow.Side, b body) (*sdp.Session, *refusal) {
 // new, the same if it repeats (RFC 3264 section 8).
 func (n *negotiation) write(side flow.Side, s *sdp.Session) body {
 	v := &n.voices[side]
-	s.Origin = sdp.Origin{ID: v.id, Version: v.version, Addr: v.addr}
+	s.Origin = v.origin
 	if text := string(s.Marshal()); text != v.last {
-		v.version++
-		s.Origin.Version = v.version
+		v.origin.Version++
+		s.Origin = v.origin
 		v.last = string(s.Marshal())
 	}
 	return body{kind: "application/sdp", bytes: []byte(v.last)}
