@@ -136,23 +136,25 @@ func TestRoundTripRFC3550(t *testing.T) {
 // RFC 4585 section 4: feedback messages belong to the AVPF profiles.
 func TestFeedbackIsRemovedRFC4585(t *testing.T) {
 	rr, sdes := rtcpPart(rtcpRR, 0, 9), rtcpPart(202, 1, 9, 0)
-	nack, pli := rtcpPart(rtcpRTPFB, 1, 9, 7, 0x00010000), rtcpPart(rtcpPSFB, 1, 9, 7)
+	nack, remb := rtcpPart(rtcpRTPFB, 1, 9, 7, 0x00010000), rtcpPart(rtcpPSFB, 15, 9, 0, 0x52454d42, 0x01000000, 7)
+	pli, fir := rtcpPart(rtcpPSFB, psfbPLI, 9, 7), rtcpPart(rtcpPSFB, psfbFIR, 9, 0, 7, 0x01000000)
 	for _, c := range []struct {
 		name     string
 		in, want []byte
 	}{
 		{"nothing to remove", compound(rr, sdes), compound(rr, sdes)},
-		{"behind", compound(rr, sdes, pli), compound(rr, sdes)},
-		{"between", compound(rr, nack, sdes, pli, rr), compound(rr, sdes, rr)},
-		{"before", compound(nack, pli, rr), rr},
-		{"nothing else", compound(nack, pli), nil},
+		{"behind", compound(rr, sdes, remb), compound(rr, sdes)},
+		{"between", compound(rr, nack, sdes, remb, rr), compound(rr, sdes, rr)},
+		{"before", compound(nack, remb, rr), rr},
+		{"nothing else", compound(nack, remb), nil},
+		{"a whole picture is asked for", compound(rr, sdes, pli, nack, fir, remb), compound(rr, sdes, pli, fir)},
 	} {
 		if got := withoutFeedback(c.in); string(got) != string(c.want) {
 			t.Errorf("%s: left %x, want %x", c.name, got, c.want)
 		}
 	}
 	h := newHot(t, AEADAES128GCM)
-	for i, p := range [][]byte{compound(rtcpPart(rtcpRR, 0, h.l.phone.ssrc), nack), compound(nack, pli)} {
+	for i, p := range [][]byte{compound(rtcpPart(rtcpRR, 0, h.l.phone.ssrc), nack), compound(nack, remb)} {
 		out, err := h.l.phone.seal.EncryptRTCP(nil, p, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,13 @@ const (
 	rtcpPSFB  = 206
 )
 
+// Formats of payload-specific feedback that ask for a whole picture (RFC 4585
+// section 6.3.1, RFC 5104 section 4.3.1).
+const (
+	psfbPLI = 1
+	psfbFIR = 4
+)
+
 // sdesCNAME is the item of RTCP SDES that names a source (RFC 3550 section 6.5.1).
 const sdesCNAME = 1
 
@@ -84,12 +91,14 @@ func (r *report) block(b []byte, now int64) {
 
 // withoutFeedback removes from a compound packet, in place, what a peer of
 // plain RTP/AVP has no use for (RFC 4585 section 4: feedback needs its
-// profile), and returns what is left. p is sound.
+// profile), and returns what is left. p is sound. What asks for a whole picture
+// stays: we announce it to browsers, Asterisk heeds it under any profile, and
+// others ignore what they don't know (RFC 3550 section 6.1).
 func withoutFeedback(p []byte) []byte {
 	kept := 0
 	for at := 0; at < len(p); {
 		n := 4 + 4*int(binary.BigEndian.Uint16(p[at+2:]))
-		if kind := p[at+1]; kind != rtcpRTPFB && kind != rtcpPSFB {
+		if kind := p[at+1]; kind != rtcpRTPFB && (kind != rtcpPSFB || asksForPicture(p[at])) {
 			if kept != at {
 				copy(p[kept:], p[at:at+n])
 			}
@@ -99,3 +108,6 @@ func withoutFeedback(p []byte) []byte {
 	}
 	return p[:kept]
 }
+
+// asksForPicture tells it of payload-specific feedback by its first byte.
+func asksForPicture(b byte) bool { return b&0x1f == psfbPLI || b&0x1f == psfbFIR }

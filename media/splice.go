@@ -171,26 +171,52 @@ func (s *splice) rtcp(p []byte) []byte {
 	return out
 }
 
-// told makes a phone's reports on our source reports on the PBX's, in place. p
-// is sound.
+// told makes what a phone tells of our source, or asks of it, be about the PBX's, in
+// place. p is sound.
 func (s *splice) told(p []byte) {
 	for len(p) > 0 {
 		n := 4 + 4*int(binary.BigEndian.Uint16(p[2:]))
-		part, blocks := p[:n], int(p[0]&0x1f)
+		part := p[:n]
 		p = p[n:]
-		at := 8
-		switch part[1] {
-		case rtcpSR:
-			at = 28
-		case rtcpRR:
-		default:
-			continue
+		if part[0]&0x20 != 0 {
+			part = part[:n-int(part[n-1])]
 		}
-		for ; blocks > 0 && n >= at+24; blocks, at = blocks-1, at+24 {
-			if binary.BigEndian.Uint32(part[at:]) == s.own {
-				binary.BigEndian.PutUint32(part[at:], s.from)
-				binary.BigEndian.PutUint16(part[at+10:], binary.BigEndian.Uint16(part[at+10:])-s.seqShift)
-			}
+		switch count := int(part[0] & 0x1f); part[1] {
+		case rtcpSR:
+			s.toldOf(part, 28, count)
+		case rtcpRR:
+			s.toldOf(part, 8, count)
+		case rtcpPSFB:
+			s.askedOf(part, count)
 		}
 	}
+}
+
+// toldOf takes report blocks (RFC 3550 section 6.4.1), the first of which is at a place.
+func (s *splice) toldOf(part []byte, at, blocks int) {
+	for ; blocks > 0 && len(part) >= at+24; blocks, at = blocks-1, at+24 {
+		if s.renamed(part[at:]) {
+			binary.BigEndian.PutUint16(part[at+10:], binary.BigEndian.Uint16(part[at+10:])-s.seqShift)
+		}
+	}
+}
+
+// askedOf takes what asks for a whole picture: the one format names its source in the
+// header, the other in each entry (RFC 4585 section 6.1, RFC 5104 section 4.3.1.1).
+func (s *splice) askedOf(part []byte, format int) {
+	if len(part) >= 12 {
+		s.renamed(part[8:])
+	}
+	for at := 12; format == psfbFIR && len(part) >= at+8; at += 8 {
+		s.renamed(part[at:])
+	}
+}
+
+// renamed makes an SSRC of ours the PBX's, and tells whether it was ours.
+func (s *splice) renamed(b []byte) bool {
+	if binary.BigEndian.Uint32(b) != s.own {
+		return false
+	}
+	binary.BigEndian.PutUint32(b, s.from)
+	return true
 }

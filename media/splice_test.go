@@ -169,7 +169,9 @@ func TestReportsOfOneSource(t *testing.T) {
 	}
 
 	answer, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: h.l.phone.ssrc, Reports: []rtcp.ReceptionReport{
-		{SSRC: mine, LastSequenceNumber: 11, TotalLost: 4}, {SSRC: 99, LastSequenceNumber: 11}}}})
+		{SSRC: mine, LastSequenceNumber: 11, TotalLost: 4}, {SSRC: 99, LastSequenceNumber: 11}}},
+		&rtcp.PictureLossIndication{SenderSSRC: h.l.phone.ssrc, MediaSSRC: mine},
+		&rtcp.FullIntraRequest{SenderSSRC: h.l.phone.ssrc, FIR: []rtcp.FIREntry{{SSRC: 99, SequenceNumber: 1}, {SSRC: mine, SequenceNumber: 2}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,10 +181,37 @@ func TestReportsOfOneSource(t *testing.T) {
 	}
 	h.fromPhone(sealed)
 	b, _ = read(h.l.pbx, time.Second)
-	var rr rtcp.ReceiverReport
-	if err := rr.Unmarshal(b); err != nil || rr.Reports[0].SSRC != 6 || rr.Reports[0].LastSequenceNumber != 1000 || rr.Reports[0].TotalLost != 4 ||
+	all, err = rtcp.Unmarshal(b)
+	if err != nil || len(all) != 3 {
+		t.Fatalf("the PBX got %v (%v)", all, err)
+	}
+	rr, _ := all[0].(*rtcp.ReceiverReport)
+	if rr == nil || rr.Reports[0].SSRC != 6 || rr.Reports[0].LastSequenceNumber != 1000 || rr.Reports[0].TotalLost != 4 ||
 		rr.Reports[1].SSRC != 99 || rr.Reports[1].LastSequenceNumber != 11 {
-		t.Errorf("the PBX got %v (%v)", rr, err)
+		t.Errorf("the PBX got %v", rr)
+	}
+	if pli, _ := all[1].(*rtcp.PictureLossIndication); pli == nil || pli.MediaSSRC != 6 || pli.SenderSSRC != h.l.phone.ssrc {
+		t.Errorf("the PBX got %v", all[1])
+	}
+	if fir, _ := all[2].(*rtcp.FullIntraRequest); fir == nil || fir.FIR[0].SSRC != 99 || fir.FIR[1].SSRC != 6 || fir.FIR[1].SequenceNumber != 2 {
+		t.Errorf("the PBX got %v", all[2])
+	}
+
+	// What the PBX asks of the phone's source reaches it as ours.
+	asked, err := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 6}, &rtcp.FullIntraRequest{SenderSSRC: 6, FIR: []rtcp.FIREntry{{SSRC: h.l.phone.ssrc}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fromPBX(asked)
+	b, _ = read(h.l.phone.conn, time.Second)
+	if out, err = h.l.phone.open.DecryptRTCP(nil, b, nil); err == nil {
+		all, err = rtcp.Unmarshal(out)
+	}
+	if err != nil || len(all) != 2 {
+		t.Fatalf("the phone got %v (%v)", all, err)
+	}
+	if fir, _ := all[1].(*rtcp.FullIntraRequest); fir == nil || fir.SenderSSRC != mine || fir.FIR[0].SSRC != h.l.phone.ssrc {
+		t.Errorf("the phone got %v", all[1])
 	}
 }
 
@@ -212,7 +241,9 @@ func FuzzSplice(f *testing.F) {
 	f.Add([]byte{0xa1, rtcpRR, 0, 2, 0, 0, 0, 7, 1, 2, 3, 4})
 	f.Add([]byte{0x80, rtcpRR, 0, 1, 0, 0, 0, 7, 0x81, rtcpSDES, 0, 2, 0, 0, 0, 7, 1, 1, 65, 0, 0x81, rtcpBYE, 0, 1, 0, 0, 0, 7})
 	f.Add([]byte{0x81, rtcpRR, 0, 7, 0, 0, 0, 7, 1, 2, 3, 4, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 23: 0, 31: 0}) // on the source that we announce
-	f.Add(append(senderReport(8), 0xa0, rtcpSR, 0, 1, 0, 0, 0, 4))                                        // of others, and nothing but padding
+	f.Add([]byte{0xa1, rtcpPSFB, 0, 2, 0, 0, 0, 7, 1, 2, 3, 4})                                           // of padding alone
+	f.Add([]byte{0x84, rtcpPSFB, 0, 4, 0, 0, 0, 7, 0, 0, 0, 0, 1, 2, 3, 4, 1, 0, 0, 0})
+	f.Add(append(senderReport(8), 0xa0, rtcpSR, 0, 1, 0, 0, 0, 4)) // of others, and nothing but padding
 	f.Add([]byte{0xb1, 0x80, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4, 0xbe, 0xde, 0, 1, 0, 0, 0, 0, 'x', 0, 0, 3})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if kind, _, ok := classify(p); ok && kind == kindRTP && sound(p, kind) && len(p) <= 1500 {
