@@ -16,7 +16,7 @@ import (
 // Sequence numbers and timestamps go on where they were.
 //
 // A phone to which nothing was announced hears the PBX's first SSRC, and packets as
-// they are while that is the only one.
+// they are while that is the only one, if their numbers begin in the lower half.
 //
 // It belongs to the worker, but for ssrc, which never changes.
 type splice struct {
@@ -85,8 +85,9 @@ func (s *splice) all(p []byte, kind uint8, now int64, f *figures) []byte {
 // one that begins again under its SSRC (RFC 3550 appendix A.1). Of audio, its
 // first packet is marked as that of a talkspurt (RFC 3551 section 4.1).
 //
-// What we announce begins in the lower half of the numbers: who has our key only
-// after a while must not have missed a roll-over (RFC 3711 section 3.3.1).
+// Our source begins in the lower half of the numbers: who has our key only after a
+// while must not have missed a roll-over, or is deaf for the whole call (RFC 3711
+// section 3.3.1).
 func (s *splice) rtp(p []byte, now int64, f *figures) {
 	seq, stamp, ssrc := sequence(p), binary.BigEndian.Uint32(p[4:]), binary.BigEndian.Uint32(p[8:])
 	ahead := int16(seq + s.seqShift - s.newest)
@@ -96,9 +97,8 @@ func (s *splice) rtp(p []byte, now int64, f *figures) {
 		if !s.fixed {
 			s.own, s.fixed = ssrc, true
 			binary.BigEndian.PutUint32(s.sdes[4:], ssrc)
-		} else {
-			s.seqShift = -(seq & 0x8000)
 		}
+		s.seqShift = -(seq & 0x8000)
 		s.newest = seq + s.seqShift - 1
 		ahead = 1
 	case ssrc != s.from || ahead > maxDropout || ahead < -maxMisorder:

@@ -113,6 +113,30 @@ func TestFirstSourceStays(t *testing.T) {
 	}
 }
 
+// Who has our key only after the first packets has missed no roll-over, however high the
+// PBX's numbers begin, and what it tells of them is of the PBX's.
+func TestLateListenerMissesNoRollover(t *testing.T) {
+	for _, suite := range allSuite {
+		h := newHot(t, suite)
+		h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us"})
+		for i := range uint16(10) {
+			h.fromPBX(timed(5, 65530+i, uint32(i)*160))
+			if b, _ := read(h.l.phone.conn, time.Second); b == nil {
+				t.Fatal("the phone got nothing")
+			}
+		}
+		h.fromPBX(timed(5, 4, 1600))
+		if p := h.next(t); p.SSRC != 5 || p.SequenceNumber != 32772 || string(p.Payload) != "sound" {
+			t.Errorf("%s: the first that it opens is %v", suite, p.Header)
+		}
+		report := rtcpPart(rtcpRR, 1, 9, 5, 0, 32772, 0, 0, 0)
+		h.st.splice.told(report)
+		if seq := binary.BigEndian.Uint32(report[16:]); seq != 4 {
+			t.Errorf("%s: the PBX is told of number %d", suite, seq)
+		}
+	}
+}
+
 // Without a name for our source the PBX's are as they are.
 func TestSourcesAsTheyCome(t *testing.T) {
 	h := newHot(t, AEADAES128GCM)
