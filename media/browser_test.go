@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +29,10 @@ type browser struct {
 	ssrc uint32
 	seq  uint16
 
-	checks, shakes, media *packetio.Buffer // what came, by protocol
-	open, seal            *srtp.Context
-	suite                 Suite
+	checks, media *packetio.Buffer // what came, by protocol
+	shakes        atomic.Pointer[packetio.Buffer]
+	open, seal    *srtp.Context
+	suite         Suite
 }
 
 func newBrowser(t testing.TB, to netip.AddrPort) *browser {
@@ -40,7 +42,8 @@ func newBrowser(t testing.TB, to netip.AddrPort) *browser {
 		t.Fatal(err)
 	}
 	b := &browser{t: t, conn: udp(t), to: to, cert: cert, ssrc: 0xb0000000 | uint32(to.Port()), seq: 500,
-		checks: packetio.NewBuffer(), shakes: packetio.NewBuffer(), media: packetio.NewBuffer()}
+		checks: packetio.NewBuffer(), media: packetio.NewBuffer()}
+	b.shakes.Store(packetio.NewBuffer())
 	done := make(chan struct{})
 	go func() { // ends when the socket is closed
 		defer close(done)
@@ -56,14 +59,14 @@ func newBrowser(t testing.TB, to netip.AddrPort) *browser {
 	t.Cleanup(func() {
 		b.conn.Close()
 		<-done
-		b.shakes.Close()
+		b.shakes.Load().Close()
 	})
 	return b
 }
 
 // sort keeps a packet for who waits for its protocol.
 func (b *browser) sort(p []byte) {
-	to := map[protocol]*packetio.Buffer{protoSTUN: b.checks, protoDTLS: b.shakes, protoRTP: b.media}[demux(p)]
+	to := map[protocol]*packetio.Buffer{protoSTUN: b.checks, protoDTLS: b.shakes.Load(), protoRTP: b.media}[demux(p)]
 	if to != nil {
 		_, _ = to.Write(p, nil)
 	}
@@ -89,11 +92,21 @@ func (b *browser) port() int {
 	return b.tcp.LocalAddr().(*net.TCPAddr).Port
 }
 
-// ReadFrom and the rest make its DTLS a net.PacketConn.
-func (b *browser) ReadFrom(p []byte) (int, net.Addr, error) {
-	n, _, err := b.shakes.Read(p, nil)
-	return n, net.UDPAddrFromAddrPort(b.to), err
+// shaker makes one DTLS association of it a net.PacketConn.
+type shaker struct {
+	*browser
+	in *packetio.Buffer
 }
+
+func (b *browser) shaker() shaker { return shaker{b, b.shakes.Load()} }
+
+func (s shaker) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, _, err := s.in.Read(p, nil)
+	return n, net.UDPAddrFromAddrPort(s.to), err
+}
+
+func (s shaker) SetDeadline(t time.Time) error     { return s.in.SetReadDeadline(t) }
+func (s shaker) SetReadDeadline(t time.Time) error { return s.in.SetReadDeadline(t) }
 
 func (b *browser) WriteTo(p []byte, _ net.Addr) (int, error) {
 	if b.tcp != nil {
@@ -103,8 +116,6 @@ func (b *browser) WriteTo(p []byte, _ net.Addr) (int, error) {
 }
 func (b *browser) Close() error                       { return nil }
 func (b *browser) LocalAddr() net.Addr                { return b.conn.LocalAddr() }
-func (b *browser) SetDeadline(t time.Time) error      { return b.shakes.SetReadDeadline(t) }
-func (b *browser) SetReadDeadline(t time.Time) error  { return b.shakes.SetReadDeadline(t) }
 func (b *browser) SetWriteDeadline(_ time.Time) error { return nil }
 
 // check makes a connectivity check.
@@ -181,11 +192,11 @@ func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
 	}
 	var conn *dtls.Conn
 	var err error
-	to := net.UDPAddrFromAddrPort(b.to)
+	via, to := b.shaker(), net.UDPAddrFromAddrPort(b.to)
 	if role == Active {
-		conn, err = dtls.ClientWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...))
+		conn, err = dtls.ClientWithOptions(via, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...))
 	} else {
-		conn, err = dtls.ServerWithOptions(b, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true),
+		conn, err = dtls.ServerWithOptions(via, to, dtls.WithCertificates(b.cert.tls), dtls.WithInsecureSkipVerify(true),
 			dtls.WithSRTPProtectionProfiles(profiles...), dtls.WithClientAuth(dtls.RequireAnyClientCert), dtls.WithClientCAs(b.cas))
 	}
 	if err != nil {
@@ -196,6 +207,8 @@ func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
+	b.shakes.Store(packetio.NewBuffer()) // the next one's, which this one must not read
+	b.t.Cleanup(func() { via.in.Close() })
 	state, _ := conn.ConnectionState()
 	if got := fingerprint(want.Hash, state.PeerCertificates[0]); got != want {
 		b.t.Errorf("the edge's certificate is %v, its description said %v", got, want)

@@ -105,7 +105,7 @@ func flights(f *testing.F) (all [][]byte) {
 	f.Helper()
 	client, server := newBrowser(f, netip.AddrPort{}), newBrowser(f, netip.AddrPort{})
 	client.to, server.to = at(server.conn), at(client.conn)
-	log := &recorder{browser: client}
+	log := &recorder{shaker: client.shaker()}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	a, err := dtls.ClientWithOptions(log, log.LocalAddr(), dtls.WithCertificates(client.cert.tls), dtls.WithInsecureSkipVerify(true),
@@ -113,7 +113,7 @@ func flights(f *testing.F) (all [][]byte) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, err := dtls.ServerWithOptions(server, server.LocalAddr(), dtls.WithCertificates(server.cert.tls), dtls.WithInsecureSkipVerify(true),
+	b, err := dtls.ServerWithOptions(server.shaker(), server.LocalAddr(), dtls.WithCertificates(server.cert.tls), dtls.WithInsecureSkipVerify(true),
 		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM), dtls.WithClientAuth(dtls.RequireAnyClientCert))
 	if err != nil {
 		f.Fatal(err)
@@ -136,7 +136,7 @@ func flights(f *testing.F) (all [][]byte) {
 
 // recorder keeps what goes by one end of a handshake.
 type recorder struct {
-	*browser
+	shaker
 	mu  sync.Mutex // guards all
 	all [][]byte
 }
@@ -149,7 +149,7 @@ func (r *recorder) keep(p []byte) {
 
 // ReadFrom reads and keeps.
 func (r *recorder) ReadFrom(p []byte) (int, net.Addr, error) {
-	n, from, err := r.browser.ReadFrom(p)
+	n, from, err := r.shaker.ReadFrom(p)
 	if err == nil {
 		r.keep(p[:n])
 	}
@@ -159,7 +159,7 @@ func (r *recorder) ReadFrom(p []byte) (int, net.Addr, error) {
 // WriteTo keeps and writes.
 func (r *recorder) WriteTo(p []byte, to net.Addr) (int, error) {
 	r.keep(p)
-	return r.browser.WriteTo(p, to)
+	return r.shaker.WriteTo(p, to)
 }
 
 // FuzzSTUN gives the secure side checks. What a stranger makes gets no answer
