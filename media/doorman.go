@@ -171,7 +171,7 @@ func (w *worker) wait(t *transport) {
 func (w *worker) claims(a *association) (best *transport) {
 	rank := 0
 	for _, t := range w.dtls.waiting {
-		if !t.said || !t.uses(a.kind) || t.keyed(a.kind) || !names(t.params.Fingerprints, a.done.peer) {
+		if !t.said || !t.uses(a.kind) || !t.awaits(a.kind) || !names(t.params.Fingerprints, a.done.peer) {
 			continue
 		}
 		r := 1

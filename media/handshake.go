@@ -47,7 +47,7 @@ func (w *worker) expected(s *secureSocket, from netip.AddrPort, p []byte) *assoc
 		return nil
 	}
 	part := &best.parts[kindRTP]
-	if part.dtls == nil && (!best.said || best.params.Role == Passive && !best.keyed(kindRTP)) && isClientHello(p) {
+	if part.dtls == nil && (!best.said || best.params.Role == Passive && best.awaits(kindRTP)) && isClientHello(p) {
 		part.dtls = w.begin(&association{transport: best, role: Passive, cert: best.cert, suites: best.params.Suites, from: from, sock: s})
 	}
 	return part.dtls
@@ -115,9 +115,12 @@ func (w *worker) start(t *transport, p TransportParams) {
 	}
 	if !again {
 		t.cause, t.told = "", 0
-		if t.said { // the phone has another certificate: its keys will be others
-			w.giveUp(&t.parts[kindRTP])
-			w.giveUp(&t.parts[kindRTCP])
+		for kind := range t.parts { // of another certificate or role the keys will be others
+			part := &t.parts[kind]
+			if t.said {
+				w.giveUp(part)
+				part.anew = part.anew || p.Role != t.params.Role && t.keyed(uint8(kind))
+			}
 		}
 	}
 	t.said, t.params = true, p
@@ -152,7 +155,7 @@ func (w *worker) greet(t *transport) {
 	}
 	for kind := range t.parts {
 		part := &t.parts[kind]
-		if !t.uses(uint8(kind)) || part.dtls != nil || t.keyed(uint8(kind)) {
+		if !t.uses(uint8(kind)) || part.dtls != nil || !t.awaits(uint8(kind)) {
 			continue
 		}
 		a := &association{transport: t, kind: uint8(kind), role: Active, cert: t.cert, suites: t.params.Suites}
@@ -240,7 +243,7 @@ func (w *worker) key(t *transport, a *association) error {
 	if part.prot.tx.set(tx, false, w.now) {
 		part.prot.tx.restart()
 	}
-	part.peer = a.done.peer
+	part.peer, part.anew = a.done.peer, false
 	t.cause, t.told = "", 0
 	if !t.params.ICE {
 		w.reached(t, a)
@@ -298,15 +301,18 @@ func (w *worker) spoken(st *stream, kind uint8) {
 	}
 }
 
-// complete tells whether all parts that are used are keyed.
+// complete tells whether no part that is used awaits a handshake.
 func (t *transport) complete() bool {
 	for kind := range t.parts {
-		if t.uses(uint8(kind)) && !t.keyed(uint8(kind)) {
+		if t.uses(uint8(kind)) && t.awaits(uint8(kind)) {
 			return false
 		}
 	}
 	return true
 }
+
+// awaits tells whether a handshake may come for a part.
+func (t *transport) awaits(kind uint8) bool { return t.parts[kind].anew || !t.keyed(kind) }
 
 // keyed tells whether a part has keys under the certificate named last.
 func (t *transport) keyed(kind uint8) bool {

@@ -100,6 +100,9 @@ func (w *worker) sweepTransports() {
 			t.cause = fmt.Sprintf("ICE: the phone has checked no path for %s (RFC 7675)", consent)
 			w.fail(t)
 		}
+		if w.now-t.began >= int64(setupLimit) {
+			w.shut(t)
+		}
 	}
 	for a := range w.dtls.open {
 		age := w.now - a.began
@@ -108,6 +111,16 @@ func (w *worker) sweepTransports() {
 		}
 		if t := a.transport; t != nil && a.done != nil && age >= int64(linger) {
 			w.giveUp(&t.parts[a.kind])
+		}
+	}
+}
+
+// shut ends the time in which a phone that has keys may handshake in its new role.
+func (w *worker) shut(t *transport) {
+	for kind := range t.parts {
+		if t.parts[kind].anew {
+			t.parts[kind].anew = false
+			w.wait(t)
 		}
 	}
 }

@@ -93,8 +93,8 @@ func (t *Transport) RestartICE() (c Credentials) {
 }
 
 // Start says what the phone's description says. It may be called again: other
-// fingerprints begin a new handshake, and the keys in use stay until it is
-// done. Errors wrap ErrClosed.
+// fingerprints, or another role, begin a new handshake, and the keys in use stay
+// until it is done. Of another role alone it need not come. Errors wrap ErrClosed.
 func (t *Transport) Start(p TransportParams) error {
 	s := t.session
 	s.mu.Lock()
@@ -152,6 +152,7 @@ type transport struct {
 type part struct {
 	prot protection
 	peer []byte         // the certificate that its keys come from, DER; nil: none yet
+	anew bool           // its roles are others since: a new handshake may come (RFC 8842 section 3.1), or none, as some keep what they have
 	dtls *association   // the handshake; nil before, and when its keys are in use
 	from netip.AddrPort // where its handshake came from, without ICE
 	hint netip.AddrPort

@@ -300,6 +300,52 @@ func TestAnotherCertificate(t *testing.T) {
 	}
 }
 
+// So does another role under the same certificate. Some phones say so and keep what they
+// have: then it goes on, and after a while no handshake is waited for.
+func TestAnotherRole(t *testing.T) {
+	e := runEngine(t, testConfig())
+	for _, ice := range []bool{true, false} {
+		for _, role := range []Role{Active, Passive} {
+			for _, keeps := range []bool{false, true} {
+				t.Run(map[bool]string{true: "ICE", false: "no ICE"}[ice]+"/"+map[Role]string{Active: "then we begin", Passive: "then the phone begins"}[role]+
+					map[bool]string{true: "/it keeps its keys"}[keeps], func(t *testing.T) {
+					c := newWeb(t, e, 1)
+					c.start(other(role), ice, AEADAES128GCM)
+					if ice {
+						c.nominate(c.tr.Credentials())
+					}
+					if err := c.handshake(role, allSuite, c.tr.Fingerprint()); err != nil {
+						t.Fatal(err)
+					}
+					c.talks()
+					c.start(role, ice, AEADAES128GCM)
+					c.says(0, "meanwhile")
+					wants(t, c.pbx[0], "meanwhile")
+					if !keeps {
+						if err := c.handshake(other(role), allSuite, c.tr.Fingerprint()); err != nil {
+							t.Fatal(err)
+						}
+						c.talks()
+						return
+					}
+					failed, waiting := int64(0), 0
+					c.s.worker.do(func() {
+						w := c.s.worker
+						w.now += int64(setupLimit)
+						w.sweepTransports()
+						failed, waiting = c.tr.t.told, len(w.dtls.waiting)
+					})
+					if failed != 0 || waiting != 0 {
+						t.Errorf("the call has failed: %v; %d handshakes are waited for", failed != 0, waiting)
+					}
+					c.says(0, "still")
+					wants(t, c.pbx[0], "still")
+				})
+			}
+		}
+	}
+}
+
 // What looks like DTLS ends nothing, during the handshake or after it.
 func TestDTLSGarbage(t *testing.T) {
 	c := newWeb(t, runEngine(t, testConfig()), 1)
