@@ -48,9 +48,9 @@ func (m *Media) RTPAddr() netip.AddrPort {
 	return destination(m.Addr, m.Port)
 }
 
-// RTCPAddr is where RTCP is wanted: where a=rtcp says, else with RTP if
-// muxed, else one port above; zero if nowhere. Once both sides agree to mux,
-// it is RTPAddr whatever a=rtcp says (RFC 5761 section 5.1.3).
+// RTCPAddr is where RTCP is wanted, unless both sides agree to mux: where a=rtcp
+// says, else one port above; zero if nowhere. That one side would mux changes
+// nothing, and once both do it is RTPAddr (RFC 5761 sections 5.1.1 and 5.1.3).
 func (m *Media) RTCPAddr() netip.AddrPort {
 	switch {
 	case !m.RTPAddr().IsValid():
@@ -59,8 +59,6 @@ func (m *Media) RTCPAddr() netip.AddrPort {
 		return destination(m.RTCP.Addr(), m.RTCP.Port())
 	case m.RTCP.Port() != 0:
 		return destination(m.Addr, m.RTCP.Port())
-	case m.RTCPMux:
-		return m.RTPAddr()
 	}
 	return destination(m.Addr, m.Port+1) // 65535 wraps to nowhere
 }

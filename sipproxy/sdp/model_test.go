@@ -45,7 +45,7 @@ func TestRTCPAddr(t *testing.T) {
 		want  string
 	}{
 		{"one above", nil, "192.0.2.1:4001"},
-		{"muxed", []string{"a=rtcp-mux"}, "192.0.2.1:4000"},
+		{"one above if mux is not agreed", []string{"a=rtcp-mux"}, "192.0.2.1:4001"},
 		{"port alone", []string{"a=rtcp:5000"}, "192.0.2.1:5000"},
 		{"port and address", []string{"a=rtcp:5000 IN IP4 192.0.2.9"}, "192.0.2.9:5000"},
 		{"of the other family", []string{"a=rtcp:5000 IN IP6 2001:db8::1"}, "[2001:db8::1]:5000"},
