@@ -308,23 +308,30 @@ func (w *worker) latch(st *stream, x *trial) *lane {
 }
 
 // follow sends to where a lane's packets come from, from now on. RTCP follows
-// RTP, and does not lead it to another host. With ICE, the phone nominates.
+// RTP, and does not lead it to another host; but where it has RTP's port, it leads as
+// long as there is no RTP, as of who only listens. With ICE, the phone nominates.
 func (w *worker) follow(l *lane, s *secureSocket) {
 	st, at := l.stream, l.key.from.AddrPort
 	if st.transport != nil && st.transport.params.ICE || l.key.from.conn != 0 {
 		return
 	}
-	rtp := &st.peers[kindRTP]
-	if l.key.kind == kindRTCP && rtp.latched.IsValid() && rtp.latched.Addr() != at.Addr() {
+	rtp, peer := &st.peers[kindRTP], &st.peers[l.key.kind]
+	switch {
+	case l.key.kind == kindRTP:
+	case st.mux:
+		if s.kind != kindRTP || rtp.latched == at || st.speaks() {
+			return
+		}
+		peer = rtp
+	case rtp.latched.IsValid() && rtp.latched.Addr() != at.Addr():
 		return
 	}
-	peer := &st.peers[l.key.kind]
 	if st.fixed && at.Addr() != peer.hint.Addr() {
 		return
 	}
 	peer.latched = at
 	peer.reach(at, s)
-	if l.key.kind == kindRTP {
+	if peer == rtp {
 		w.events.put(st.session, Event{Kind: Latched, Stream: st.index, Remote: at})
 		w.guessRTCP(st)
 	}

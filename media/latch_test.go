@@ -125,6 +125,45 @@ func TestWhereRTCPGoes(t *testing.T) {
 	}
 }
 
+// Who only listens is found by its RTCP where that has the port of its RTP, and found
+// again by the next, until there is RTP.
+func TestMuxedRTCPLatches(t *testing.T) {
+	hint, moved, thief, spoke := addr(9, 4000), addr(9, 5000), addr(66, 666), addr(9, 6000)
+	for _, c := range []struct {
+		name   string
+		mux    bool
+		socket int // that the RTCP comes to
+		first  netip.AddrPort
+		second netip.AddrPort
+	}{
+		{"muxed", true, kindRTP, thief, moved},
+		{"muxed by its word alone", true, kindRTCP, hint, hint},
+		{"not muxed", false, kindRTP, hint, hint},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHot(t, AESCM128HMACSHA180)
+			h.rehint(t, SecureParams{Hint: hint, RTCPMux: c.mux})
+			report := func(from netip.AddrPort) {
+				h.w.batch.Fill(0, h.sealed(t, 1, true)[0], from)
+				h.w.fromPhone(h.w.secure[c.socket], 0)
+			}
+			goesTo := func(want netip.AddrPort) {
+				t.Helper()
+				if to := h.st.target(kindRTP); to == nil || to.to != makeAddr(want) {
+					t.Fatalf("RTP goes to %+v, want %s", to, want)
+				}
+			}
+			report(thief) // who has held it back
+			goesTo(c.first)
+			report(moved)
+			goesTo(c.second)
+			h.from(spoke, h.l.phone.sealed("x"))
+			report(moved)
+			goesTo(spoke)
+		})
+	}
+}
+
 // An Asterisk takes another SSRC at each transfer. Each is heard, whoever else still
 // is, and the state of none is given up, or its packets could be replayed; so there
 // is an end of them.

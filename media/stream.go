@@ -169,6 +169,11 @@ func (st *stream) sends(ssrc uint32) bool {
 	return slices.Contains(st.declared, ssrc) || st.lane(ssrc, kindRTP) != nil
 }
 
+// speaks tells whether RTP of the stream's phone was heard.
+func (st *stream) speaks() bool {
+	return slices.ContainsFunc(st.lanes, func(l *lane) bool { return l.key.kind == kindRTP })
+}
+
 // comesFrom tells whether packets of the stream are expected from an address.
 func (st *stream) comesFrom(at origin) bool {
 	for _, l := range st.lanes {
