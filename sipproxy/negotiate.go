@@ -64,6 +64,7 @@ type stream struct {
 	open    bool   // it has a place in the media session
 	wanted  bool   // by the offer being handled
 	relayed bool   // by its answer too
+	agreed  bool   // relayed, as it was agreed last: no offer changes it
 	mid     string // its name towards the phone, if it has one
 	sdes    sdes
 	link    *link              // the transport in use, if keys come by DTLS
@@ -360,6 +361,9 @@ func (n *negotiation) answerSession(from flow.Side, in *sdp.Session) (body, *ref
 	}
 	o.answered, n.said = true, [2]*sdp.Session{}
 	n.said[o.from], n.said[from] = o.session, in
+	for _, s := range n.lines[flow.Secure] {
+		s.agreed = s.relayed
+	}
 	return n.write(o.from, n.describe(o.from, in, false)), nil
 }
 

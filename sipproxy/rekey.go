@@ -177,7 +177,7 @@ func (p *Proxy) takeKeys(d *dialog, tx *transaction.Server, in *sip.Request, fro
 // keyAges are those of all keys in use.
 func (n *negotiation) keyAges() (list []media.KeyAge) {
 	for _, s := range n.lines[flow.Secure] {
-		if !s.relayed {
+		if !s.agreed {
 			continue
 		}
 		if ages, err := n.session.KeyAges(s.addrs.Index); err == nil && !ages.Tx.Since.IsZero() && !ages.Rx.Since.IsZero() {
@@ -196,7 +196,7 @@ func (n *negotiation) mayRekey(now time.Time) bool {
 		return false
 	}
 	for _, s := range n.lines[flow.Secure] {
-		if s.relayed && (s.link != nil || !s.isEdges()) {
+		if s.agreed && (s.link != nil || !s.isEdges()) {
 			return false
 		}
 	}
@@ -213,7 +213,7 @@ func (n *negotiation) keysConfirmed() {
 		return
 	}
 	for _, s := range n.lines[flow.Secure] {
-		if s.relayed {
+		if s.agreed {
 			_ = n.session.Confirm(s.addrs.Index) // else the call has just ended
 		}
 	}

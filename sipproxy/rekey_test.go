@@ -85,7 +85,8 @@ func TestTrunkRekeyOfALostCall(t *testing.T) {
 	b.noCallLeft()
 }
 
-// An INVITE without an offer is let come to its end before keys are replaced.
+// An INVITE without an offer is let come to its end before keys are replaced, and one that
+// is refused, there or here, changes nothing of what was agreed.
 func TestTrunkRekeysAfterInvite(t *testing.T) {
 	b, at := newTrunkBench(t, func(bar *Trunk) { bar.Rekey.After = time.Minute })
 	far := b.trunk()
@@ -107,6 +108,9 @@ func TestTrunkRekeysAfterInvite(t *testing.T) {
 		t.Error("keys are replaced beside another INVITE")
 	}
 	far.send(reply(bare, 488, "", ""))
+	b.atPBX("488")
+	b.fromPBXTo(at, b.fromBranch(at, "ACK", "2001", "k3", 103, "bar", ""))
+	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "k3", 104, "bar", strings.Replace(plainSDP, "m=audio 30000 RTP/AVP 0 101", "m=image 30000 udptl t38", 1)))
 	b.atPBX("488")
 	if !under() {
 		t.Error("and not after it")
