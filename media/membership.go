@@ -29,6 +29,7 @@ func (w *worker) join(st *stream, p SecureParams) error {
 		return nil
 	}
 	w.part(st)
+	st.own.tx.part(st)
 	w.table.settle(st)
 	st.transport = t
 	t.streams = append(t.streams, st)
@@ -55,6 +56,7 @@ func (w *worker) part(st *stream) {
 		return
 	}
 	st.transport = nil
+	st.prot[kindRTP].tx.part(st)
 	t.streams = slices.DeleteFunc(t.streams, func(o *stream) bool { return o == st })
 	st.prot = [numKinds]*protection{&st.own, &st.own}
 	w.table.retire(st, func(*lane) bool { return false })

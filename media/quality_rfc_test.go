@@ -167,6 +167,51 @@ func TestFeedbackIsRemovedRFC4585(t *testing.T) {
 	}
 }
 
+// What was measured of a stream stays with it, whatever its keys come by after.
+func TestQualityOutlivesKeys(t *testing.T) {
+	c := newWeb(t, runEngine(t, testConfig()), 1)
+	rx, tx := newKey(t, AEADAES128GCM), newKey(t, AEADAES128GCM)
+	phone := newPhone(t, rx, tx, 5)
+	seq := uint16(0)
+	plays := func(packets int, hears func(string)) {
+		t.Helper()
+		for range packets {
+			seq++
+			write(t, c.pbx[0], c.plain[0].Plain, rtpPacket(77, seq, "sound"))
+			hears("sound")
+		}
+	}
+	want := func(n uint64) {
+		t.Helper()
+		if q := c.s.Stats().Streams[0].Quality[Outward]; q.Received != n || q.Expected != n {
+			t.Errorf("%d packets of %d are in the figures, want %d", q.Received, q.Expected, n)
+		}
+	}
+	bySDES := func() {
+		t.Helper()
+		if err := c.s.SetSecure(0, SecureParams{Rx: rx, Tx: tx, Hint: at(phone.conn), Formats: pcmu}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bySDES()
+	plays(10, phone.hears)
+	want(10)
+	c.start(Passive, true, AEADAES128GCM)
+	want(10)
+	c.nominate(c.tr.Credentials())
+	if err := c.handshake(Active, allSuite, c.tr.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	c.event(Secured)
+	plays(100, c.hears)
+	want(110)
+	c.tr.Close()
+	want(110)
+	bySDES()
+	plays(10, phone.hears)
+	want(120)
+}
+
 // The table of ITU-T G.107 annex B.
 func TestScoreG107(t *testing.T) {
 	for r, want := range map[float64]float64{93.2: 4.41, 90: 4.34, 80: 4.03, 70: 3.60, 60: 3.10, 50: 2.58, 0: 1, -10: 1, 100: 4.5, 200: 4.5} {

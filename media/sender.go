@@ -172,6 +172,17 @@ func (s *sender) source(st *stream, ssrc uint32) *source {
 	return src
 }
 
+// part keeps with a stream what was measured of its sources: it has another sender
+// from now on.
+func (s *sender) part(st *stream) {
+	for _, src := range s.sources {
+		if src.stream == st {
+			st.figures.past[Outward].add(&src.reception)
+			src.reception = reception{}
+		}
+	}
+}
+
 // next takes note of a sequence number, and returns the packet index to leave
 // under; false for one that was used, or is too late to tell. A nonce must not be used
 // twice, and what is refused here a phone's replay window would refuse as well.
