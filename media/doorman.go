@@ -188,8 +188,7 @@ func (w *worker) claims(a *association) (best *transport) {
 	if best == nil { // somebody is just there with another certificate
 		for _, t := range w.dtls.waiting {
 			if t.said && t.uses(a.kind) && t.parts[a.kind].hint == a.from {
-				t.cause = "DTLS: the phone's certificate is not the one that its description names"
-				w.fail(t)
+				w.mistaken(t, a.kind)
 			}
 		}
 	}

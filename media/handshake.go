@@ -217,14 +217,22 @@ func (w *worker) settle(a *association) {
 		return
 	}
 	if !names(t.params.Fingerprints, a.done.peer) {
-		t.cause = "DTLS: the phone's certificate is not the one that its description names"
 		w.giveUp(&t.parts[a.kind])
-		w.fail(t)
+		w.mistaken(t, a.kind)
 		return
 	}
 	if err := w.key(t, a); err != nil {
 		t.cause = fmt.Sprintf("DTLS: %v", err)
 		w.giveUp(&t.parts[a.kind])
+	}
+}
+
+// mistaken tells that another certificate came than the one that a transport's phone named.
+// Keys that it has go on.
+func (w *worker) mistaken(t *transport, kind uint8) {
+	t.cause = "DTLS: the phone's certificate is not the one that its description names"
+	if !t.keyed(kind) {
+		w.fail(t)
 	}
 }
 

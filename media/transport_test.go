@@ -301,14 +301,51 @@ func TestAnotherCertificate(t *testing.T) {
 }
 
 // So does another role under the same certificate. Some phones say so and keep what they
-// have: then it goes on, and after a while no handshake is waited for.
+// have: then it goes on, and after a while no handshake is waited for. Nor does it end by
+// one of a stranger.
 func TestAnotherRole(t *testing.T) {
 	e := runEngine(t, testConfig())
-	for _, ice := range []bool{true, false} {
-		for _, role := range []Role{Active, Passive} {
-			for _, keeps := range []bool{false, true} {
-				t.Run(map[bool]string{true: "ICE", false: "no ICE"}[ice]+"/"+map[Role]string{Active: "then we begin", Passive: "then the phone begins"}[role]+
-					map[bool]string{true: "/it keeps its keys"}[keeps], func(t *testing.T) {
+	for name, then := range map[string]func(*web, Role){
+		"another handshake": func(c *web, role Role) {
+			if err := c.handshake(role, allSuite, c.tr.Fingerprint()); err != nil {
+				c.t.Fatal(err)
+			}
+			c.talks()
+		},
+		"none": func(c *web, _ Role) {
+			failed, waiting, w := int64(0), 0, c.s.worker
+			w.do(func() {
+				w.now += int64(setupLimit)
+				w.sweepTransports()
+				failed, waiting = c.tr.t.told, len(w.dtls.waiting)
+			})
+			if failed != 0 || waiting != 0 {
+				c.t.Errorf("it has failed: %v; %d handshakes are waited for", failed != 0, waiting)
+			}
+		},
+		"a stranger's": func(c *web, role Role) {
+			cert, err := newCertificate(time.Now())
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			mine, seal, open := c.cert, c.seal, c.open
+			c.cert = cert
+			if err := c.handshake(role, allSuite, c.tr.Fingerprint()); err != nil {
+				c.t.Fatal(err)
+			}
+			c.cert, c.seal, c.open = mine, seal, open
+			failed, cause, w := int64(0), "", c.s.worker
+			for deadline := time.Now().Add(2 * time.Second); cause == "" && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				w.do(func() { failed, cause = c.tr.t.told, c.tr.t.cause })
+			}
+			if failed != 0 || !strings.Contains(cause, "not the one") {
+				c.t.Errorf("it has failed: %v, and the cause is %q", failed != 0, cause)
+			}
+		},
+	} {
+		for _, ice := range []bool{true, false} {
+			for _, role := range []Role{Active, Passive} {
+				t.Run(map[bool]string{true: "ICE", false: "no ICE"}[ice]+"/"+map[Role]string{Active: "then we begin", Passive: "then the phone begins"}[role]+"/"+name, func(t *testing.T) {
 					c := newWeb(t, e, 1)
 					c.start(other(role), ice, AEADAES128GCM)
 					if ice {
@@ -321,25 +358,9 @@ func TestAnotherRole(t *testing.T) {
 					c.start(role, ice, AEADAES128GCM)
 					c.says(0, "meanwhile")
 					wants(t, c.pbx[0], "meanwhile")
-					if !keeps {
-						if err := c.handshake(other(role), allSuite, c.tr.Fingerprint()); err != nil {
-							t.Fatal(err)
-						}
-						c.talks()
-						return
-					}
-					failed, waiting := int64(0), 0
-					c.s.worker.do(func() {
-						w := c.s.worker
-						w.now += int64(setupLimit)
-						w.sweepTransports()
-						failed, waiting = c.tr.t.told, len(w.dtls.waiting)
-					})
-					if failed != 0 || waiting != 0 {
-						t.Errorf("the call has failed: %v; %d handshakes are waited for", failed != 0, waiting)
-					}
-					c.says(0, "still")
-					wants(t, c.pbx[0], "still")
+					then(c, other(role))
+					c.says(0, "it goes on")
+					wants(t, c.pbx[0], "it goes on")
 				})
 			}
 		}
