@@ -161,6 +161,25 @@ func (t *bindings) over(token string, f *flow.Flow) *binding {
 	return t.first(token, func(b *binding) bool { return b.flow == f })
 }
 
+// instead is the flow by which a device is reached, whose own was another; nil if that
+// is good, or it has none. One that is gone is not, nor one that a device has left which
+// said which it is: it has registered by another connection in its place. Of a network
+// that broke off nobody here hears for half a minute, and of what is sent there.
+func (t *bindings) instead(token string, f *flow.Flow) *flow.Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.byToken[token]
+	b := newest(list)
+	switch {
+	case b == nil:
+	case closed(f):
+		return b.flow
+	case b.instance && !closed(b.flow) && !slices.ContainsFunc(list, func(o *binding) bool { return o.flow == f }):
+		return b.flow
+	}
+	return nil
+}
+
 func (t *bindings) first(token string, is func(*binding) bool) *binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -25,6 +25,7 @@ type dialogID struct {
 // leg is one half of a dialog: what we must know to speak to its far end.
 type leg struct {
 	flow    *flow.Flow
+	former  *flow.Flow    // that a phone left, which may be there all the same; or nil
 	trunk   *trunk        // that the dialog is by; nil: it is a phone's
 	began   bool          // its far end is a trunk's, and began the dialog: see asOurselves
 	tag     string        // the far end's
@@ -365,28 +366,30 @@ func (p *Proxy) ownRequest(method sip.RequestMethod, d *dialog, to flow.Side, cs
 	return req
 }
 
-// reach returns the flow to one end of a dialog. A phone that reconnected and
-// registered again is reached by its new flow, and a trunk by any that it has. c.mu is held.
+// reach returns the flow to one end of a dialog. A phone that registered again by
+// another is reached by that, and a trunk by any that it has. c.mu is held.
 func (p *Proxy) reach(d *dialog, to flow.Side) *flow.Flow {
 	l := d.leg(to)
-	if to == flow.Secure && closed(l.flow) {
+	if to == flow.Secure {
 		if f := p.newFlow(l, d.call.token); f != nil {
 			if l.flow.Spared() && !f.Spared() {
 				return f // not for good: the process that has the call may connect again
 			}
-			d.call.moveTo(d, f)
+			l.moveTo(f)
+			d.follow()
 		}
 	}
 	return l.flow
 }
 
-// newFlow is the way to the far end of a leg whose flow is gone, or nil.
+// newFlow is the way to the far end of a leg that is not reached by its own flow any
+// longer; nil: it is, or by none.
 func (p *Proxy) newFlow(l *leg, token string) *flow.Flow {
-	if l.trunk != nil {
+	switch {
+	case l.trunk == nil:
+		return p.bindings.instead(token, l.flow)
+	case closed(l.flow):
 		return l.trunk.far.Instead(l.flow)
-	}
-	if b := p.bindings.get(token); b != nil {
-		return b.flow
 	}
 	return nil
 }
@@ -400,11 +403,29 @@ func (p *Proxy) speaksFor(l *leg, token string, f *flow.Flow) bool {
 	return p.bindings.over(token, f) != nil
 }
 
-// moveTo gives a phone its new flow. Its media will come from there as well.
-// c.mu is held.
-func (c *call) moveTo(d *dialog, f *flow.Flow) {
-	d.secure.flow = f
-	c.media.follow(f)
+// hears tells whether the far end of a leg on the secure side may speak by a flow, by
+// which it is reached from then on. What it says by one that it has left is heard; it is
+// spoken to where it has registered since.
+func (p *Proxy) hears(l *leg, token string, f *flow.Flow) bool {
+	switch {
+	case l.flow == f:
+	case p.speaksFor(l, token, f):
+		l.moveTo(f)
+	default:
+		return l.former == f
+	}
+	return true
+}
+
+// follow expects the phone's media from where it is reached. c.mu is held.
+func (d *dialog) follow() { d.call.media.follow(d.secure.flow) }
+
+// moveTo has the far end of a leg be reached by another flow.
+func (l *leg) moveTo(f *flow.Flow) {
+	if l.former = nil; l.trunk == nil && !closed(l.flow) {
+		l.former = l.flow
+	}
+	l.flow = f
 }
 
 func closed(f *flow.Flow) bool {

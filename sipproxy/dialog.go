@@ -26,14 +26,11 @@ func (p *Proxy) find(f *flow.Flow, in *sip.Request) *dialog {
 	}
 	d.call.mu.Lock()
 	defer d.call.mu.Unlock()
-	if d.secure.flow == f {
-		return d
+	if !p.hears(d.secure, d.call.token, f) {
+		return nil
 	}
-	if p.speaksFor(d.secure, d.call.token, f) {
-		d.call.moveTo(d, f)
-		return d
-	}
-	return nil
+	d.follow()
+	return d
 }
 
 func noSuchCall() *refusal {

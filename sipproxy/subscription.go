@@ -277,10 +277,7 @@ func (p *Proxy) onFlow(s *subscription, f *flow.Flow) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.secure.flow != f && p.speaksFor(s.secure, s.token, f) {
-		s.secure.flow = f
-	}
-	return s.secure.flow == f
+	return p.hears(s.secure, s.token, f)
 }
 
 // inSubscription forwards a request inside a subscription.
@@ -295,8 +292,8 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 	if in.Method == sip.SUBSCRIBE || in.Method == sip.NOTIFY {
 		learnTarget(near, in, false) // target refresh (RFC 6665 section 4.4.1)
 	}
-	if closed(s.secure.flow) {
-		s.secure.flow = cmp.Or(p.newFlow(s.secure, s.token), s.secure.flow)
+	if to := p.newFlow(s.secure, s.token); to != nil {
+		s.secure.moveTo(to)
 	}
 	contact := ""
 	if len(in.GetHeaders("Contact")) > 0 {
