@@ -243,15 +243,15 @@ func (t *bindings) home(aor string) *flow.Flow {
 	return last.pbx
 }
 
-// anyOn returns a user who is registered over a flow, or "". It is asked at each
+// anyOn returns a binding that was made over a flow, or nil. It is asked at each
 // request: what it costs must not grow with the phones that there are.
-func (t *bindings) anyOn(f *flow.Flow) string {
+func (t *bindings) anyOn(f *flow.Flow) *binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for b := range t.byFlow[f] {
-		return userIn(b.aor)
+		return b
 	}
-	return ""
+	return nil
 }
 
 // latest returns the binding of a user, whatever the domain, that is good for

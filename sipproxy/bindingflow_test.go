@@ -55,9 +55,9 @@ func TestBindingsByFlow(t *testing.T) {
 					}
 				}
 			}
-			if user := table.anyOn(f); users[user] != (user != "") || (user == "") != (len(users) == 0) {
-				t.Fatalf("step %d: over a flow %q is registered, of %v", step, user, users)
-			} else if user != "" {
+			if b := table.anyOn(f); (b == nil) != (len(users) == 0) || b != nil && !users[userIn(b.aor)] {
+				t.Fatalf("step %d: over a flow %+v is registered, of %v", step, b, users)
+			} else if b != nil {
 				found++
 			}
 			indexed += len(table.byFlow[f])

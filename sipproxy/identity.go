@@ -50,7 +50,7 @@ func (p *Proxy) identify(f *flow.Flow, in *sip.Request) *refusal {
 	if !p.identity.isOn() || in.Method == sip.CANCEL || p.ongoing(f, in) {
 		return nil
 	}
-	user := accountOf(p.claimed(in))
+	user := p.claimed(in)
 	if !p.identity.concerns(user) {
 		return nil
 	}
@@ -115,7 +115,7 @@ func (p *Proxy) ownCredentials(in *sip.Request) (list []string) {
 // accountIn is the account that a request of a phone is of, or nil.
 func (p *Proxy) accountIn(in *sip.Request) *users.Account {
 	if book := p.identity.accounts.Book(); book != nil {
-		return book.Named(accountOf(p.claimed(in)))
+		return book.Named(p.claimed(in))
 	}
 	return nil
 }
@@ -164,14 +164,14 @@ func countOn(req *sip.Request, shift uint32) {
 // ownWords are the headers that may name the one they are for.
 var ownWords = []string{"P-Asserted-Identity", "P-Called-Party-ID", "P-Associated-URI", "Diversion", "History-Info", "Refer-To", "Referred-By", "Remote-Party-ID"}
 
-// inOwnWords has a message to the phone of an account, whom a URI names, call it by
-// its name, not by its extension, and returns its body so.
-func (p *Proxy) inOwnWords(m sip.Message, whom string, text []byte) []byte {
+// inOwnWords has a message to the phone of an account call it by its name, not by its
+// extension, and returns its body so.
+func (p *Proxy) inOwnWords(m sip.Message, name string, text []byte) []byte {
 	book := p.identity.accounts.Book()
 	if book == nil {
 		return text
 	}
-	a := book.Named(accountOf(whom))
+	a := book.Named(name)
 	if a == nil || a.Name == a.Extension {
 		return text
 	}

@@ -13,6 +13,7 @@ import (
 	client "github.com/icholy/digest"
 
 	"github.com/sallyport/sallyport/media"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/users"
 )
@@ -20,6 +21,11 @@ import (
 // newLoginBench is a bench whose edge has a user of its own: a4b1c2d3e4f5, who is
 // extension 100 at the PBX.
 func newLoginBench(t *testing.T, change func(*Config)) *bench {
+	t.Helper()
+	return newLoginBenchUnder(t, change, func(*policy.Config) {})
+}
+
+func newLoginBenchUnder(t *testing.T, change func(*Config), rules func(*policy.Config)) *bench {
 	t.Helper()
 	a := users.Account{Name: "a4b1c2d3e4f5", Extension: "100", PBXRealm: "asterisk"}
 	a.SHA256, a.MD5 = users.A1(a.Name, "pbx.example.com", "outside")
@@ -36,12 +42,29 @@ func newLoginBench(t *testing.T, change func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newBenchWith(t, media.Defaults().Silence, func(c *Config) {
+	under := policy.Defaults()
+	rules(&under)
+	return newBenchFor(t, media.Defaults().Silence, func(c *Config) {
 		c.Accounts = store
 		if change != nil {
 			change(c)
 		}
-	})
+	}, under)
+}
+
+// logIn registers the bench's user; it returns the token that the PBX got.
+func (b *bench) logIn(p *phone) string {
+	b.t.Helper()
+	const name, uri = "a4b1c2d3e4f5", "sip:pbx.example.com"
+	send := func(cseq int, more ...string) {
+		p.send(p.as(name, "REGISTER", uri, "<sip:"+name+"@pbx.example.com>", "reg", cseq, "", append(more, contact, "Expires: 600")...))
+	}
+	send(1)
+	send(2, credentialsFor(b.t, p.next("401"), "REGISTER", uri, name, "outside"))
+	reg := b.atPBX("REGISTER")
+	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+reg.h.Get("Contact")+";expires=600"))
+	p.next("200")
+	return tokenIn(reg)
 }
 
 // as composes a request of another user than the bench's usual one.

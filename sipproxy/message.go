@@ -73,7 +73,7 @@ func (p *Proxy) request(in *sip.Request, out outgoing) *sip.Request {
 		p.withoutOurs(req, in)
 	} else if p.trunkOf(out.to) == nil {
 		called, _ := flow.ParseNameAddr(out.dest) // we wrote it
-		b.bytes = p.inOwnWords(req, called.URI, b.bytes)
+		b.bytes = p.inOwnWords(req, accountOf(called.URI), b.bytes)
 	}
 	appendBody(req, b)
 	return req

@@ -24,7 +24,7 @@ func (p *Proxy) inOwnName(f *flow.Flow, in *sip.Request) *refusal {
 				continue
 			}
 			n, _ := flow.Address(in, header) // checked by package flow
-			if user := accountOf(p.legibleParty(n).URI); !slices.Contains(users, user) {
+			if user := p.nameOf(n); !slices.Contains(users, user) {
 				return p.anothers(users, "%s is %q", header, user)
 			}
 		}

@@ -233,7 +233,7 @@ func (p *Proxy) precedence(conn transaction.Conn, in *sip.Request) transaction.P
 	case in.Method == sip.INVITE && p.judgeBy.IsEmergency(account(p.inwardURI(in.Recipient))):
 		return transaction.Emergency
 	}
-	if ok && (p.bindings.anyOn(f) != "" || p.judgeBy.IsSomebody(f.ID()) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) || p.trunkOf(f) != nil) {
+	if ok && (p.bindings.anyOn(f) != nil || p.judgeBy.IsSomebody(f.ID()) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) || p.trunkOf(f) != nil) {
 		return transaction.Ordinary
 	}
 	return transaction.Unproven
@@ -354,9 +354,7 @@ func (p *Proxy) endsLost(f *flow.Flow, in *sip.Request) bool {
 	if p.trunkOf(f) != nil {
 		return true
 	}
-	from, _ := flow.Address(in, "From") // checked by package flow
-	user, err := aorKey(p.inwardParty(from).URI)
-	return err == nil && p.bindings.on(user, f) != nil
+	return p.isRegistered(f, in)
 }
 
 // outsideCalls tells the methods that may carry a To tag and belong to no

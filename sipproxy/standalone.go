@@ -31,12 +31,10 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
 	contact, routes := "", []string(nil)
-	if key, err := aorKey(p.inwardParty(from).URI); err == nil {
-		if b := p.bindings.on(key, f); b != nil {
-			routes = b.routes
-			if len(in.GetHeaders("Contact")) > 0 {
-				contact = contactForPBX(p.pool, b.token)
-			}
+	if b := p.bindingOf(f, from); b != nil {
+		routes = b.routes
+		if len(in.GetHeaders("Contact")) > 0 {
+			contact = contactForPBX(p.pool, b.token)
 		}
 	}
 	target := p.inwardURI(in.Recipient)

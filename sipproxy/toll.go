@@ -1,6 +1,8 @@
 package sipproxy
 
 import (
+	"cmp"
+
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/policy"
@@ -69,8 +71,9 @@ func (p *Proxy) mayTransfer(f *flow.Flow, in *sip.Request) *refusal {
 	if r != nil {
 		return r
 	}
-	if user := p.bindings.anyOn(f); user != "" && !p.isRegistered(f, in) {
-		e.User = user // inside a call, From may be anything
+	b := cmp.Or(p.bindingOf(f, party(in)), p.bindings.anyOn(f)) // inside a call, From may be anything
+	if b != nil {
+		e.User = p.nameOf(flow.NameAddr{URI: b.uri})
 	}
 	e.Number, e.Handed = account(target), true
 	v, r := p.decide(e)
@@ -97,7 +100,7 @@ func (p *Proxy) mayForward(inv *invite, res *sip.Response) *refusal {
 			continue
 		}
 		v, r := p.decide(policy.Event{
-			Kind: policy.Call, Source: phone.flow.Remote().Addr(), Flow: phone.flow.ID(), User: accountOf(p.inwardParty(phone.peer).URI), Number: account(target), Handed: true,
+			Kind: policy.Call, Source: phone.flow.Remote().Addr(), Flow: phone.flow.ID(), User: p.nameOf(phone.peer), Number: account(target), Handed: true,
 		})
 		if r == nil {
 			r = refusalOf(v.Began())

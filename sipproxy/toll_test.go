@@ -147,3 +147,44 @@ func TestNoWayRoundTheNumberRules(t *testing.T) {
 		b.atPBX(status)
 	}
 }
+
+// Rules know a user of the edge's own by his name alone, whatever way he calls.
+func TestNumberRulesOfAnAccount(t *testing.T) {
+	const name = "a4b1c2d3e4f5"
+	b := newLoginBenchUnder(t, nil, func(c *policy.Config) {
+		deny(t, "deny guest 0900")(c)
+		c.Calls.Groups = []policy.Group{{Name: "guest", Users: []string{name}}}
+	})
+	p := b.phone()
+	token := b.logIn(p)
+	invite := func(id, number string) {
+		uri := "sip:" + number + "@pbx.example.com"
+		p.send(p.as(name, "INVITE", uri, "<"+uri+">", id, 1, secureSDP, contact))
+		asked := p.next("407")
+		p.send(p.as(name, "INVITE", uri, "<"+uri+">", id, 2, secureSDP, contact, credentialsFor(t, asked, "INVITE", uri, name, "outside")))
+	}
+	invite("c1", "09001")
+	p.refused(t, "may not be called")
+	invite("c2", "602")
+	inv := b.atPBX("INVITE")
+	b.fromPBX(reply(inv, 200, "pbx", plainSDP, pbxContact))
+	p.next("200")
+	p.send(p.as(name, "ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c2", 2, ""))
+	b.atPBX("ACK")
+	refer := func(cseq int, from, number string) {
+		p.send(p.as(from, "REFER", "sip:602@pbx.example.com", to602+";tag=pbx", "c2", cseq, "", contact, "Refer-To: <sip:"+number+"@pbx.example.com>"))
+	}
+	for i, from := range []string{name, "100", "nobody", "anonymous"} {
+		refer(10+i, from, "09001")
+		p.refused(t, "may not be called")
+	}
+	refer(20, name, "603") // the control
+	b.fromPBX(reply(b.atPBX("REFER"), 202, "", ""))
+	p.next("202")
+
+	for number, status := range map[string]string{"09001": "403", "603": "302"} {
+		b.fromPBX(b.inviteTo(token, "in"+number, plainSDP))
+		p.send(reply(p.next("INVITE"), 302, "phone", "", "Contact: <sip:"+number+"@pbx.example.com>"))
+		b.atPBX(status)
+	}
+}

@@ -29,20 +29,26 @@ func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.E
 	}
 	return policy.Event{
 		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
-		User: accountOf(p.claimed(in)), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
+		User: p.claimed(in), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
 	}, nil
 }
 
-// claimed is the URI of who a request says it is of: of a REGISTER whom it
-// registers.
-func (p *Proxy) claimed(in *sip.Request) string {
+// party is the address of who a request says it is of: of a REGISTER whom it registers.
+func party(in *sip.Request) flow.NameAddr {
 	header := "From"
 	if in.Method == sip.REGISTER {
 		header = "To"
 	}
-	party, _ := flow.Address(in, header) // checked by package flow
-	return p.legibleParty(party).URI
+	n, _ := flow.Address(in, header) // checked by package flow
+	return n
 }
+
+// claimed is that user.
+func (p *Proxy) claimed(in *sip.Request) string { return p.nameOf(party(in)) }
+
+// nameOf is the user whom an address of a phone's own names. Rules and passwords of ours
+// are for him by that name, be he another to the PBX or not.
+func (p *Proxy) nameOf(n flow.NameAddr) string { return accountOf(p.legibleParty(n).URI) }
 
 // number is whom an INVITE is for.
 func (p *Proxy) number(in *sip.Request) string {
@@ -95,7 +101,7 @@ func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.
 	if r != nil { // admit has let none such through
 		return res, func() {}
 	}
-	user := accountOf(p.claimed(in))
+	user := p.claimed(in)
 	what, known := became(in, res, cred)
 	shown := res
 	if p.accountIn(in) == nil {
@@ -141,8 +147,17 @@ func isUnknown(status int) bool { return status == sip.StatusNotFound || status 
 // isRegistered tells whether who a request says it is of is registered over a
 // flow.
 func (p *Proxy) isRegistered(f *flow.Flow, in *sip.Request) bool {
-	aor, err := aorKey(p.claimed(in))
-	return err == nil && p.bindings.on(aor, f) != nil
+	return p.bindingOf(f, party(in)) != nil
+}
+
+// bindingOf is the binding over a flow of a user whom an address of a phone's own names,
+// or nil.
+func (p *Proxy) bindingOf(f *flow.Flow, n flow.NameAddr) *binding {
+	aor, err := aorKey(p.inwardParty(n).URI)
+	if err != nil {
+		return nil
+	}
+	return p.bindings.on(aor, f)
 }
 
 // dismiss ends a connection that policy wants no more of.
