@@ -208,6 +208,9 @@ func (p *Policy) Decide(e Event) Verdict {
 		return Verdict{Reason: "the source address is not known"}
 	}
 	e.Source = plain(e.Source)
+	if e.Kind == Call && e.Inside && !p.watch.isProven(e.Flow, name(e.Login)) {
+		e.Login = "" // in a call the PBX need not look at credentials, and they may be anybody's
+	}
 	if e.Kind == Connection {
 		// From the first count to the hold in one piece, so that a burst
 		// can't pass a limit that has room for one.

@@ -171,13 +171,16 @@ func TestNumberRulesOfAnAccount(t *testing.T) {
 	p.next("200")
 	p.send(p.as(name, "ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c2", 2, ""))
 	b.atPBX("ACK")
-	refer := func(cseq int, from, number string) {
-		p.send(p.as(from, "REFER", "sip:602@pbx.example.com", to602+";tag=pbx", "c2", cseq, "", contact, "Refer-To: <sip:"+number+"@pbx.example.com>"))
+	refer := func(cseq int, from, number string, more ...string) {
+		more = append(more, contact, "Refer-To: <sip:"+number+"@pbx.example.com>")
+		p.send(p.as(from, "REFER", "sip:602@pbx.example.com", to602+";tag=pbx", "c2", cseq, "", more...))
 	}
 	for i, from := range []string{name, "100", "nobody", "anonymous"} {
 		refer(10+i, from, "09001")
 		p.refused(t, "may not be called")
 	}
+	refer(15, name, "09001", digestLine(`username="somebody", `+otherParams))
+	p.refused(t, "may not be called")
 	refer(20, name, "603") // the control
 	b.fromPBX(reply(b.atPBX("REFER"), 202, "", ""))
 	p.next("202")
