@@ -144,7 +144,7 @@ func (p *Proxy) inDialogAnswered(d *dialog, tx *transaction.Server, in *sip.Requ
 	if in.Method == sip.BYE && res.StatusCode >= 200 && !(from == flow.Secure && isChallenge(res.StatusCode)) {
 		p.endDialog(d, d.byeReason(from))
 	}
-	_ = tx.Respond(p.response(in, from, res, contacts, b))
+	_ = tx.Respond(p.response(tx, in, res, contacts, b))
 }
 
 // ack forwards the ACK of a 2xx: end to end, in no transaction (RFC 3261

@@ -270,7 +270,7 @@ func (p *Proxy) inviteAnswered(inv *invite, at *flow.Flow, res *sip.Response, er
 	if res.StatusCode < 300 {
 		p.invitePassed(inv, res)
 	} else {
-		p.inviteFailed(inv, p.response(inv.in, inv.from, res, p.redirects(inv.server, res), body{}))
+		p.inviteFailed(inv, p.response(inv.server, inv.in, res, p.redirects(inv.server, res), body{}))
 	}
 }
 
@@ -335,7 +335,7 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	if d != nil {
 		contacts = []string{d.leg(inv.from).contact}
 	}
-	out := p.response(inv.in, inv.from, res, contacts, b)
+	out := p.response(inv.server, inv.in, res, contacts, b)
 	if res.StatusCode >= 200 {
 		d.accepted = &accepted{of: inv, at: time.Now(), cseq: inv.in.CSeq().SeqNo, res: out, shift: shiftOf(inv.in, res)}
 		if inv.offered {

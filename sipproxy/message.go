@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
+	"github.com/sallyport/sallyport/sipproxy/transaction"
 )
 
 // notCopied are the headers that are written anew on each side, or end here.
@@ -86,9 +87,11 @@ func (o outgoing) side() flow.Side {
 	return o.to.Side()
 }
 
-// response writes the answer to in, a request as it came from a side, from the
-// answer of the other. Via, From, Call-ID and CSeq are the request's own.
-func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, contacts []string, b body) *sip.Response {
+// response writes the answer to in, a request as it came, from the answer of the other
+// side. Via, From, Call-ID and CSeq are the request's own.
+func (p *Proxy) response(asked *transaction.Server, in *sip.Request, from *sip.Response, contacts []string, b body) *sip.Response {
+	asker := asked.Conn().(*flow.Flow) // what Proxy.Receive gave it
+	to, trusted := asker.Side(), p.trunkOf(asker) != nil
 	status, reason := from.StatusCode, from.Reason
 	if to == flow.Plain && isChallenge(status) { // the PBX might answer it, with a digest of its own password (CVE-2021-41158)
 		status, reason = sip.StatusForbidden, "Forbidden"
@@ -97,9 +100,9 @@ func (p *Proxy) response(in *sip.Request, to flow.Side, from *sip.Response, cont
 	for _, c := range contacts {
 		res.AppendHeader(sip.NewHeader("Contact", c))
 	}
-	p.copyHeaders(res, from, to, false)
+	p.copyHeaders(res, from, to, trusted)
 	b = p.carried(b, to)
-	if to == flow.Secure {
+	if to == flow.Secure && !trusted {
 		b.bytes = p.inOwnWords(res, p.claimed(in), b.bytes)
 	}
 	appendBody(res, b)

@@ -199,7 +199,7 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.F
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		contacts = p.bind(reg, at, res)
 	}
-	out := p.response(reg.in, flow.Secure, res, contacts, body{})
+	out := p.response(tx, reg.in, res, contacts, body{})
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		p.confirm(reg, out)
 	}

@@ -94,7 +94,7 @@ func (p *Proxy) standalone(f *flow.Flow, tx *transaction.Server, in *sip.Request
 		if res.StatusCode < 300 && len(contacts) > 0 {
 			contacts = []string{contact}
 		}
-		_ = tx.Respond(p.response(in, other(side), res, contacts, withoutSDP(res)))
+		_ = tx.Respond(p.response(tx, in, res, contacts, withoutSDP(res)))
 	}})
 	if err != nil {
 		return p.unreachable(to.trunk, side, err)

@@ -194,7 +194,7 @@ func (p *Proxy) subscribed(s *subscription, tx *transaction.Server, in *sip.Requ
 		p.watches.remove(s)
 		contacts = p.redirects(tx, res)
 	}
-	_ = tx.Respond(p.response(in, s.subscriber, res, contacts, withoutSDP(res)))
+	_ = tx.Respond(p.response(tx, in, res, contacts, withoutSDP(res)))
 }
 
 // establish returns the dialog with one notifier, and makes it if it is new:
@@ -344,7 +344,7 @@ func (p *Proxy) inSubscriptionAnswered(s *subscription, tx *transaction.Server, 
 	if over {
 		p.watches.remove(s)
 	}
-	_ = tx.Respond(p.response(in, from, res, contacts, withoutSDP(res)))
+	_ = tx.Respond(p.response(tx, in, res, contacts, withoutSDP(res)))
 }
 
 // stateOf reads Subscription-State: the state, and how many seconds it will

@@ -338,3 +338,27 @@ func TestTrunkOptions(t *testing.T) {
 	far.send(far.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", "o4", 1, "", contact))
 	far.next("405")
 }
+
+// The far end learns who it is that rings and answers, and wants privacy; a phone does not.
+func TestWhoAnswersATrunk(t *testing.T) {
+	b, at := newTrunkBench(t, nil)
+	far, p := b.trunk(), b.phone()
+	id := []string{pbxContact, "P-Asserted-Identity: <sip:602@127.0.0.1>", "Privacy: id"}
+	for asker, shown := range map[*phone]string{far: "<sip:602@pbx.example.com>", p: ""} {
+		asker.send(asker.request("INVITE", "sip:602@pbx.example.com", to602, "who"+shown, 1, map[bool]string{true: trunkSDP, false: secureSDP}[asker == far], contact))
+		inv, to := b.atPBX("INVITE"), b.plain
+		if asker == far {
+			to = at
+		}
+		for _, status := range []int{180, 200} {
+			body := ""
+			if status == 200 {
+				body = plainSDP
+			}
+			b.fromPBXTo(to, reply(inv, status, "pbx", body, id...))
+			if m := asker.next(fmt.Sprint(status)); m.h.Get("P-Asserted-Identity") != shown || m.h.Get("Privacy") != "id" {
+				t.Errorf("%d: who answers is %q, want %q; Privacy %q", status, m.h.Get("P-Asserted-Identity"), shown, m.h.Get("Privacy"))
+			}
+		}
+	}
+}
