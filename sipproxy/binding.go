@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ type binding struct {
 	refreshed time.Time // when the PBX saw the last
 	granted   time.Time // until when the PBX keeps the contact
 }
+
+// address is that of whom it is a contact.
+func (b *binding) address() flow.NameAddr { return flow.NameAddr{URI: b.uri} }
 
 // bindings are the registered contacts. Only a 200 of the PBX changes them,
 // and the clock.
@@ -252,6 +256,13 @@ func (t *bindings) anyOn(f *flow.Flow) *binding {
 		return b
 	}
 	return nil
+}
+
+// by returns the bindings that were made over a flow.
+func (t *bindings) by(f *flow.Flow) []*binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.byFlow[f]))
 }
 
 // latest returns the binding of a user, whatever the domain, that is good for

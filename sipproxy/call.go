@@ -31,6 +31,7 @@ type leg struct {
 	tag     string        // the far end's
 	peer    flow.NameAddr // the far end's address, as written on this leg
 	self    flow.NameAddr // the other party's address, as written on this leg
+	by      string        // who that is, as aorKey writes it, if the address does not say it: see speaker
 	target  sip.Uri       // the far end's Contact
 	routes  []string      // the far end's route set, in the order to write it
 	contact string        // ours

@@ -59,7 +59,11 @@ type try struct {
 // the best PBX for its sender, as the PBX reads him. It returns errNoPBX if there is
 // none. Whom a trunk names as the sender is nobody in whose name we log in.
 func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (sent, error) {
-	user, _ := aorKey(to.self.URI) // who can't be read is nobody, and somewhere all the same
+	sender := to.self
+	if to.by != "" {
+		sender.URI = "sip:" + to.by
+	}
+	user, _ := aorKey(sender.URI) // who can't be read is nobody, and somewhere all the same
 	switch {
 	case to.flow == nil && to.trunk != nil:
 		return p.hunted(to.trunk.pool, user, nil)(req, hear)
@@ -74,7 +78,7 @@ func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (sent, error) {
 	case to.trunk != nil:
 		return p.sendTo(to.flow)(req, hear)
 	}
-	return p.inTheNameOf(to.self, p.sendTo(to.flow))(req, hear)
+	return p.inTheNameOf(sender, p.sendTo(to.flow))(req, hear)
 }
 
 // sendTo sends by one flow.

@@ -50,8 +50,8 @@ func (p *Proxy) identify(f *flow.Flow, in *sip.Request) *refusal {
 	if !p.identity.isOn() || in.Method == sip.CANCEL || p.ongoing(f, in) {
 		return nil
 	}
-	user := p.claimed(in)
-	if !p.identity.concerns(user) {
+	user := p.claimed(f, in)
+	if !p.identity.concerns(user) && !p.hidesAccount(f, in) {
 		return nil
 	}
 	a := p.identity.accounts.Book().Named(user)
@@ -113,9 +113,9 @@ func (p *Proxy) ownCredentials(in *sip.Request) (list []string) {
 }
 
 // accountIn is the account that a request of a phone is of, or nil.
-func (p *Proxy) accountIn(in *sip.Request) *users.Account {
+func (p *Proxy) accountIn(f *flow.Flow, in *sip.Request) *users.Account {
 	if book := p.identity.accounts.Book(); book != nil {
-		return book.Named(p.claimed(in))
+		return book.Named(p.claimed(f, in))
 	}
 	return nil
 }
@@ -142,7 +142,12 @@ func (p *Proxy) extensionOf(u sip.Uri) (string, bool) {
 
 // withoutOurs takes from a request to the PBX what was for us alone.
 func (p *Proxy) withoutOurs(req, in *sip.Request) {
-	if p.accountIn(in) != nil {
+	book := p.identity.accounts.Book()
+	if book == nil {
+		return
+	}
+	said := party(in)
+	if cred, _ := credentialsOf(in); book.Named(p.nameOf(said)) != nil || isHidden(said) && book.Named(loginOf(cred)) != nil {
 		removeAll(req, "Authorization")
 		removeAll(req, "Proxy-Authorization")
 	}

@@ -117,7 +117,7 @@ func (p *Proxy) accepts(in *sip.Request) *refusal {
 func (p *Proxy) inOwnCall(f *flow.Flow, in *sip.Request, from flow.NameAddr) flow.NameAddr {
 	cred, r := credentialsOf(in)
 	if !p.cfg.Inbound.OwnCaller || f.Side() == flow.Plain || r != nil || cred.user == "" ||
-		p.isRegistered(f, in) || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
+		p.bindingOf(f, party(in)) != nil || p.judgeBy.Trusts(f.Remote().Addr(), f.ID()) {
 		return from
 	}
 	u, err := parseURI(from.URI)

@@ -80,10 +80,9 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	token = randomCallToken()
 	peer := p.inOwnCall(f, in, p.inwardParty(caller.peer))
 	var routes []string
-	if key, err := aorKey(peer.URI); err == nil {
-		if b := p.bindings.on(key, f); b != nil {
-			token, routes = b.token, b.routes
-		}
+	b, by := p.speaker(f, in)
+	if b != nil {
+		token, routes = b.token, b.routes
 	}
 	scheme := in.Recipient.Scheme
 	if caller.target.Scheme == "sips" {
@@ -92,7 +91,7 @@ func (p *Proxy) legsFromPhone(f *flow.Flow, in *sip.Request) (token string, call
 	target := p.inwardURI(in.Recipient)
 	caller.contact = p.contactForPhone(f, scheme, p.calledAs(in.Recipient), target.User)
 	callee = &leg{
-		peer: p.inwardParty(caller.self), self: peer,
+		peer: p.inwardParty(caller.self), self: peer, by: by,
 		target: target, contact: contactForPBX(p.pool, token), routes: routes,
 	}
 	return token, caller, callee, nil

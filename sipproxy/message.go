@@ -103,7 +103,7 @@ func (p *Proxy) response(asked *transaction.Server, in *sip.Request, from *sip.R
 	p.copyHeaders(res, from, to, trusted)
 	b = p.carried(b, to)
 	if to == flow.Secure && !trusted {
-		b.bytes = p.inOwnWords(res, p.claimed(in), b.bytes)
+		b.bytes = p.inOwnWords(res, p.claimed(asker, in), b.bytes)
 	}
 	appendBody(res, b)
 	return res

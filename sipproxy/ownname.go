@@ -23,7 +23,10 @@ func (p *Proxy) inOwnName(f *flow.Flow, in *sip.Request) *refusal {
 			if header == "To" && in.Method != sip.REGISTER {
 				continue
 			}
-			n, _ := flow.Address(in, header) // checked by package flow
+			n, _ := flow.Address(in, header)              // checked by package flow
+			if isHidden(n) && in.Method != sip.REGISTER { // it is by its certificate or its credentials
+				continue
+			}
 			if user := p.nameOf(n); !slices.Contains(users, user) {
 				return p.anothers(users, "%s is %q", header, user)
 			}

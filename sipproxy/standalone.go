@@ -31,14 +31,15 @@ func (p *Proxy) toPBX(f *flow.Flow, tx *transaction.Server, in *sip.Request) *re
 		return refuse(sip.StatusBadRequest, "Bad Request", "%v", err)
 	}
 	contact, routes := "", []string(nil)
-	if b := p.bindingOf(f, from); b != nil {
+	b, by := p.speaker(f, in)
+	if b != nil {
 		routes = b.routes
 		if len(in.GetHeaders("Contact")) > 0 {
 			contact = contactForPBX(p.pool, b.token)
 		}
 	}
 	target := p.inwardURI(in.Recipient)
-	return p.standalone(f, tx, in, &leg{self: p.inwardParty(from)}, outgoing{
+	return p.standalone(f, tx, in, &leg{self: p.inwardParty(from), by: by}, outgoing{
 		uri: target, routes: routes, contact: contact, body: bodyOf(in),
 		from: p.inOwnCall(f, in, p.inwardParty(from)).String(), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))

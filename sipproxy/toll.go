@@ -71,9 +71,9 @@ func (p *Proxy) mayTransfer(f *flow.Flow, in *sip.Request) *refusal {
 	if r != nil {
 		return r
 	}
-	b := cmp.Or(p.bindingOf(f, party(in)), p.bindings.anyOn(f)) // inside a call, From may be anything
+	b := cmp.Or(p.bindingOf(f, p.sender(f, in)), p.bindings.anyOn(f)) // inside a call, From may be anything
 	if b != nil {
-		e.User = p.nameOf(flow.NameAddr{URI: b.uri})
+		e.User = p.nameOf(b.address())
 	}
 	e.Number, e.Handed = account(target), true
 	v, r := p.decide(e)

@@ -29,7 +29,7 @@ func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.E
 	}
 	return policy.Event{
 		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
-		User: p.claimed(in), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
+		User: p.claimed(f, in), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
 	}, nil
 }
 
@@ -43,8 +43,8 @@ func party(in *sip.Request) flow.NameAddr {
 	return n
 }
 
-// claimed is that user.
-func (p *Proxy) claimed(in *sip.Request) string { return p.nameOf(party(in)) }
+// claimed is the user who sends a request, as far as it says.
+func (p *Proxy) claimed(f *flow.Flow, in *sip.Request) string { return p.nameOf(p.sender(f, in)) }
 
 // nameOf is the user whom an address of a phone's own names. Rules and passwords of ours
 // are for him by that name, be he another to the PBX or not.
@@ -101,10 +101,10 @@ func (p *Proxy) witness(f *flow.Flow, in *sip.Request, res *sip.Response) (*sip.
 	if r != nil { // admit has let none such through
 		return res, func() {}
 	}
-	user := p.claimed(in)
+	user := p.claimed(f, in)
 	what, known := became(in, res, cred)
 	shown := res
-	if p.accountIn(in) == nil {
+	if p.accountIn(f, in) == nil {
 		shown = p.mask.see(f, in, res, cred, p.isRegistered(f, in))
 	}
 	if !known {
