@@ -23,7 +23,7 @@ type invite struct {
 	// offered tells that the INVITE carried the offer; otherwise the 2xx
 	// does, and the ACK the answer (RFC 3264 section 4, RFC 3261 section 13.2.1).
 	offered bool
-	offer   *offer // that one
+	offer   *offer // either of them
 }
 
 // bury lets go of an INVITE whose dialog is over. All that may still come is a 2xx that
@@ -368,13 +368,18 @@ func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 	if !b.isSDP() {
 		return body{}, nil
 	}
-	if inv.offered && inv.offer.answered && inv.offer != inv.call.media.pending {
+	n := inv.call.media
+	if o := inv.offer; o != nil && o.answered && o != n.pending {
 		return body{}, nil // it repeats what a later offer has replaced (RFC 3261 section 13.2.1)
 	}
 	if inv.offered {
-		return inv.call.media.answer(other(inv.from), b)
+		return n.answer(other(inv.from), b)
 	}
-	return inv.call.media.response(other(inv.from), b)
+	out, r := n.response(other(inv.from), b, inv.offer)
+	if r == nil {
+		inv.offer = n.pending
+	}
+	return out, r
 }
 
 // refuseAnswer is for a callee that answered a call nobody can take: it must

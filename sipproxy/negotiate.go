@@ -1,6 +1,7 @@
 package sipproxy
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
@@ -163,13 +164,30 @@ func (n *negotiation) request(from flow.Side, method sip.RequestMethod, b body) 
 	return n.offer(from, b)
 }
 
-// response takes the offer that a response carries when its request had none.
-func (n *negotiation) response(from flow.Side, b body) (body, *refusal) {
-	out, r := n.offer(from, b)
+// response takes the offer that a response carries when its request had none. Before
+// is the one of a response to the same request, or nil: where that comes again, as it does
+// until it is acknowledged (RFC 3262 section 3), and in the 2xx after it (RFC 3261 section
+// 13.2.1), it is no other.
+func (n *negotiation) response(from flow.Side, b body, before *offer) (body, *refusal) {
+	in, r := readSDP(from, b)
+	if r != nil {
+		return body{}, r
+	}
+	if before != nil && before == n.pending && before.says(in) {
+		return body{kind: "application/sdp", bytes: []byte(n.voices[other(from)].last)}, nil
+	}
+	out, r := n.offerSession(from, in)
 	if r == nil {
 		n.pending.response = true
 	}
 	return out, r
+}
+
+// says tells whether a description is that of the offer. Its origin may count on.
+func (o *offer) says(in *sdp.Session) bool {
+	one, another := *o.session, *in
+	one.Origin, another.Origin = sdp.Origin{}, sdp.Origin{}
+	return bytes.Equal(one.Marshal(), another.Marshal())
 }
 
 // acknowledge takes the body of an ACK: the answer to an offer that the 2xx

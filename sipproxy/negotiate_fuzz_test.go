@@ -86,6 +86,7 @@ func FuzzNegotiation(f *testing.F) {
 				t.Errorf("%d sessions and %d streams are left", s.Sessions, s.Streams)
 			}
 		}()
+		var responded *offer
 		for script = script[1:]; len(script) > 0; {
 			op, more := script[0]&15, min(int(script[0]>>4)+1, len(script)-1)
 			choice := script[1 : 1+more]
@@ -107,7 +108,10 @@ func FuzzNegotiation(f *testing.F) {
 					holds(t, other(side), out, len(offered.session.Media))
 				}
 			case 3, 7:
-				_, _ = n.response(side, b)
+				if out, r = n.response(side, b, responded); r == nil {
+					responded = n.pending
+					holds(t, other(side), out, len(n.lines[other(side)]))
+				}
 			case 0, 6, 10, 15:
 				n.withdraw(flow.Side(op>>2&1), op&3 == 2) // of whom, and whether it had an offer
 			case 8:

@@ -249,3 +249,76 @@ func TestAnswerOfAnotherKind(t *testing.T) {
 		}
 	}
 }
+
+// counted is a description whose origin counts on.
+func counted(sdp string) string {
+	return regexp.MustCompile(`(o=\S+ \d+) 1 `).ReplaceAllString(sdp, "$1 2 ")
+}
+
+// A response with an offer comes again until the PRACK, and the 2xx repeats it. That is
+// no new offer: keys and ports are those of the first, which the phone answers.
+func TestOfferOfAResponseRepeated(t *testing.T) {
+	for name, prack := range map[string]bool{"answered in PRACK": true, "answered in ACK": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.phone()
+			p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, "", contact, "Supported: 100rel"))
+			inv := b.atPBX("INVITE")
+			early := []string{pbxContact}
+			if prack {
+				early = append(early, "Require: 100rel", "RSeq: 1")
+			}
+			b.fromPBX(reply(inv, 183, "pbx", plainSDP, early...))
+			first := p.next("183").body
+			b.fromPBX(reply(inv, 183, "pbx", plainSDP, early...))
+			if again := p.next("183").body; again != first || key(first) == "" {
+				t.Errorf("the phone got\n%s\nand then\n%s", first, again)
+			}
+			answer, inACK := strings.Replace(secureSDP, "a=crypto:1", "a=crypto:2", 1), ""
+			if prack {
+				p.send(p.request("PRACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, answer, "RAck: 1 1 INVITE"))
+				m := b.atPBX("PRACK")
+				if !strings.Contains(m.body, "RTP/AVP") {
+					t.Errorf("the PBX is answered\n%s", m.body)
+				}
+				b.fromPBX(reply(m, 200, "", ""))
+				p.next("200")
+			} else {
+				inACK = answer
+			}
+			b.fromPBX(reply(inv, 200, "pbx", counted(plainSDP), pbxContact))
+			if ok := p.next("200").body; ok != first {
+				t.Errorf("the phone got\n%s\nand then\n%s", first, ok)
+			}
+			p.send(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 1, inACK))
+			if m := b.atPBX("ACK"); (m.body != "") == prack {
+				t.Errorf("the ACK has\n%s", m.body)
+			}
+			b.fromPBX(b.inDialog("INVITE", inv, 7, strings.Replace(plainSDP, "30000", "30008", 1)))
+			if offer := p.next("INVITE").body; key(offer) == "" || offer == first {
+				t.Errorf("the phone is offered\n%s", offer)
+			}
+		})
+	}
+}
+
+// The same of a phone that offers in its response, with two lines; and an offer that is
+// another one counts.
+func TestOfferOfAPhonesResponseRepeated(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	b.fromPBX(b.inviteTo(b.register(p), "in", ""))
+	inv := p.next("INVITE")
+	offer := secureSDP + "m=video 40002 RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n" + cryptoLine
+	var got []string
+	for _, each := range []string{offer, offer, counted(offer), secureSDP} {
+		p.send(reply(inv, 183, "anna", each, contact))
+		got = append(got, b.atPBX("183").body)
+	}
+	if got[1] != got[0] || got[2] != got[0] || strings.Count(got[0], "m=") != 2 {
+		t.Errorf("the PBX got\n%s\nand then\n%s\n%s", got[0], got[1], got[2])
+	}
+	if strings.Count(got[3], "m=") != 1 {
+		t.Errorf("the PBX got\n%s", got[3])
+	}
+}
