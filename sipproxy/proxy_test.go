@@ -374,21 +374,6 @@ func TestTryingStays(t *testing.T) {
 	}
 }
 
-// Grandstream's phones send a dialled # as it is.
-func TestDialledHash(t *testing.T) {
-	b := newBench(t)
-	p := b.phone()
-	p.send(p.request("INVITE", "sip:#72#1@pbx.example.com", `"a#b@c" <sip:#72#1@pbx.example.com>`, "c1", 1, secureSDP, contact))
-	inv := b.atPBX("INVITE")
-	if inv.uri() != "sip:%2372%231@pbx.example.com" || inv.h.Get("To") != `"a#b@c" <sip:%2372%231@pbx.example.com>` {
-		t.Errorf("the PBX got %s, To %s", inv.uri(), inv.h.Get("To"))
-	}
-	b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
-	if c := p.next("200").h.Get("Contact"); c != "<sip:%2372%231@pbx.example.com:5061;transport=tls>" {
-		t.Errorf("the phone got Contact %s", c)
-	}
-}
-
 func TestDeadFlowAnswersAtOnce(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()

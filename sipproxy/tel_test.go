@@ -73,3 +73,50 @@ func TestTelephoneNumbersElsewhere(t *testing.T) {
 		_ = p.next("400")
 	}
 }
+
+// Grandstream's phones send a dialled # as it is.
+func TestDialledHash(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	p.send(p.request("INVITE", "sip:#72#1@pbx.example.com", `"a#b@c" <sip:#72#1@pbx.example.com>`, "c1", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	if inv.uri() != "sip:%2372%231@pbx.example.com" || inv.h.Get("To") != `"a#b@c" <sip:%2372%231@pbx.example.com>` {
+		t.Errorf("the PBX got %s, To %s", inv.uri(), inv.h.Get("To"))
+	}
+	b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	if c := p.next("200").h.Get("Contact"); c != "<sip:%2372%231@pbx.example.com:5061;transport=tls>" {
+		t.Errorf("the phone got Contact %s", c)
+	}
+}
+
+// Whom a transfer or a forwarding is to is dialled too; neither costs the phone its
+// connection.
+func TestDialledHashToGoOnTo(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	token := b.register(p)
+	b.callOut(p, "c1")
+	for i, to := range []struct{ sent, got string }{
+		{`"a#b@c" <sip:*72#@pbx.example.com>`, `"a#b@c" <sip:*72%23@pbx.example.com>`},
+		{"sip:*72#@pbx.example.com;method=INVITE", "sip:*72%23@pbx.example.com;method=INVITE"},
+		{"<sips:#1@pbx.example.com?Replaces=a%40b>", "<sip:%231@pbx.example.com?Replaces=a%40b>"},
+	} {
+		p.send(p.request("REFER", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2+i, "", contact, "Refer-To: "+to.sent, "Referred-By: <sip:#5@pbx.example.com>"))
+		m := b.atPBX("REFER")
+		if m.h.Get("Refer-To") != to.got || m.h.Get("Referred-By") != "<sip:%235@pbx.example.com>" {
+			t.Errorf("the PBX got Refer-To %s, Referred-By %s", m.h.Get("Refer-To"), m.h.Get("Referred-By"))
+		}
+		b.fromPBX(reply(m, 202, "", ""))
+		p.next("202")
+	}
+	b.fromPBX(b.inviteTo(token, "in", plainSDP))
+	p.send(reply(p.next("INVITE"), 302, "phone", "", `Contact: "x, #" <sip:*21#@pbx.example.com>;q=0.5, <sip:603@pbx.example.com>`))
+	moved := b.atPBX("302")
+	at := b.pbx.LocalAddr().String()
+	if c := strings.Join(moved.h.Values("Contact"), ", "); c != `"x, #" <sip:*21%23@`+at+`>;q=0.5, <sip:603@`+at+`>` {
+		t.Errorf("the PBX got Contact %s", c)
+	}
+	p.send(p.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 9, ""))
+	b.fromPBX(reply(b.atPBX("BYE"), 200, "", ""))
+	p.next("200")
+}

@@ -94,6 +94,7 @@ func (m *lexed) request(body []byte) (sip.Message, *Malformed) {
 }
 
 func (m *lexed) response(body []byte) (sip.Message, *Malformed) {
+	m.escapeDialled()
 	version, rest, _ := strings.Cut(m.start, " ")
 	code, reason, _ := strings.Cut(rest, " ")
 	if version != "SIP/2.0" {
@@ -136,33 +137,48 @@ func (m *lexed) fill(msg sip.Message, cseq *sip.CSeqHeader, vias []*sip.ViaHeade
 	}
 }
 
-// escapeDialled writes a # in the user part of the Request-URI and of To as it
-// should have come. Phones send it bare when their users dial one, and parsers
-// differ on what follows it.
+// mayBeDialled are the headers whose addresses may be what a user has dialled, or has his
+// phone forward to.
+var mayBeDialled = map[string]bool{"To": true, "Contact": true, "Refer-To": true, "Referred-By": true}
+
+// escapeDialled writes a # in the user part of the Request-URI and of such addresses as
+// it should have come. Phones send it bare when their users dial one, and parsers differ
+// on what follows it.
 func (m *lexed) escapeDialled() {
-	if strings.Contains(m.start, "#") {
+	if strings.Contains(m.start, "#") { // in the reason of a response it is in no URI
 		if parts := strings.Split(m.start, " "); len(parts) == 3 {
 			parts[1] = escapeHash(parts[1])
 			m.start = strings.Join(parts, " ")
 		}
 	}
 	for i, f := range m.fields {
-		if f.name != "To" || !strings.Contains(f.value, "#") {
-			continue
-		}
-		if n, err := ParseNameAddr(f.value); err == nil && escapeHash(n.URI) != n.URI {
-			n.URI = escapeHash(n.URI)
-			m.fields[i].value = n.String()
+		if mayBeDialled[f.name] && strings.Contains(f.value, "#") {
+			m.fields[i].value = escapeList(f.value)
 		}
 	}
 }
 
+// escapeList does so in a list of addresses.
+func escapeList(value string) string {
+	var list []string
+	for v := range unquoted(value, ',') {
+		if n, err := ParseNameAddr(v); err == nil && escapeHash(n.URI) != n.URI {
+			before := v[:indexUnquoted(v, '<')+1] // nothing, if it has no brackets, which it may need
+			v = before + strings.Replace(v[len(before):], n.URI, escapeHash(n.URI), 1)
+		}
+		list = append(list, v)
+	}
+	return strings.Join(list, ",")
+}
+
+// escapeHash does so in one SIP URI. What is behind the user part is not touched.
 func escapeHash(uri string) string {
-	at := strings.LastIndexByte(uri, '@')
-	if at < 0 || !strings.Contains(uri[:at], "#") {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	user, _, ok := strings.Cut(rest, "@")
+	if !ok || !strings.Contains(user, "#") || !strings.EqualFold(scheme, "sip") && !strings.EqualFold(scheme, "sips") {
 		return uri
 	}
-	return strings.ReplaceAll(uri[:at], "#", "%23") + uri[at:]
+	return scheme + ":" + strings.ReplaceAll(user, "#", "%23") + rest[len(user):]
 }
 
 // requestLine reads METHOD SP Request-URI SP SIP/2.0, and nothing else

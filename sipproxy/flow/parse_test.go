@@ -380,8 +380,41 @@ func accepted() []string {
 		strings.Replace(swap("sip:602@pbx.example.com SIP", "tel:+49-30-1;x=y SIP"), "<sip:602@pbx.example.com>", "tel:(*72)%23 ; x", 1),
 		swap("sip:602@pbx.example.com SIP", "sips:602%41:b@[2001:db8::1]:5061;a=%20;lr SIP"),
 		swap("sip:602@pbx.example.com SIP", "sip:*72#@pbx_1.example.com SIP"),
+		swap("Contact: ", "Refer-To: \"#\" <sip:*72#@h>\r\nReferred-By: sip:#@h\r\nContact: <sip:*21#@h>, sip:#@h, "),
 		swap("Contact: ", "Event: dialog ; id=\"a@b\"\r\nSession-Expires: 90 ;refresher=uac\r\nMin-SE: 90\r\nRAck: 1 2 INVITE\r\nSupported: a, b\r\nContact: sip:a@b;q=[::1]/?&$ , "),
 		strings.Replace(options, strings.SplitN(options, "\r\n", 2)[0], "SIP/2.0 486 Busy\tHere", 1),
+	}
+}
+
+// A bare # is written as it should have come where users dial one, in requests and in
+// responses, and nowhere else.
+func TestBareHash(t *testing.T) {
+	response := strings.Replace(options, strings.SplitN(options, "\r\n", 2)[0], "SIP/2.0 302 Moved", 1)
+	for _, c := range []struct{ sent, read string }{ // read is empty: it is refused
+		{"<sip:*21#@h>", "<sip:*21%23@h>"},
+		{"sip:*21#@h", "sip:*21%23@h"},
+		{`"a, <b#@c>" <SIPS:#1:p#@h;x=y>;q=1 , sip:2@h,sip:##@h`, `"a, <b#@c>" <SIPS:%231:p%23@h;x=y>;q=1 , sip:2@h,sip:%23%23@h`},
+		{`"#" <sip:a@h>;x="#"`, `"#" <sip:a@h>;x="#"`},
+		{"<sip:a#@h?x=1>", "<sip:a%23@h?x=1>"},
+		{"sip:a#@h?x=1", ""},
+		{"<sip:a#b@h@i>", ""},
+		{"<sip:a@h;x=#>", ""},
+		{"<sip:h;x=#>", ""},
+		{"<http://h/a#b@c>", "<http://h/a#b@c>"},
+		{"<tel:*21#>", "<tel:*21#>"},
+	} {
+		for _, text := range []string{options, response} {
+			_, m, fault := parseDatagram([]byte(strings.Replace(text, "Contact: ", "Contact: "+c.sent+"\r\nSubject: #@\r\nX-Contact: ", 1)))
+			switch {
+			case c.read == "" && fault == nil:
+				t.Errorf("%s is read as %s", c.sent, First(m, "Contact").Value())
+			case c.read == "":
+			case fault != nil:
+				t.Errorf("%s: %v", c.sent, fault)
+			case First(m, "Contact").Value() != c.read || First(m, "Subject").Value() != "#@":
+				t.Errorf("%s is read as %s", c.sent, First(m, "Contact").Value())
+			}
+		}
 	}
 }
 
