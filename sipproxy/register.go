@@ -195,21 +195,26 @@ func (p *Proxy) registered(reg *registration, tx *transaction.Server, at *flow.F
 	}
 	res, over := p.witness(reg.flow, reg.in, res)
 	defer over()
-	var contacts []string
-	if res.StatusCode >= 200 && res.StatusCode < 300 {
-		contacts = p.bind(reg, at, res)
+	if res.StatusCode < 200 || res.StatusCode >= 300 {
+		_ = tx.Respond(p.response(tx, reg.in, res, nil, body{}))
+		return
 	}
+	contacts, expires := p.bind(reg, at, res)
 	out := p.response(tx, reg.in, res, contacts, body{})
-	if res.StatusCode >= 200 && res.StatusCode < 300 {
-		p.confirm(reg, out)
+	if len(contacts) > 0 && expiresOf(out) != "" { // what the PBX grants us is not what the phone has
+		removeAll(out, "Expires")
+		if expires > 0 {
+			out.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(expires)))
+		}
 	}
+	p.confirm(reg, out)
 	_ = tx.Respond(out)
 }
 
 // bind makes, refreshes and removes bindings as a 200 says, and returns the
 // contacts to show the phone: its own, and those of the user's other devices
-// that are registered here.
-func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []string {
+// that are registered here; and for how long its own are kept, in seconds, or 0.
+func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) (shown []string, expires int) {
 	listed, err := flow.Addresses(res, "Contact")
 	if err != nil {
 		p.log.Warn("contacts of registration not understood", "peer", "pbx", "user", reg.aor, "reason", err)
@@ -245,7 +250,6 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 			p.unbind(b.token, reg)
 		}
 	}
-	var shown []string
 	bound := p.bindings.of(reg.aor)
 	for _, token := range order {
 		for _, b := range bound {
@@ -257,9 +261,17 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) []stri
 				seconds = min(seconds, int(time.Until(b.expires).Round(time.Second)/time.Second))
 			}
 			shown = append(shown, b.shown(seconds))
+			if reg.has(b) && (expires == 0 || seconds < expires) {
+				expires = seconds
+			}
 		}
 	}
-	return shown
+	return shown, expires
+}
+
+// has tells whether a binding is of one of the contacts of a REGISTER.
+func (reg *registration) has(b *binding) bool {
+	return slices.ContainsFunc(reg.contacts, func(c registrant) bool { return c.token == b.token && regID(c.phone) == b.regID })
 }
 
 // shown is the contact as the phone may see it. Those of one device may differ in

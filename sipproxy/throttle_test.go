@@ -150,3 +150,27 @@ func TestRefreshIntervalBounds(t *testing.T) {
 		}
 	}
 }
+
+// The Expires header says what the contact does: phones go by either.
+func TestExpiresHeader(t *testing.T) {
+	b := newBench(t)
+	b.proxy.cfg.RefreshInterval = time.Hour
+	p := b.phone()
+	for i, c := range []struct{ asked, granted, contact, header string }{
+		{"60", "3600", "<sip:1001@192.168.1.9>;expires=60", "60"},
+		{"7200", "300", "<sip:1001@192.168.1.9>;expires=300", "300"},
+		{"0", "0", "", "0"},
+	} {
+		p.refresh(i+1, "<sip:1001@192.168.1.9>", "Expires: "+c.asked)
+		reg := b.atPBX("REGISTER")
+		ours, _, _ := strings.Cut(reg.h.Get("Contact"), ";")
+		more := []string{"Expires: " + c.granted}
+		if c.granted != "0" {
+			more = append(more, "Contact: "+ours+";expires="+c.granted)
+		}
+		b.fromPBX(reply(reg, 200, "r", "", more...))
+		if m := p.next("200"); m.h.Get("Contact") != c.contact || strings.Join(m.h.Values("Expires"), ",") != c.header {
+			t.Errorf("the phone is told Contact %s, Expires %s", m.h.Get("Contact"), m.h.Values("Expires"))
+		}
+	}
+}
