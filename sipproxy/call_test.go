@@ -410,3 +410,22 @@ func TestEndedCallsAreSmall(t *testing.T) {
 		t.Logf("%d objects and %d bytes are held of a call", o, s)
 	}
 }
+
+// What a CANCEL says that it requires is ignored (RFC 3261 section 8.2.2.3).
+func TestCancelRequiresNothing(t *testing.T) {
+	b := newBench(t)
+	p := b.phone()
+	invite := p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, contact)
+	p.send(invite)
+	inv := b.atPBX("INVITE")
+	b.fromPBX(reply(inv, 180, "pbx", "", pbxContact))
+	p.next("180")
+	head, _, _ := strings.Cut(invite, "Content-Length")
+	head = strings.NewReplacer("INVITE sip", "CANCEL sip", "1 INVITE", "1 CANCEL").Replace(head)
+	p.send(head + "Require: foo\r\nProxy-Require: foo\r\nContent-Length: 0\r\n\r\n")
+	p.next("200")
+	b.fromPBX(reply(b.atPBX("CANCEL"), 200, "", ""))
+	b.fromPBX(reply(inv, 487, "pbx", ""))
+	p.next("487")
+	b.noCallLeft()
+}

@@ -256,7 +256,7 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 	if maxForwards(in) == 0 {
 		return refuse(483, "Too Many Hops", "Max-Forwards reached 0")
 	}
-	if tags := in.GetHeaders("Proxy-Require"); len(tags) > 0 { // RFC 3261 section 16.3, item 5
+	if tags := in.GetHeaders("Proxy-Require"); len(tags) > 0 && in.Method != sip.CANCEL { // RFC 3261 sections 16.3, item 5, and 8.2.2.3
 		r := refuse(sip.StatusBadExtension, "Bad Extension", "Proxy-Require is not supported: %s", tags[0].Value())
 		for _, tag := range tags {
 			r = r.with("Unsupported", tag.Value())
