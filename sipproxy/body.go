@@ -19,6 +19,7 @@ type body struct {
 	bytes   []byte
 	encoded bool   // by a Content-Encoding
 	beside  []part // what else a multipart body has that this one was in
+	all     []part // of a list, its parts
 }
 
 func bodyOf(m sip.Message) body {
@@ -61,7 +62,7 @@ func appendBody(m sip.Message, b body) {
 // the other. Nor does state that cannot be read for addresses.
 func bodyRefused(b body) *refusal {
 	kind := b.mediaType()
-	if b.isSDP() || strings.HasPrefix(kind, "multipart/") || b.encoded && (isState(kind) || kind == "message/sipfrag") {
+	if b.isSDP() || strings.HasPrefix(kind, "multipart/") && len(b.all) == 0 || b.encoded && (isState(kind) || kind == "message/sipfrag") {
 		return refuse(sip.StatusUnsupportedMediaType, "Unsupported Media Type", "a body of type %s is not forwarded here", kind)
 	}
 	return nil
@@ -82,6 +83,8 @@ func withoutSDP(res *sip.Response) body {
 // addresses; and the words of a MESSAGE are left alone.
 func (p *Proxy) carried(b body, to flow.Side) body {
 	switch kind := b.mediaType(); {
+	case len(b.all) > 0:
+		return p.relisted(b, to)
 	case b.encoded || b.isSDP():
 	case kind == "message/sipfrag":
 		b.bytes = statusOf(b.bytes)

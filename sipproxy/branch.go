@@ -176,7 +176,7 @@ func (p *Proxy) fromTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *si
 	}
 	target := p.inwardURI(in.Recipient)
 	return p.standalone(f, tx, in, &leg{trunk: t, self: from}, outgoing{
-		uri: target, contact: contact, body: bodyOf(in),
+		uri: target, contact: contact, body: p.toldIn(f, in),
 		from: p.legibleParty(from).String(), dest: p.inwardParties(in.GetHeader("To").Value()),
 	}, p.contactForPhone(f, in.Recipient.Scheme, p.calledAs(in.Recipient), target.User))
 }
@@ -204,7 +204,7 @@ func (p *Proxy) toTrunk(t *trunk, f *flow.Flow, tx *transaction.Server, in *sip.
 		from.Display, from.URI = "", t.aor()
 	}
 	return p.standalone(f, tx, in, &leg{flow: far, trunk: t, self: from}, outgoing{
-		to: far, uri: t.target(in.Recipient), routes: t.serviceRoutes(), contact: contact, body: bodyOf(in),
+		to: far, uri: t.target(in.Recipient), routes: t.serviceRoutes(), contact: contact, body: p.toldIn(f, in),
 		from: from.String(), dest: p.beyond(t, to).String(),
 	}, contactForPBX(t.pool, randomCallToken()))
 }

@@ -30,30 +30,41 @@ type part struct {
 // none, or more than one, or what cannot be read to its end, stays as it is, and is
 // refused like any other that is no description.
 func (b body) described() body {
-	if b.mediaType() != "multipart/mixed" || b.encoded {
-		return b
-	}
-	_, params, err := mime.ParseMediaType(b.kind)
-	if err != nil || params["boundary"] == "" {
-		return b
-	}
 	var found body
-	for r := multipart.NewReader(bytes.NewReader(b.bytes), params["boundary"]); ; {
-		each, err := r.NextRawPart()
+	whole := b.eachPart("multipart/mixed", func(p part) bool {
 		switch {
-		case err == io.EOF && len(found.bytes) > 0:
-			return found
-		case err != nil:
-			return b
-		}
-		p, ok := readPart(each)
-		switch {
-		case !ok, p.isSDP() && len(found.bytes) > 0, len(found.beside) == maxParts:
-			return b
+		case p.isSDP() && len(found.bytes) > 0, len(found.beside) == maxParts:
+			return false
 		case p.isSDP():
 			found.kind, found.bytes = p.kind, p.bytes
 		default:
 			found.beside = append(found.beside, p)
+		}
+		return true
+	})
+	if !whole || len(found.bytes) == 0 {
+		return b
+	}
+	return found
+}
+
+// eachPart reads the parts of a body of that type, one after another, and tells whether
+// all could be read and were taken.
+func (b body) eachPart(kind string, take func(part) bool) bool {
+	if b.mediaType() != kind || b.encoded {
+		return false
+	}
+	_, params, err := mime.ParseMediaType(b.kind)
+	if err != nil || params["boundary"] == "" {
+		return false
+	}
+	for r := multipart.NewReader(bytes.NewReader(b.bytes), params["boundary"]); ; {
+		each, err := r.NextRawPart()
+		if err != nil {
+			return err == io.EOF
+		}
+		if p, ok := readPart(each); !ok || !take(p) {
+			return false
 		}
 	}
 }
@@ -96,10 +107,13 @@ func (b body) besides() (kinds []string) {
 }
 
 // joined is a body with what is beside it.
-func (b body) joined() body {
+func (b body) joined() body { return joined("multipart/mixed", append([]part{{body: b}}, b.beside...)) }
+
+// joined writes parts into one body. What its type says begins with kind.
+func joined(kind string, parts []part) body {
 	var text bytes.Buffer
 	w := multipart.NewWriter(&text) // with a random boundary
-	for _, p := range append([]part{{body: b}}, b.beside...) {
+	for _, p := range parts {
 		h := textproto.MIMEHeader{"Content-Type": {p.kind}}
 		if p.disposition != "" {
 			h.Set("Content-Disposition", p.disposition)
@@ -111,5 +125,5 @@ func (b body) joined() body {
 		_, _ = to.Write(p.bytes)
 	}
 	_ = w.Close()
-	return body{kind: "multipart/mixed;boundary=" + w.Boundary(), bytes: text.Bytes()} // without a space, for chan_sip
+	return body{kind: kind + ";boundary=" + w.Boundary(), bytes: text.Bytes()} // without a space, for chan_sip
 }

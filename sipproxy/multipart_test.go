@@ -97,15 +97,21 @@ func TestPartsRefused(t *testing.T) {
 
 // What is taken out of a body and written into one comes out of that the same.
 func FuzzMultipart(f *testing.F) {
-	f.Add([]byte(parts(described+secureSDP, location)), "b=1")
-	f.Add([]byte("--x\nContent-Type: application/sdp\n\nv=0\n--x--"), "x")
-	f.Fuzz(func(t *testing.T, text []byte, boundary string) {
+	f.Add([]byte(parts(described+secureSDP, location)), "b=1", "")
+	f.Add([]byte("--x\nContent-Type: application/sdp\n\nv=0\n--x--"), "x", "")
+	f.Add([]byte(parts("Content-Type: text/plain\r\n\r\nx", location)), "b=1", "<alice123@192.168.1.9>")
+	f.Fuzz(func(t *testing.T, text []byte, boundary, start string) {
 		b := body{kind: fmt.Sprintf("multipart/mixed;boundary=%q", boundary), bytes: text}.described()
-		if len(b.beside) == 0 {
-			return
+		if len(b.beside) > 0 {
+			if again := b.joined().described(); !reflect.DeepEqual(again, b) {
+				t.Errorf("%+v became %+v", b, again)
+			}
 		}
-		if again := b.joined().described(); !reflect.DeepEqual(again, b) {
-			t.Errorf("%+v became %+v", b, again)
+		b = body{kind: fmt.Sprintf("multipart/related;boundary=%q;start=%q", boundary, start), bytes: text}.listed()
+		if len(b.all) > 0 {
+			if again := related(b.all).listed(); !reflect.DeepEqual(again.all, b.all) {
+				t.Errorf("%+v became %+v", b.all, again.all)
+			}
 		}
 	})
 }

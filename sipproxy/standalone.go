@@ -65,7 +65,7 @@ func (p *Proxy) toPhone(f *flow.Flow, tx *transaction.Server, in *sip.Request) *
 		contact = p.contactForPhone(b.flow, target.Scheme, b.host, userOf(from.URI))
 	}
 	return p.standalone(f, tx, in, &leg{flow: b.flow, self: from}, outgoing{
-		to: b.flow, uri: target, contact: contact, body: bodyOf(in),
+		to: b.flow, uri: target, contact: contact, body: p.toldIn(f, in),
 		from: p.outward(from).String(), dest: to,
 	}, contactForPBX(p.pool, b.token))
 }

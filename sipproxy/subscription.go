@@ -282,7 +282,8 @@ func (p *Proxy) onFlow(s *subscription, f *flow.Flow) bool {
 
 // inSubscription forwards a request inside a subscription.
 func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Server, in *sip.Request) *refusal {
-	if r := bodyRefused(bodyOf(in)); r != nil {
+	told := p.toldIn(f, in)
+	if r := bodyRefused(told); r != nil {
 		return r
 	}
 	from := f.Side()
@@ -300,7 +301,7 @@ func (p *Proxy) inSubscription(s *subscription, f *flow.Flow, tx *transaction.Se
 		contact = far.contact
 	}
 	req := p.request(in, outgoing{
-		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: bodyOf(in),
+		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: told,
 		from: far.self.WithTag(near.tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
 	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
