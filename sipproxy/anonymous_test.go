@@ -34,7 +34,7 @@ func TestHiddenCallMovesWithItsPhone(t *testing.T) {
 			p.next("200")
 			p.send(as(p.request("ACK", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 1, "")))
 			b.atPBX("ACK")
-			p.conn.Close()
+			b.leaves(p)
 			again := b.phone()
 			again.send(as(again.request("INFO", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, "")))
 			again.next("481")

@@ -1,8 +1,12 @@
 package sipproxy
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/sipproxy/flow"
 )
 
 // registersAs registers 1001 by a contact with these parameters.
@@ -12,6 +16,26 @@ func (b *bench) registersAs(p *phone, params string) {
 	reg := b.atPBX("REGISTER")
 	b.fromPBX(reply(reg, 200, "r", "", "Contact: "+reg.h.Get("Contact")+";expires=600"))
 	p.next("200")
+}
+
+// leaves closes a registered phone's connection, and waits until the edge knows.
+func (b *bench) leaves(p *phone) {
+	b.t.Helper()
+	at := p.conn.LocalAddr().(*net.TCPAddr).AddrPort()
+	b.proxy.bindings.mu.Lock()
+	var left *flow.Flow
+	for f := range b.proxy.bindings.byFlow {
+		if f.Remote() == at {
+			left = f
+		}
+	}
+	b.proxy.bindings.mu.Unlock()
+	p.conn.Close()
+	select {
+	case <-left.Done():
+	case <-time.After(3 * time.Second):
+		b.t.Fatal("the end of a connection was not noticed")
+	}
 }
 
 // A phone that said which device it is, and registers by another connection, is spoken

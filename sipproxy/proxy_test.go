@@ -159,7 +159,7 @@ func TestCallMovesWithItsPhone(t *testing.T) {
 	p := b.phone()
 	b.register(p)
 	inv := b.callOut(p, "c1")
-	p.conn.Close()
+	b.leaves(p)
 	again := b.phone()
 	again.send(again.request("BYE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, ""))
 	again.next("481") // not registered yet

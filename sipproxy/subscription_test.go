@@ -115,7 +115,7 @@ func TestStrangerInSubscription(t *testing.T) {
 			t.Errorf("%s was refused with Warning %q", method, m.h.Get("Warning"))
 		}
 	}
-	p.conn.Close()
+	b.leaves(p)
 	again := b.phone()
 	b.register(again)
 	b.fromPBX(b.inside(sub, "NOTIFY", "pbx", 102, "", "Event: dialog", "Subscription-State: active"))
