@@ -82,9 +82,10 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 		to: far.flow, uri: far.target, routes: far.routes, contact: contact, body: b,
 		from: far.self.WithTag(d.leg(from).tag), dest: far.peer.WithTag(far.tag), shift: far.shift,
 	})
-	_, err := p.send(far, req, hearer{on: func(_ *flow.Flow, res *sip.Response, err error) {
+	_, err := p.send(far, req, hearer{on: func(at *flow.Flow, res *sip.Response, err error) {
 		if err != nil && in.Method == sip.BYE && from == flow.Plain {
 			p.owe(far, req)
+			p.byeAgain(d, at, req)
 		}
 		p.inDialogAnswered(d, tx, in, from, offered, res, err)
 	}})

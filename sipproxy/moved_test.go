@@ -79,6 +79,28 @@ func TestNetworkOfAPhoneIsGone(t *testing.T) {
 	}
 }
 
+// A BYE that was lost with a connection is sent again by the one by which the phone has
+// registered meanwhile.
+func TestPhoneOwedBye(t *testing.T) {
+	for _, params := range []string{desk, ""} {
+		b := newBench(t)
+		p, again := b.phone(), b.phone()
+		b.registersAs(p, params)
+		inv := b.callOut(p, "c1")
+		b.fromPBX(b.inDialog("BYE", inv, 6, ""))
+		lost := p.next("BYE")
+		b.registersAs(again, params)
+		p.conn.Close()
+		bye := again.next("BYE")
+		if bye.h.Get("Cseq") != "6 BYE" || bye.h.Get("Via") == lost.h.Get("Via") {
+			t.Errorf("the phone got %v", bye.h)
+		}
+		again.send(reply(bye, 200, "", ""))
+		b.atPBX("200")
+		b.noCallLeft()
+	}
+}
+
 // A connection that is registered beside another keeps its calls. So does a phone that
 // did not say which device it is: another at home may have the same contact.
 func TestCallStaysWithItsConnection(t *testing.T) {

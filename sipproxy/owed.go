@@ -10,7 +10,8 @@ import (
 
 // A BYE that a trunk's connection took along when it broke is owed to the far end, which
 // would else hold the call until its media are missed. Whoever hung up needs not wait for
-// that: the BYE is sent again by the trunk's next connection.
+// that: the BYE is sent again by the trunk's next connection. So is a phone's, which may
+// have been where there was no network any longer.
 
 const (
 	owedFor   = 32 * time.Second // 64 times T1, as a BYE is repeated by UDP (RFC 3261 section 17.1.2.2)
@@ -32,6 +33,23 @@ func (p *Proxy) owe(to *leg, bye *sip.Request) {
 		bye.CSeq().SeqNo += maxTries
 	}
 	p.pay(to, bye, time.Now().Add(owedFor))
+}
+
+// byeAgain sends a BYE of before to a phone that did not get it by one connection, if it
+// has registered by another since.
+func (p *Proxy) byeAgain(d *dialog, lost *flow.Flow, bye *sip.Request) {
+	d.call.mu.Lock()
+	defer d.call.mu.Unlock()
+	at := p.reach(d, flow.Secure)
+	if d.secure.trunk != nil || at == lost || closed(at) {
+		return
+	}
+	req := bye.Clone()
+	removeAll(req, "Via")
+	req.PrependHeader(p.via(at))
+	if _, err := p.tx.Request(at, req, func(*sip.Response, error) {}); err != nil {
+		d.call.log.Debug("send BYE", "call_id", d.call.callID, "reason", err)
+	}
 }
 
 // pay tries to, until a time.
