@@ -48,7 +48,7 @@ func TestForeignCredentials(t *testing.T) {
 	for value, passes := range map[string]bool{"digest username=\"1001\"": true, "NoOneKnowsThisScheme opaque-data=here": false} {
 		for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 			p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", fmt.Sprint("c", p.n), 1, "", name+": "+value))
-			got := b.raw()
+			got := b.requested()
 			if strings.Contains(got, "\r\n"+name+": Digest username=\"1001\"\r\n") != passes || strings.Contains(got, "Scheme") {
 				t.Errorf("%s: %s reached the PBX as\n%s", name, value, got)
 			}

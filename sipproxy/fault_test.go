@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
 )
@@ -25,7 +24,7 @@ func TestFaultEndsItsConnection(t *testing.T) {
 	}
 	set(nil) // no message can do so; but there must be a fault
 	struck.send(struck.request("INVITE", "sip:602@pbx.example.com", to602+";tag=pbx", "c1", 2, secureSDP, contact))
-	_ = struck.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = struck.conn.SetReadDeadline(soon())
 	if m, err := readText(struck.r); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the connection is not closed: %v, %v", m, err)
 	}

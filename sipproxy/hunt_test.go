@@ -56,7 +56,7 @@ func (s *spare) down(at int, down bool) {
 
 func (s *spare) quiet() {
 	s.t.Helper()
-	if m, err := readDatagram(s.pbx, time.Now().Add(200*time.Millisecond)); err == nil {
+	if m, err := s.heard(time.Now().Add(200 * time.Millisecond)); err == nil {
 		s.t.Fatalf("the PBX got %s", m.start)
 	}
 }
@@ -264,14 +264,10 @@ func TestRelocate(t *testing.T) {
 	s.down(0, true)
 	select {
 	case <-asked:
-	case <-time.After(3 * time.Second):
+	case <-time.After(time.Until(soon())):
 		t.Fatal("nothing was looked up")
 	}
-	for deadline := time.Now().Add(3 * time.Second); s.proxy.pool.all()[0].Server != elsewhere; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the new address is not taken")
-		}
-	}
+	until(t, "the new address to be taken", func() bool { return s.proxy.pool.all()[0].Server == elsewhere })
 	for _, host := range []string{"127.0.0.1", "127.0.0.9"} {
 		if !s.proxy.isInside(host) {
 			t.Errorf("%s is shown to phones", host)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 const desk = `;+sip.instance="<urn:uuid:desk>"`
@@ -56,11 +55,7 @@ func TestTwoConnectionsOfADevice(t *testing.T) {
 	calls("two", first)
 	first.conn.Close()
 	b.bindings() // are kept: it may come back
-	for deadline := time.Now().Add(3 * time.Second); !closed(b.proxy.bindings.find(token, "1").flow); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the end of a connection was not noticed")
-		}
-	}
+	until(t, "the end of a connection to be noticed", func() bool { return closed(b.proxy.bindings.find(token, "1").flow) })
 	calls("three", second)
 	second.conn.Close()
 	b.fromPBX(b.inviteTo(token, "four", plainSDP))

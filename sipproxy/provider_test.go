@@ -28,15 +28,11 @@ func (b *bench) account() *trunk { return b.proxy.trunks["bar"] }
 func (b *bench) settled() {
 	b.t.Helper()
 	e := &b.account().with
-	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	until(b.t, "the answer to REGISTER to be taken", func() bool {
 		e.mu.Lock()
-		under := e.under
-		e.mu.Unlock()
-		if !under {
-			return
-		}
-	}
-	b.t.Fatal("the answer to REGISTER is not taken")
+		defer e.mu.Unlock()
+		return !e.under
+	})
 }
 
 // inTime is how long it is until the next registration.

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 const to602 = "<sip:602@pbx.example.com>"
@@ -368,7 +367,7 @@ func TestTryingStays(t *testing.T) {
 	b.fromPBX(reply(opt, 100, "", ""))
 	b.fromPBX(reply(opt, 183, "", ""))
 	b.fromPBX(reply(opt, 200, "", ""))
-	_ = p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_ = p.conn.SetReadDeadline(soon())
 	if m, err := readText(p.r); err != nil || m.status() != 200 {
 		t.Fatalf("the phone got %v, %v", m, err)
 	}

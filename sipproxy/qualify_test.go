@@ -18,11 +18,7 @@ func (b *bench) optionsFor(contact, branch string) string {
 // dropped waits until so many OPTIONS were left without an answer.
 func (b *bench) dropped(n uint64) {
 	b.t.Helper()
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.Stats().OptionsDropped < n; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%d OPTIONS were dropped, want %d", b.proxy.Stats().OptionsDropped, n)
-		}
-	}
+	until(b.t, fmt.Sprintf("%d OPTIONS to be dropped", n), func() bool { return b.proxy.Stats().OptionsDropped >= n })
 }
 
 // To a PBX any answer says that the phone is there: so only a phone that is, is
@@ -116,11 +112,7 @@ func TestNoLateTimeout(t *testing.T) {
 	token := b.register(p)
 	b.fromPBX(strings.Replace(strings.ReplaceAll(b.optionsFor(token+"@"+b.plain.String(), "late"), "OPTIONS", "MESSAGE"), "Contact: <sip:asterisk@127.0.0.1>\r\n", "", 1))
 	p.next("MESSAGE")
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.Stats().Transactions != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the MESSAGE has no end")
-		}
-	}
+	until(t, "the end of the MESSAGE", func() bool { return b.proxy.Stats().Transactions == 0 })
 	b.fromPBX(b.inviteTo(token, "call", plainSDP))
 	if m := b.atPBX("408"); m.method() != "INVITE" { // the control, and nothing before it
 		t.Errorf("the PBX got 408 to %s", m.method())

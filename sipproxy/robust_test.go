@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/policy"
@@ -142,11 +141,7 @@ func TestAfterARestart(t *testing.T) {
 	before := b.proxy.Stats().StrayResponses
 	b.fromPBX(text(plainSDP, "SIP/2.0 200 OK", "Via: SIP/2.0/UDP "+b.plain.String()+";branch=z9hG4bKgone", "From: <sip:1001@127.0.0.1>;tag=a",
 		"To: <sip:602@127.0.0.1>;tag=b", "Call-ID: old", "CSeq: 1 INVITE", "Contact: <sip:602@127.0.0.1>"))
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.Stats().StrayResponses == before; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the stray answer was not counted")
-		}
-	}
+	until(t, "the stray answer to be counted", func() bool { return b.proxy.Stats().StrayResponses != before })
 	b.noCallLeft()
 }
 

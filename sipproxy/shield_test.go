@@ -4,19 +4,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
-// raw reads the next datagram at the PBX, byte for byte.
-func (b *bench) raw() string {
+// requested reads the next request at the PBX, byte for byte.
+func (b *bench) requested() string {
 	b.t.Helper()
-	buf := make([]byte, 65536)
-	_ = b.pbx.SetReadDeadline(time.Now().Add(3 * time.Second))
-	n, err := b.pbx.Read(buf)
+	s, err := b.raw(soon())
 	if err != nil {
 		b.t.Fatalf("the PBX awaits a request: %v", err)
 	}
-	return string(buf[:n])
+	return s
 }
 
 // CVE-2020-28361: a header that a proxy strips went past Kamailio with white
@@ -43,7 +40,7 @@ func TestStrippedHeadersHaveNoDisguise(t *testing.T) {
 		}
 		for spelling, write := range spellings {
 			p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", fmt.Sprint("o", p.n), 1, "", write(name)+value, "Organization: kept"))
-			got := b.raw()
+			got := b.requested()
 			if strings.Contains(got, "evil") {
 				t.Errorf("%s, %s: the PBX got\n%s", name, spelling, got)
 			}
@@ -97,7 +94,7 @@ func TestMalformedDescriptionsEndHere(t *testing.T) {
 			t.Errorf("%s: answered %d", source, final)
 		}
 		p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "behind-"+id, 1, ""))
-		got := b.raw()
+		got := b.requested()
 		if !strings.HasPrefix(got, "OPTIONS ") {
 			t.Errorf("%s: the PBX got\n%s", source, got)
 		}
@@ -119,7 +116,7 @@ func TestMalformedDescriptionsEndHere(t *testing.T) {
 func (p *phone) finalOf(id string) int {
 	p.t.Helper()
 	for {
-		_ = p.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		_ = p.conn.SetReadDeadline(soon())
 		m, err := readText(p.r)
 		if err != nil {
 			p.t.Fatalf("the phone awaits the answer to %s: %v", id, err)
@@ -151,7 +148,7 @@ func TestWhatChanSIPReadsOtherwiseEndsHere(t *testing.T) {
 		p.send(write(p))
 		p.next("400")
 		good.send(good.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "good-"+randomToken(4), 1, ""))
-		got := b.raw()
+		got := b.requested()
 		if !strings.HasPrefix(got, "OPTIONS ") {
 			t.Errorf("%s: the PBX got\n%s", name, got)
 		}

@@ -95,11 +95,7 @@ func TestSubscription(t *testing.T) {
 // watched waits until so many subscriptions are known.
 func (b *bench) watched(want int) {
 	b.t.Helper()
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.watches.len() != want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("%d subscriptions are known, want %d", b.proxy.watches.len(), want)
-		}
-	}
+	until(b.t, fmt.Sprintf("%d subscriptions to be known", want), func() bool { return b.proxy.watches.len() == want })
 }
 
 // Nobody but the subscription's own connection can speak inside of it, until

@@ -95,12 +95,10 @@ func TestUnansweredIsForeign(t *testing.T) {
 	}
 	before.fromPBX(asked[before])
 	var names []string
-	for deadline := time.Now().Add(3 * time.Second); len(names) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing waits for its answer")
-		}
+	until(t, "something to wait for its answer", func() bool {
 		names = before.proxy.Unanswered()
-	}
+		return len(names) > 0
+	})
 	at := strings.Index(asked[before], "branch=") + len("branch=")
 	branch, _, _ := strings.Cut(asked[before][at:], "\r\n")
 	if len(names) != 1 || names[0] != branch+" 102" {
@@ -148,11 +146,7 @@ func TestTrunkIsForeign(t *testing.T) {
 	foreign(false)
 	b.far.ln.Close()
 	far.conn.Close()
-	for deadline := time.Now().Add(3 * time.Second); bar.far.State().Up; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the trunk is up")
-		}
-	}
+	until(t, "the trunk to be down", func() bool { return !bar.far.State().Up })
 	foreign(true)
 }
 
@@ -168,11 +162,7 @@ func TestIsIdle(t *testing.T) {
 	f := b.phoneFlow(b.register(p))
 	idle := func(what string, want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(3 * time.Second); b.proxy.isIdle(f) != want || b.proxy.Idle()(f) != want; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: idle is %v", what, !want)
-			}
-		}
+		until(t, fmt.Sprintf("idle to be %v: %s", want, what), func() bool { return b.proxy.isIdle(f) == want && b.proxy.Idle()(f) == want })
 	}
 	idle("registered", true)
 	p.send(p.request("OPTIONS", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>", "o1", 1, ""))
@@ -202,15 +192,10 @@ func TestDownPBXComesBack(t *testing.T) {
 	for range upAfter {
 		b.fromPBX(reply(b.atPBX("OPTIONS"), 200, "pbx", ""))
 	}
-	for deadline := time.Now().Add(3 * time.Second); at.isDown(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it stays down")
-		}
-	}
+	until(t, "the PBX to be up", func() bool { return !at.isDown() })
 	b.register(p)
-	_ = b.pbx.SetReadDeadline(time.Now().Add(2 * time.Second))
-	if n, err := b.pbx.Read(make([]byte, 2000)); err == nil {
-		t.Errorf("it is asked on, %d bytes", n)
+	if m, err := b.heard(time.Now().Add(2 * time.Second)); err == nil {
+		t.Errorf("it is asked on: %s", m.start)
 	}
 }
 
@@ -258,11 +243,7 @@ func TestTrunkTakesLeave(t *testing.T) {
 	far.send(far.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o2", 1, "", flowHeader+": "+flowLeaving))
 	far.next("200")
 	b.trunk() // dialled in its place
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.trunks["bar"].far.Flow() == first; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("new calls go by the connection that is to be spared")
-		}
-	}
+	until(t, "new calls to spare the connection", func() bool { return b.proxy.trunks["bar"].far.Flow() != first })
 	if first.Err() != nil {
 		t.Errorf("the connection was closed: %v", first.Err())
 	}

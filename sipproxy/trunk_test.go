@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type tlsPeer struct {
 	ln    net.Listener
 	conns chan net.Conn
+	busy  sync.Mutex // held: who dials now waits
 }
 
 // attachTrunks attaches what the trunks of a Config need, and returns what serves it.
@@ -33,7 +35,7 @@ func (b *bench) attachTrunks(c Config, limits flow.Limits, log *slog.Logger) (pa
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.far = &tlsPeer{ln, make(chan net.Conn, 8)}
+	b.far = &tlsPeer{ln: ln, conns: make(chan net.Conn, 8)}
 	b.t.Cleanup(func() { ln.Close() })
 	go func() { // ends with the listener
 		for {
@@ -41,7 +43,9 @@ func (b *bench) attachTrunks(c Config, limits flow.Limits, log *slog.Logger) (pa
 			if err != nil {
 				return
 			}
+			b.far.busy.Lock()
 			_ = conn.(*tls.Conn).Handshake()
+			b.far.busy.Unlock()
 			b.far.conns <- conn
 		}
 	}()
@@ -74,15 +78,19 @@ func (b *bench) trunk() *phone {
 		b.t.Cleanup(func() { conn.Close() })
 		p := &phone{t: b.t, conn: conn, r: bufio.NewReader(conn)}
 		for _, t := range b.proxy.trunks {
-			for deadline := time.Now().Add(3 * time.Second); t.far.Flow() == nil && time.Now().Before(deadline); {
-				time.Sleep(time.Millisecond)
-			}
+			until(b.t, "the trunk to be up", func() bool { return t.far.Flow() != nil })
 		}
 		return p
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Until(soon())):
 		b.t.Fatal("the trunk is not dialled")
 		return nil
 	}
+}
+
+// trunkDown waits until the connection of the trunk to bar is gone.
+func (b *bench) trunkDown() {
+	b.t.Helper()
+	until(b.t, "the trunk to be down", func() bool { return b.proxy.trunks["bar"].far.Flow() == nil })
 }
 
 const trunkSDP = "v=0\r\no=- 7 1 IN IP4 192.0.2.8\r\ns=-\r\nc=IN IP4 192.0.2.8\r\nt=0 0\r\nm=audio 40000 RTP/SAVP 0\r\n" +
@@ -219,13 +227,13 @@ func TestTrunkOwesBye(t *testing.T) {
 	call("w2")
 	b.fromPBXTo(at, b.fromBranch(at, "BYE", "2001", "w1", 103, "bar", ""))
 	far.next("BYE") // and no answer
+	b.far.busy.Lock()
 	far.conn.Close()
 	b.atPBX("200")
-	for b.proxy.trunks["bar"].far.Flow() != nil {
-		time.Sleep(time.Millisecond)
-	}
+	b.trunkDown()
 	b.fromPBXTo(at, b.fromBranch(at, "BYE", "2001", "w2", 103, "bar", ""))
 	b.atPBX("200")
+	b.far.busy.Unlock()
 	again := b.trunk()
 	ended := make(map[string]bool)
 	for range 2 {
@@ -238,11 +246,7 @@ func TestTrunkOwesBye(t *testing.T) {
 		t.Errorf("the far end hears of %v", ended)
 	}
 	b.noCallLeft()
-	for deadline := time.Now().Add(3 * time.Second); b.proxy.trunks["bar"].owed.Load() != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d are still owed", b.proxy.trunks["bar"].owed.Load())
-		}
-	}
+	until(t, "nothing to be owed", func() bool { return b.proxy.trunks["bar"].owed.Load() == 0 })
 }
 
 // What is for a trunk that is down is refused at once, and goes nowhere else.
@@ -251,16 +255,14 @@ func TestTrunkDown(t *testing.T) {
 	far := b.trunk()
 	b.far.ln.Close()
 	far.conn.Close()
-	for b.proxy.trunks["bar"].far.Flow() != nil {
-		time.Sleep(time.Millisecond)
-	}
+	b.trunkDown()
 	b.fromPBXTo(at, b.fromBranch(at, "INVITE", "2001", "d1", 102, "", plainSDP))
 	if m := b.atPBX("503"); !strings.Contains(m.h.Get("Warning"), "trunk bar is down") {
 		t.Errorf("the reason is %q", m.h.Get("Warning"))
 	}
 	b.fromPBXTo(at, text("", "OPTIONS sip:"+at.String()+" SIP/2.0", "Via: SIP/2.0/UDP "+b.pbx.LocalAddr().String()+";branch=z9hG4bKd2",
 		"Max-Forwards: 70", "From: <sip:asterisk@127.0.0.1>;tag=o", "To: <sip:"+at.String()+">", "Call-ID: d2", "CSeq: 102 OPTIONS"))
-	if m, err := readDatagram(b.pbx, time.Now().Add(300*time.Millisecond)); err == nil && m.method() == "OPTIONS" {
+	if m, err := b.heard(time.Now().Add(300 * time.Millisecond)); err == nil && m.method() == "OPTIONS" {
 		t.Errorf("the PBX hears %s of a trunk that is down, and takes it for a yes", m.start)
 	}
 	b.noCallLeft()
@@ -330,7 +332,7 @@ func TestTrunkOptions(t *testing.T) {
 	b.atPBX("200")
 	options(2)
 	far.send(reply(far.next("OPTIONS"), 503, "bar", "")) // no PBX there
-	if m, err := readDatagram(b.pbx, time.Now().Add(300*time.Millisecond)); err == nil {
+	if m, err := b.heard(time.Now().Add(300 * time.Millisecond)); err == nil {
 		t.Errorf("the PBX hears %s", m.start)
 	}
 	far.send(far.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o3", 1, ""))
