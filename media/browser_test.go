@@ -170,7 +170,7 @@ func (b *browser) nominate(to Credentials) {
 // answer is the next STUN message, or nil.
 func (b *browser) answer() *stun.Message {
 	buf := make([]byte, 2048)
-	_ = b.checks.SetReadDeadline(time.Now().Add(time.Second))
+	_ = b.checks.SetReadDeadline(time.Now().Add(longest))
 	n, _, err := b.checks.Read(buf, nil)
 	if err != nil {
 		return nil
@@ -202,7 +202,7 @@ func (b *browser) handshake(role Role, suites []Suite, want Fingerprint) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
@@ -243,7 +243,7 @@ func (b *browser) says(payloadType byte, payload string) {
 func (b *browser) hears(payload string) {
 	b.t.Helper()
 	buf := make([]byte, 2048)
-	_ = b.media.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = b.media.SetReadDeadline(time.Now().Add(longest))
 	n, _, err := b.media.Read(buf, nil)
 	if err != nil {
 		b.t.Fatalf("the browser got nothing, want %q", payload)

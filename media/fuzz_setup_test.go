@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/protocol/recordlayer"
@@ -106,7 +105,7 @@ func flights(f *testing.F) (all [][]byte) {
 	client, server := newBrowser(f, netip.AddrPort{}), newBrowser(f, netip.AddrPort{})
 	client.to, server.to = at(server.conn), at(client.conn)
 	log := &recorder{shaker: client.shaker()}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	a, err := dtls.ClientWithOptions(log, log.LocalAddr(), dtls.WithCertificates(client.cert.tls), dtls.WithInsecureSkipVerify(true),
 		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM))
@@ -228,7 +227,7 @@ func FuzzSTUN(f *testing.F) {
 		if !signs {
 			t.Fatalf("%x of a stranger is answered", p)
 		}
-		out, _ := read(conn, 2*time.Second)
+		out, _ := read(conn, longest)
 		m := &stun.Message{Raw: out}
 		if err := m.Decode(); err != nil {
 			t.Fatalf("%x is answered by %x: %v", p, out, err)

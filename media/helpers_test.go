@@ -121,6 +121,19 @@ func write(t testing.TB, c *net.UDPConn, to netip.AddrPort, b []byte) {
 	}
 }
 
+// longest is how long a test waits for what must come: so long only if it fails.
+const longest = 30 * time.Second
+
+// until waits for a condition.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(longest); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
 // read returns the next packet, or nothing within the time.
 func read(c *net.UDPConn, d time.Duration) ([]byte, netip.AddrPort) {
 	b := make([]byte, 2048)
@@ -135,7 +148,7 @@ func read(c *net.UDPConn, d time.Duration) ([]byte, netip.AddrPort) {
 // wants reads a plain packet with that payload.
 func wants(t testing.TB, c *net.UDPConn, payload string) {
 	t.Helper()
-	b, _ := read(c, 2*time.Second)
+	b, _ := read(c, longest)
 	if len(b) < 12 || string(b[12:]) != payload {
 		t.Fatalf("got %d bytes %q, want payload %q", len(b), b, payload)
 	}
@@ -144,7 +157,7 @@ func wants(t testing.TB, c *net.UDPConn, payload string) {
 // hears reads an SRTP packet with that payload.
 func (p *phone) hears(payload string) {
 	p.t.Helper()
-	b, _ := read(p.conn, 2*time.Second)
+	b, _ := read(p.conn, longest)
 	if b == nil {
 		p.t.Fatalf("the phone got nothing, want %q", payload)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,11 +92,7 @@ func TestSuccession(t *testing.T) {
 	// What nobody knows ends with the oldest.
 	stranger := newPhone(t, newKey(t, AEADAES128GCM), newKey(t, AEADAES128GCM), 5)
 	stranger.send(calls[0].secure, "hello?")
-	for deadline := time.Now().Add(5 * time.Second); engines[0].Stats().Drops["no_stream"] == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the oldest dropped %v, the youngest %v", engines[0].Stats().Drops, engines[2].Stats().Drops)
-		}
-	}
+	until(t, "the drop of what nobody knows, by the oldest", func() bool { return engines[0].Stats().Drops["no_stream"] > 0 })
 	if n := engines[2].Stats().Drops["no_stream"]; n != 0 {
 		t.Errorf("the youngest dropped %d packets that it passed on", n)
 	}
@@ -126,11 +121,7 @@ func TestHandshakeOfBefore(t *testing.T) {
 	talk("a new call", late)
 	early := make(chan error, 1) // before its description: it comes again, a second later
 	go func() { early <- ringing.handshake(Active, allSuite, ringing.tr.Fingerprint()) }()
-	for deadline := time.Now().Add(5 * time.Second); old.Stats().Drops["dtls"] == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the first process has not seen what nobody expects")
-		}
-	}
+	until(t, "what nobody expects, at the first process", func() bool { return old.Stats().Drops["dtls"] > 0 })
 	ringing.start(Passive, false, allSuite...)
 	if err := <-early; err != nil {
 		t.Fatal(err)

@@ -51,11 +51,11 @@ func TestRelayRTCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, from, to, sealed)
-			if b, _ := read(pbx, time.Second); string(b) != string(senderReport(l.phone.ssrc)) {
+			if b, _ := read(pbx, longest); string(b) != string(senderReport(l.phone.ssrc)) {
 				t.Fatalf("the PBX got RTCP %x", b)
 			}
 			write(t, pbx, netip.AddrPortFrom(l.addrs.Plain.Addr(), l.addrs.Plain.Port()+1), senderReport(9))
-			b, _ := read(from, time.Second)
+			b, _ := read(from, longest)
 			if out, err := l.phone.open.DecryptRTCP(nil, b, nil); err != nil || string(out) != string(senderReport(9)) {
 				t.Fatalf("the phone got RTCP %x (%v)", out, err)
 			}
@@ -339,7 +339,7 @@ func TestSilence(t *testing.T) {
 		if ev.Kind != Silence {
 			t.Fatalf("told %+v, want Silence", ev)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(longest):
 		t.Fatal("silence was not told")
 	}
 	select {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 )
 
 // span is the numbers from a first to a last, over the wrap perhaps.
@@ -147,7 +146,7 @@ func TestRolloverToPhone(t *testing.T) {
 // atPhone is the next packet, as the phone decrypts it.
 func (h *hot) atPhone(t *testing.T, kind uint8) []byte {
 	t.Helper()
-	b, _ := read(h.l.phone.conn, 2*time.Second)
+	b, _ := read(h.l.phone.conn, longest)
 	decrypt := func() ([]byte, error) { return h.l.phone.open.DecryptRTP(nil, b, nil) }
 	if kind == kindRTCP {
 		decrypt = func() ([]byte, error) { return h.l.phone.open.DecryptRTCP(nil, b, nil) }

@@ -19,7 +19,7 @@ func (h *hot) announce(t testing.TB) {
 // next is what the phone gets, opened.
 func (h *hot) next(t testing.TB) (p rtp.Packet) {
 	t.Helper()
-	b, _ := read(h.l.phone.conn, time.Second)
+	b, _ := read(h.l.phone.conn, longest)
 	out, err := h.l.phone.open.DecryptRTP(nil, b, nil)
 	if err == nil {
 		err = p.Unmarshal(out)
@@ -121,7 +121,7 @@ func TestLateListenerMissesNoRollover(t *testing.T) {
 		h.rehint(t, SecureParams{Hint: at(h.l.phone.conn), RTCPMux: true, CNAME: "us"})
 		for i := range uint16(10) {
 			h.fromPBX(timed(5, 65530+i, uint32(i)*160))
-			if b, _ := read(h.l.phone.conn, time.Second); b == nil {
+			if b, _ := read(h.l.phone.conn, longest); b == nil {
 				t.Fatal("the phone got nothing")
 			}
 		}
@@ -169,7 +169,7 @@ func TestReportsOfOneSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.fromPBX(whole)
-	b, _ := read(h.l.phone.conn, time.Second)
+	b, _ := read(h.l.phone.conn, longest)
 	out, err := h.l.phone.open.DecryptRTCP(nil, b, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestReportsOfOneSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.fromPhone(sealed)
-	b, _ = read(h.l.pbx, time.Second)
+	b, _ = read(h.l.pbx, longest)
 	all, err = rtcp.Unmarshal(b)
 	if err != nil || len(all) != 3 {
 		t.Fatalf("the PBX got %v (%v)", all, err)
@@ -227,7 +227,7 @@ func TestReportsOfOneSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.fromPBX(asked)
-	b, _ = read(h.l.phone.conn, time.Second)
+	b, _ = read(h.l.phone.conn, longest)
 	if out, err = h.l.phone.open.DecryptRTCP(nil, b, nil); err == nil {
 		all, err = rtcp.Unmarshal(out)
 	}

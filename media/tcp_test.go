@@ -120,20 +120,10 @@ func (c *web) fromPBX(payload string) {
 	write(c.t, c.pbx[0], c.plain[0].Plain, rtpPacket(77, c.seq, payload))
 }
 
-// until waits for a condition.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
 // ended wants the edge to have closed a connection.
 func ended(t testing.TB, conn net.Conn) {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(longest))
 	if n, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) || n > 0 {
 		t.Errorf("%d bytes came, and the connection is not closed (%v)", n, err)
 	}

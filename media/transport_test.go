@@ -75,7 +75,7 @@ func (c *web) startWith(p TransportParams) {
 // event waits for a kind of event.
 func (c *web) event(kind EventKind) Event {
 	c.t.Helper()
-	limit := time.After(5 * time.Second)
+	limit := time.After(longest)
 	for {
 		select {
 		case ev := <-c.events:
@@ -162,12 +162,12 @@ func TestKeysByDTLSWithoutMux(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, rtcp.conn, rtcp.to, out)
-		if b, _ := read(pbxRTCP, 2*time.Second); len(b) != 28 || b[1] != rtcpSR {
+		if b, _ := read(pbxRTCP, longest); len(b) != 28 || b[1] != rtcpSR {
 			t.Errorf("the PBX got %d bytes of RTCP", len(b))
 		}
 		write(t, pbxRTCP, netip.AddrPortFrom(c.plain[0].Plain.Addr(), c.plain[0].Plain.Port()+1), senderReport(10))
 		buf := make([]byte, 200)
-		_ = rtcp.media.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = rtcp.media.SetReadDeadline(time.Now().Add(longest))
 		n, _, err := rtcp.media.Read(buf, nil)
 		if err != nil {
 			t.Fatal("the phone got no RTCP")

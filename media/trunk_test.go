@@ -89,7 +89,7 @@ func TestManyCallsOfOneAddress(t *testing.T) {
 			c.write(t, report)
 		}
 		for i, c := range to {
-			if b, _ := read(c.pbx, 2*time.Second); len(b) != len(receiverReport(7)) || string(b[8:12]) != fmt.Sprintf("%04d", i) {
+			if b, _ := read(c.pbx, longest); len(b) != len(receiverReport(7)) || string(b[8:12]) != fmt.Sprintf("%04d", i) {
 				t.Fatalf("%s: the PBX of call %d got the report %x", name, i, b)
 			}
 		}
@@ -204,7 +204,7 @@ func (n *weather) count(i int) int {
 // eventually waits until something is so, but not for ever: what the test then
 // compares tells what was wrong.
 func eventually(so func() bool) bool {
-	for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(longest); !so(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			return false
 		}

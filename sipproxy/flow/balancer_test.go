@@ -141,7 +141,7 @@ func TestBehindBalancer(t *testing.T) {
 			defer raw.Close()
 			_, _ = raw.Write(tc.header)
 			c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(longest))
 			err = c.Handshake()
 			if (err == nil) != (tc.want != "") {
 				t.Fatalf("handshake: %v", err)

@@ -129,7 +129,7 @@ func shows(t *testing.T, speak func(net.Conn)) netip.AddrPort {
 			}
 			all.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(longest))
 				speak(c)
 			})
 		}

@@ -92,7 +92,7 @@ func TestForeignPeersAreToldOf(t *testing.T) {
 		}
 		send(t, c, tc.says)
 		_ = c.(*net.TCPConn).CloseWrite()
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(longest))
 		for buf := make([]byte, 100); err == nil; {
 			_, err = c.Read(buf)
 		}

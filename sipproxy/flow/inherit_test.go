@@ -131,7 +131,7 @@ func TestPlainSocketYields(t *testing.T) {
 		if err := sockets[i].Flow(at).Send(message(t)); err != nil {
 			t.Fatal(err)
 		}
-		_ = pbx.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = pbx.SetReadDeadline(time.Now().Add(longest))
 		if n, from, err := pbx.ReadFromUDPAddrPort(make([]byte, 2000)); err != nil || from != old.Addr() || n == 0 {
 			t.Errorf("process %d answers by %s, %v", i, from, err)
 		}

@@ -108,7 +108,7 @@ func TestJA4(t *testing.T) {
 func TestJA4OfClient(t *testing.T) {
 	a, b := net.Pipe()
 	go func() { // ends with the deadline or the read; waited for by the close
-		_ = b.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = b.SetDeadline(time.Now().Add(longest))
 		_ = tls.Client(b, &tls.Config{ServerName: "pbx.example.com", NextProtos: []string{"sip"}, MaxVersion: tls.VersionTLS12}).Handshake()
 		b.Close()
 	}()

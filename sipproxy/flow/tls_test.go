@@ -64,9 +64,12 @@ func (h *inbox) count() (messages, closed int) {
 	return len(h.messages), len(h.closed)
 }
 
+// longest is how long a test waits for what must come: so long only if it fails.
+const longest = 30 * time.Second
+
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited for %s", what)
 		}
@@ -132,7 +135,7 @@ func send(t *testing.T, c net.Conn, s string) {
 // rest reads until the other side closes.
 func rest(t *testing.T, c net.Conn) string {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(longest))
 	b, err := io.ReadAll(c)
 	if errors.Is(err, context.DeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Fatalf("the connection stays open; read %q", b)
@@ -186,7 +189,7 @@ func TestKeepAliveBothWays(t *testing.T) {
 	c := dial(t, serve(t, l, newInbox(), nil))
 	send(t, c, "\r\n\r\n")
 	b := make([]byte, 6)
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(longest))
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "\r\n\r\n\r\n" {
 		t.Fatalf("got %q (%v), want a pong and a ping", b, err)
 	}
@@ -199,7 +202,7 @@ func TestForeignSchemeKeepsTheFlow(t *testing.T) {
 	send(t, c, swap("sip:602@pbx.example.com SIP", "urn:service:sos SIP")+options)
 	until(t, "the next message", func() bool { n, _ := h.count(); return n == 1 })
 	b := make([]byte, 11)
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(longest))
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "SIP/2.0 416" {
 		t.Fatalf("got %q (%v)", b, err)
 	}
@@ -457,7 +460,7 @@ func TestPlainSocket(t *testing.T) {
 	}
 	write(pbx, swap("CSeq: 1 OPTIONS", "CSeq: 1 INVITE"))
 	b := make([]byte, 4096)
-	_ = pbx.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = pbx.SetReadDeadline(time.Now().Add(longest))
 	n, err := pbx.Read(b)
 	if err != nil || !strings.HasPrefix(string(b[:n]), "SIP/2.0 400 ") {
 		t.Fatalf("malformed is answered %q (%v)", b[:n], err)

@@ -87,7 +87,7 @@ const (
 
 // next reads one frame of the server.
 func (b *browser) next() (first byte, payload string, err error) {
-	_ = b.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = b.SetReadDeadline(time.Now().Add(longest))
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(b.r, head); err != nil {
 		return 0, "", err
@@ -138,7 +138,7 @@ func TestWebSpeaksWithALibrary(t *testing.T) {
 	l := DefaultLimits()
 	l.WriteQueue = 8 << 20 // for what is sent below before it is read
 	ln := serveWeb(t, l, h, nil)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
@@ -381,7 +381,7 @@ func TestWebNeverReads(t *testing.T) {
 	}
 	b := browse(t, ln)
 	flood := strings.Repeat(masked(fin|pings, strings.Repeat("x", 125)), 100)
-	_ = b.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	_ = b.SetWriteDeadline(time.Now().Add(longest))
 	for err = nil; err == nil; {
 		_, err = io.WriteString(b, flood)
 	}

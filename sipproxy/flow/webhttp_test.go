@@ -45,7 +45,7 @@ func TestWebHTTP(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := dial(t, ln)
 			go func() { _, _ = io.WriteString(conn, c.request) }() // ends with the connection
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(longest))
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestWebPages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := dial(t, ln)
 			send(t, conn, c.request)
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(longest))
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +113,7 @@ func TestWebPages(t *testing.T) {
 	never := dial(t, ln) // reads nothing of what it asks for
 	send(t, never, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
 	until(t, "it to be closed", func() bool { return ln.Stats().Open == 0 })
-	_ = never.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = never.SetReadDeadline(time.Now().Add(longest))
 	if n, err := io.Copy(io.Discard, never); n >= large || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("it got %d bytes, %v", n, err)
 	}
