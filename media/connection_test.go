@@ -144,8 +144,11 @@ func TestTCPSlowAndStrange(t *testing.T) {
 // is a connection's by TCP.
 func TestTCPApart(t *testing.T) {
 	e := runEngine(t, testConfig())
-	a, b := connected(t, e), newWeb(t, e, 1)
+	a, b := newWeb(t, e, 1), newWeb(t, e, 1)
 	b.start(Active, true, AEADAES128GCM)
+	conn, same := dialTwin(t, a.plain[0].TCP[0])
+	a.use(conn)
+	a.connect()
 	drops := func(why Drop) uint64 { return e.Stats().Drops[why.String()] }
 	a.speaks("at first")
 	before := drops(DropSTUN)
@@ -161,11 +164,6 @@ func TestTCPApart(t *testing.T) {
 	l.phone.send(l.secure, "the control")
 	wants(t, l.pbx, "the control")
 
-	same, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: a.port()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer same.Close()
 	before = drops(DropDTLS)
 	hello := make([]byte, 100)
 	copy(hello, []byte{recordHandshake, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 87, serverHello})

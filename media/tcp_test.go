@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,11 +29,32 @@ func dialTCP(t testing.TB, to netip.AddrPort) *net.TCPConn {
 	return conn
 }
 
+// dialTwin dials from a port that a UDP socket has, too.
+func dialTwin(t testing.TB, to netip.AddrPort) (*net.TCPConn, *net.UDPConn) {
+	t.Helper()
+	for range 100 {
+		twin := udp(t)
+		conn, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(at(twin)), net.TCPAddrFromAddrPort(to))
+		switch {
+		case err == nil:
+			t.Cleanup(func() { conn.Close() })
+			return conn, twin
+		case !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL): // another connection's
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no port is free for both")
+	return nil, nil
+}
+
 // dial makes the browser use a new connection. What comes by those before is
 // still heard.
 func (b *browser) dial(to netip.AddrPort) *net.TCPConn {
 	b.t.Helper()
-	conn := dialTCP(b.t, to)
+	return b.use(dialTCP(b.t, to))
+}
+
+func (b *browser) use(conn *net.TCPConn) *net.TCPConn {
 	b.tcp = conn
 	done := make(chan struct{})
 	go func() { // ends with the connection; waited for below
@@ -95,14 +117,20 @@ func (c *web) byTCP() *net.TCPConn {
 func connected(t testing.TB, e *Engine) *web {
 	t.Helper()
 	c := newWeb(t, e, 1)
-	c.start(Active, true, AEADAES128GCM)
 	c.byTCP()
+	c.connect()
+	return c
+}
+
+// connect agrees on keys by the connection that the phone uses.
+func (c *web) connect() {
+	c.t.Helper()
+	c.start(Active, true, AEADAES128GCM)
 	c.nominate(c.tr.Credentials())
 	if err := c.handshake(Passive, allSuite, c.tr.Fingerprint()); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.event(Secured)
-	return c
 }
 
 // speaks proves the call both ways, by whatever the phone uses now.
