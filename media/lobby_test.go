@@ -16,7 +16,7 @@ import (
 func TestTCPRefused(t *testing.T) {
 	config := testConfig()
 	e := newEngine(t, config)
-	e.lobby.limits.first = 300 * time.Millisecond
+	e.lobby.limits.first = 2 * time.Second
 	run(t, e)
 	c := newWeb(t, e, 1)
 	c.start(Active, true, AEADAES128GCM)

@@ -280,7 +280,7 @@ func TestRelocate(t *testing.T) {
 func TestRangOut(t *testing.T) {
 	s := newSpareBench(t, nil)
 	quick := transaction.DefaultTimers()
-	quick.C = 200 * time.Millisecond
+	quick.C = 500 * time.Millisecond
 	s.proxy.tx = transaction.NewLayer(quick, transaction.DefaultLimits())
 	p := s.phone()
 	p.send(invitation(p, "c1"))

@@ -106,7 +106,7 @@ func TestQualifyAnswered(t *testing.T) {
 func TestNoLateTimeout(t *testing.T) {
 	b := newBench(t)
 	quick := transaction.DefaultTimers()
-	quick.T1, quick.T4 = 5*time.Millisecond, time.Millisecond // timer F is 64 times T1
+	quick.T1, quick.T4 = 20*time.Millisecond, time.Millisecond // timer F is 64 times T1
 	b.proxy.tx = transaction.NewLayer(quick, transaction.DefaultLimits())
 	p := b.phone()
 	token := b.register(p)

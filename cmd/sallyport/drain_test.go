@@ -26,7 +26,7 @@ func TestDrain(t *testing.T) {
 		call time.Duration
 		soon bool // a second signal
 	}{
-		{name: "told once", call: 700 * time.Millisecond},
+		{name: "told once", call: 3 * time.Second},
 		{name: "told twice", call: patience, soon: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func dial(t *testing.T, e *edge, p plan) *demo.Phone {
 
 func until(t *testing.T, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the condition never came")
 		}

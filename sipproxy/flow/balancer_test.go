@@ -127,7 +127,7 @@ func TestBehindBalancer(t *testing.T) {
 				return func() { held.Add(-1) }, nil
 			}
 			limits := DefaultLimits()
-			limits.HandshakeTimeout = time.Second
+			limits.HandshakeTimeout = 3 * time.Second
 			ln, err := ListenTLS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), limits, h, admit, quietLog)
 			if err != nil {
 				t.Fatal(err)

@@ -248,7 +248,7 @@ func TestAnswersLeaveBeforeTheEnd(t *testing.T) {
 
 func TestSlowClients(t *testing.T) {
 	l := DefaultLimits()
-	l.HandshakeTimeout, l.FirstMessageTimeout, l.MessageTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
+	l.HandshakeTimeout, l.FirstMessageTimeout, l.MessageTimeout = 3*time.Second, 3*time.Second, 2*time.Second
 	l.MaxHandshakes = 2 // the silent ones take none of them
 	h := newInbox()
 	ln := serve(t, l, h, nil)

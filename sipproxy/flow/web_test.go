@@ -229,13 +229,17 @@ func TestWebInvalidHosts(t *testing.T) {
 
 func TestWebKeepAlive(t *testing.T) {
 	l := DefaultLimits()
-	l.KeepAlive = 250 * time.Millisecond
+	l.KeepAlive = time.Second
 	h := newInbox()
 	ln := serveWeb(t, l, h, nil)
 	b := browse(t, ln)
 	send(t, b, masked(fin|text, options)+masked(fin|text, "\r\n\r\n")+masked(fin|pings, "are you there"))
 	for _, want := range []string{"\x81\r\n", "\x8aare you there", "\x89"} {
-		if first, payload := b.frame(); string(first)+payload != want && string([]byte{first})+payload != want {
+		first, payload := b.frame()
+		for first == fin|pings && first != want[0] { // they come at their time
+			first, payload = b.frame()
+		}
+		if string([]byte{first})+payload != want {
 			t.Errorf("got %x %q, want %q", first, payload, want)
 		}
 	}
@@ -247,7 +251,7 @@ func TestWebKeepAlive(t *testing.T) {
 	}
 	began := time.Now() // one that does not is gone
 	b.ends()
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	until(t, "the flow to end", func() bool { return ln.Stats().Events["closed_idle"] == 1 })
@@ -319,7 +323,7 @@ func TestWebForeignScheme(t *testing.T) {
 // A slow or silent client costs only its own time, at whichever step it stops.
 func TestWebSlowClients(t *testing.T) {
 	l := DefaultLimits()
-	l.HandshakeTimeout, l.FirstMessageTimeout, l.MessageTimeout, l.MaxHandshakes = 3*time.Second, 3*time.Second, 500*time.Millisecond, 2
+	l.HandshakeTimeout, l.FirstMessageTimeout, l.MessageTimeout, l.MaxHandshakes = 10*time.Second, 10*time.Second, 500*time.Millisecond, 2
 	h := newInbox()
 	ln := serveWeb(t, l, h, nil)
 	const each = 10
@@ -341,13 +345,13 @@ func TestWebSlowClients(t *testing.T) {
 			if _, err := io.WriteString(trickle, upgrade[i:i+1]); err != nil {
 				return
 			}
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 		}
 	}()
 	begun := time.Now()
 	send(t, browse(t, ln), masked(fin|text, options))
 	until(t, "the honest client's message", func() bool { n, _ := h.count(); return n == 1 })
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("the honest client waited %s", took)
 	}
 	until(t, "the slow ones to be closed", func() bool { return ln.Stats().Open == 1 })

@@ -235,7 +235,7 @@ func TestRun(t *testing.T) {
 		t.Run("flaw="+tc.flaw, func(t *testing.T) {
 			var out bytes.Buffer
 			s := &standIn{flaw: tc.flaw}
-			err := Run(t.Context(), Options{Listen: loopback, Once: true, talk: 400 * time.Millisecond, Out: &out, Log: slog.New(slog.DiscardHandler), StartEdge: s.start})
+			err := Run(t.Context(), Options{Listen: loopback, Once: true, talk: 1500 * time.Millisecond, Out: &out, Log: slog.New(slog.DiscardHandler), StartEdge: s.start})
 			if (tc.failed != nil) != errors.Is(err, ErrFailed) || (err != nil && !errors.Is(err, ErrFailed)) {
 				t.Errorf("Run: %v", err)
 			}
@@ -259,7 +259,7 @@ func TestRunStaysUntilTold(t *testing.T) {
 	r, w := io.Pipe()
 	s, ended := &standIn{}, make(chan error, 1)
 	go func() { // ends with Run; waited for below
-		err := Run(ctx, Options{Listen: loopback, talk: 400 * time.Millisecond, Out: w, Log: slog.New(slog.DiscardHandler), StartEdge: s.start})
+		err := Run(ctx, Options{Listen: loopback, talk: 1500 * time.Millisecond, Out: w, Log: slog.New(slog.DiscardHandler), StartEdge: s.start})
 		w.Close()
 		ended <- err
 	}()
