@@ -148,15 +148,16 @@ func (p *Proxy) crossXMLCallIDs(text []byte) []byte {
 // outwardText maps the addresses of the plain side in a text, as outward does,
 // the Call-IDs of its dialogs, and what names it otherwise.
 func (p *Proxy) outwardText(text []byte) []byte {
-	if !p.inside.Load().maybeIn(string(text)) {
+	inside := p.inside.Load()
+	if !inside.maybeIn(string(text)) {
 		return text
 	}
 	text = p.crossXMLCallIDs(text)
 	text = replaceURIs(text, func(u textURI) string {
-		if !p.isInside(u.host) {
+		if !inside.has(u.host) && !inside.isIn(u.host) {
 			return u.String()
 		}
 		return p.outwardURI(u.scheme, strings.TrimSuffix(u.user, "@"), u.host)
 	})
-	return p.inside.Load().replace(text, p.cfg.Domain)
+	return inside.replace(text, p.cfg.Domain)
 }

@@ -41,7 +41,7 @@ func FuzzCrossCallID(f *testing.F) {
 // changes nothing.
 func FuzzOutwardText(f *testing.F) {
 	p := hiding()
-	for _, s := range []string{"<sip:1@10.0.0.5:5060;transport=udp>", "10.0.0.5, 10.0.0.1.", `call-id="a@10.0.0.5:5060"`, "sip:asterisk.lan", "x 10.0.0.55", "[10.0.0.5]:1"} {
+	for _, s := range []string{"<sip:1@10.0.0.5:5060;transport=udp>", "10.0.0.5, 10.0.0.1.", `call-id="a@10.0.0.5:5060"`, "sip:asterisk.lan", "x 10.0.0.55", "[10.0.0.5]:1", "sip:ast@[:10.0.0.5]", "10.0.0.5] [10.0.0.5", "aſteriſk.lan", "ſ10.0.0.5 ASTERISK.lan", "10.0.0.1 aſip:a@[10.0.0.5];K"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -59,7 +59,7 @@ func FuzzOutwardText(f *testing.F) {
 // it again changes nothing.
 func FuzzInwardText(f *testing.F) {
 	p := hiding()
-	for _, s := range []string{"<sips:1@pbx.example.com:5061;transport=tls>", "sip:a&amp;b@h;ob;x=y;lr", "SIPS:[::1]:5061;maddr=1", "sipsips:x@y", "sip:sips:x@h", `call-id='a@h'`, "sip:1@pbx.example.com:1r;=", "sips:1@pbx.example.com:1:2"} {
+	for _, s := range []string{"<sips:1@pbx.example.com:5061;transport=tls>", "sip:a&amp;b@h;ob;x=y;lr", "SIPS:[::1]:5061;maddr=1", "sipsips:x@y", "sip:sips:x@h", `call-id='a@h'`, "sip:1@pbx.example.com:1r;=", "sips:1@pbx.example.com:1:2", "sip:h;ob=@?@k;lr", "aſip:1@pbx.example.com:1 ſipſ:a", "sip:a;tranſport=K"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

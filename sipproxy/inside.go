@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/sallyport/sallyport/sipproxy/locate"
 )
@@ -53,17 +54,32 @@ func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *inside
 		h.words, h.lower = append(h.words, ip.String()), h.lower || !ip.Is4()
 	}
 	h.words, h.lower = append(h.words, h.names...), h.lower || len(h.names) > 0
-	var quoted []string
+	var spelled []string
 	for _, ip := range h.addrs {
-		quoted = append(quoted, regexp.QuoteMeta(ip.String()))
+		spelled = append(spelled, anyCase(ip.String()))
 	}
 	for _, name := range h.names {
 		if strings.Contains(name, ".") { // without, it may be any word: only in a URI it is sure to be a host
-			quoted = append(quoted, regexp.QuoteMeta(name))
+			spelled = append(spelled, anyCase(name))
 		}
 	}
-	h.text = regexp.MustCompile(`(?i)(^|[^a-z0-9.])\[?(?:` + strings.Join(quoted, "|") + `)\]?(?::[0-9]+)?(\.?$|\.?[^a-z0-9.])`)
+	whole := `(?:` + strings.Join(spelled, "|") + `)` // with both brackets or none: one of them is another thing's
+	h.text = regexp.MustCompile(`(^|[^a-zA-Z0-9.])(?:` + whole + `|\[` + whole + `\])(?::[0-9]+)?(\.?$|\.?[^a-zA-Z0-9.])`)
 	return h
+}
+
+// anyCase is an expression for a host in upper and lower case. What ignores case would
+// take an ſ for an s, which is none in a host (RFC 4343 section 3).
+func anyCase(host string) string {
+	var b strings.Builder
+	for _, c := range host {
+		if upper, lower := unicode.ToUpper(c), unicode.ToLower(c); upper != lower && c < unicode.MaxASCII {
+			b.WriteString("[" + string(upper) + string(lower) + "]")
+			continue
+		}
+		b.WriteString(regexp.QuoteMeta(string(c)))
+	}
+	return b.String()
 }
 
 // has tells whether a host is one of them.
@@ -72,6 +88,12 @@ func (h *insideHosts) has(host string) bool {
 		return slices.Contains(h.addrs, ip)
 	}
 	return slices.Contains(h.names, strings.ToLower(host))
+}
+
+// isIn tells whether the IPv6 address of a URI has one of them in it, as [::ffff:10.0.0.5]
+// has: with another name in the place of that it would be no host any longer.
+func (h *insideHosts) isIn(host string) bool {
+	return strings.HasPrefix(host, "[") && h.text.MatchString(host)
 }
 
 // maybeIn tells quickly of most texts that none of them is in it.

@@ -16,8 +16,8 @@ type textURI struct {
 // String is the URI as it stands there.
 func (u textURI) String() string { return u.scheme + ":" + u.user + u.host + u.port + u.params }
 
-// uriScheme finds where one may begin.
-var uriScheme = regexp.MustCompile(`(?i)\bsips?:`)
+// uriScheme finds where one may begin. What ignores case would take an ſ for an s.
+var uriScheme = regexp.MustCompile(`\b[sS][iI][pP][sS]?:`)
 
 // replaceURIs puts others in the place of all URIs of a text. A regular expression for
 // all of a URI would look for the @ of each to the end of the text: here that is
@@ -115,4 +115,7 @@ func isHostChar(c byte) bool { return isWordChar(c) || c == '.' || c == '-' }
 func isIPv6Char(c byte) bool {
 	return isDigit(c) || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c == ':' || c == '.'
 }
-func isParamChar(c byte) bool { return bytes.IndexByte([]byte(" \t\n\f\r\"'<>?&;"), c) < 0 }
+
+// isParamChar tells what a parameter may have. An @ is none of it: where what stands
+// before that is no user now, it must not become one as a parameter goes.
+func isParamChar(c byte) bool { return bytes.IndexByte([]byte(" \t\n\f\r\"'<>?&;@"), c) < 0 }
