@@ -42,6 +42,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(audio(lines))
 	}
 	f.Add([]byte("v=0\r\no=-1 -18446744073709551616 IN IP4 h\r\ns= \r\nb=AS:1\r\na=ice-lite\r\n"))
+	f.Add([]byte(head + "a=inactive \r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s, err := Parse(in)
 		if err != nil {
