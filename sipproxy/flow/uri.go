@@ -157,10 +157,17 @@ func isPort(s string) bool {
 	return err == nil && n > 0 && n < 65536
 }
 
+// longestIPv6 is how long an address with its brackets may be: sipgo looks no further
+// for the second. Longer ones end in an IPv4 address and spare no zero.
+const longestIPv6 = 42
+
 // isHost accepts a name, an IPv4 address or a bracketed IPv6 address. A name
 // may have underscores, which the grammar forbids and the field uses.
 func isHost(s string) bool {
 	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if len(s) > longestIPv6 {
+			return false
+		}
 		inner, ok = strings.CutSuffix(inner, "]")
 		ip, err := netip.ParseAddr(inner)
 		return ok && err == nil && ip.Is6() && ip.Zone() == ""
