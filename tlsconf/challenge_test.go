@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -85,14 +87,25 @@ func TestTLSChallenge(t *testing.T) {
 	}
 }
 
+var (
+	firstPort  = rand.Uint32N(5000) // two runs side by side begin apart
+	portsGiven atomic.Uint32
+)
+
+// freeAddr was free a moment ago, and is given once. Its port is none of those that the
+// kernel gives to whoever asks for any, nor of another package's tests, which run
+// meanwhile.
 func freeAddr(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(20000+(firstPort+portsGiven.Add(1))%5000))
+		if l, err := net.Listen("tcp", at.String()); err == nil {
+			l.Close()
+			return at
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	t.Fatal("no port is free")
+	return netip.AddrPort{}
 }
 
 // The port is ours while a challenge is open, and tells its answer alone.

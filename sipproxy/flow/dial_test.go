@@ -13,17 +13,28 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// nobody is an address where nothing listens.
+// nobody is an address where nothing listens, nor can: its port is taken until the test
+// is over.
 func nobody(t *testing.T) netip.AddrPort {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return addrPort(ln.Addr())
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := at.(*unix.SockaddrInet4)
+	return netip.AddrPortFrom(netip.AddrFrom4(got.Addr), uint16(got.Port))
 }
 
 // Pauses grow to their bound, and are never two edges' in step.
