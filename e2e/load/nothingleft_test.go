@@ -51,7 +51,7 @@ func TestNothingLeft(t *testing.T) {
 			}
 			run.report(t, c.passes)
 			// What is killed with its parent is gone a moment after it.
-			peers.Until(t, 5*time.Second, "all processes to end", func() bool { return len(run.processes()) == 0 })
+			peers.Until(t, 30*time.Second, "all processes to end", func() bool { return len(run.processes()) == 0 })
 			left := run.left()
 			if found := len(left) > 0; found != c.left {
 				t.Errorf("the run left %q\n%s", left, run.out.String())
