@@ -2,7 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -194,4 +198,61 @@ func (o *office) pbxSays(what string, times int) {
 		log, err := os.ReadFile(o.pbx.Log)
 		return err == nil && strings.Count(string(log), what) >= times
 	})
+}
+
+// A phone watches two others by one subscription (RFC 4662), which chan_pjsip has: it sees
+// whose state is which, and learns no address of the inside by it.
+func TestBlfList(t *testing.T) {
+	o := newOfficeWith(t, peers.AsteriskConfig{Version: 22}, peers.EdgeConfig{})
+	anna, panel := o.registered("1001"), o.registered("1003")
+	d, m := panel.Ask("SUBSCRIBE", "sip:colleagues@pbx.example.com", "", "Event: dialog", "Supported: eventlist",
+		"Accept: application/dialog-info+xml, application/rlmi+xml, multipart/related", "Expires: 600")
+	if m.Status() != 200 {
+		t.Fatalf("SUBSCRIBE was answered %s, Warning %q", m.Start, m.Get("Warning"))
+	}
+	sees := func(anna string) {
+		t.Helper()
+		m := panel.Told("NOTIFY", anna, func(m *peers.Message) bool {
+			return m.Get("Call-Id") == d.ID() && told(t, m)["1001"] == anna && told(t, m)["1002"] == "terminated"
+		})
+		if strings.Contains(m.Body, peers.PBXAddr) || strings.Contains(m.Body, peers.EdgeInside) {
+			t.Errorf("the list tells of the inside:\n%s", m.Body)
+		}
+	}
+	sees("terminated")
+	media := anna.NewMedia(suite)
+	call := o.echo(anna, media, 700)
+	sees("confirmed")
+	o.bye(call, media)
+	sees("terminated")
+	o.idle()
+}
+
+// told is who is in which state by a NOTIFY of a list: its first part names whom each of
+// the others is about.
+func told(t *testing.T, m *peers.Message) map[string]string {
+	t.Helper()
+	_, params, err := mime.ParseMediaType(m.Get("Content-Type"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := multipart.NewReader(strings.NewReader(m.Body), params["boundary"])
+	parts, states := make(map[string]string), make(map[string]string)
+	for {
+		p, err := r.NextPart()
+		if err != nil {
+			break
+		}
+		text, err := io.ReadAll(p)
+		if err != nil {
+			t.Fatalf("read a list's part: %v\n%s", err, m.Body)
+		}
+		parts[strings.Trim(p.Header.Get("Content-ID"), "<>")] = string(text)
+	}
+	for _, of := range regexp.MustCompile(`(?s)<resource uri="sips?:(\d+)@.*?cid="([^"]+)"`).FindAllStringSubmatch(parts[strings.Trim(params["start"], "<>")], -1) {
+		if state := regexp.MustCompile(`<state>(\w+)</state>`).FindStringSubmatch(parts[of[2]]); state != nil {
+			states[of[1]] = state[1]
+		}
+	}
+	return states
 }

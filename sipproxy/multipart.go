@@ -119,7 +119,7 @@ func joined(kind string, parts []part) body {
 			h.Set("Content-Disposition", p.disposition)
 		}
 		if p.id != "" {
-			h.Set("Content-ID", p.id)
+			h["Content-ID"] = []string{p.id} // as RFC 2045 writes it, for who reads names letter by letter
 		}
 		to, _ := w.CreatePart(h) // a Buffer takes all
 		_, _ = to.Write(p.bytes)
