@@ -1,11 +1,32 @@
 package sipproxy
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
 	"github.com/sallyport/sallyport/sipproxy/sdp"
 )
+
+// voice is our own part on one side.
+type voice struct {
+	at     netip.Addr // where that side finds us now
+	origin sdp.Origin // but for the version it never changes (RFC 3264 section 8)
+	last   string     // the description with that version
+}
+
+func newVoice(at netip.Addr) voice {
+	var b [8]byte
+	_, _ = rand.Read(b[:])                   // never fails (crypto/rand)
+	id := binary.BigEndian.Uint64(b[:]) >> 2 // RFC 8866 section 5.2: fits a signed 64-bit number
+	return voice{at: at, origin: sdp.Origin{ID: id, Addr: at}}
+}
+
+// cname names our source towards a phone (RFC 7022 section 4.2: one for each session).
+func (n *negotiation) cname() string { return strconv.FormatUint(n.voices[flow.Secure].origin.ID, 36) }
 
 // describe writes our description for one side from what the other side said:
 // our offer from its offer, or our answer from its answer.
@@ -140,4 +161,17 @@ func (n *negotiation) rejected(to flow.Side, s *stream, isOffer bool) sdp.Media 
 		}
 	}
 	return m
+}
+
+// write gives a description its origin: a new version if it says something
+// new, the same if it repeats (RFC 3264 section 8).
+func (n *negotiation) write(side flow.Side, s *sdp.Session) body {
+	v := &n.voices[side]
+	s.Origin = v.origin
+	if text := string(s.Marshal()); text != v.last {
+		v.origin.Version++
+		s.Origin = v.origin
+		v.last = string(s.Marshal())
+	}
+	return body{kind: "application/sdp", bytes: []byte(v.last)}
 }

@@ -2,10 +2,7 @@ package sipproxy
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -48,13 +45,6 @@ type peer struct {
 	trunk bool       // it is no phone: all its calls are on one pair of addresses, and told apart by their sources
 	alone bool       // DTLS is offered to it alone: see offerAnew
 	anew  bool       // it was offered something else before, and took nothing of that
-}
-
-// voice is our own part on one side.
-type voice struct {
-	at     netip.Addr // where that side finds us now
-	origin sdp.Origin // but for the version it never changes (RFC 3264 section 8)
-	last   string     // the description with that version
 }
 
 // stream is one m-line on both sides.
@@ -105,16 +95,6 @@ func (n *negotiation) follow(f *flow.Flow) {
 	n.phone = f.Remote().Addr()
 	n.voices[flow.Secure].at = sameFamily(n.public, n.phone)
 }
-
-func newVoice(at netip.Addr) voice {
-	var b [8]byte
-	_, _ = rand.Read(b[:])                   // never fails (crypto/rand)
-	id := binary.BigEndian.Uint64(b[:]) >> 2 // RFC 8866 section 5.2: fits a signed 64-bit number
-	return voice{at: at, origin: sdp.Origin{ID: id, Addr: at}}
-}
-
-// cname names our source towards a phone (RFC 7022 section 4.2: one for each session).
-func (n *negotiation) cname() string { return strconv.FormatUint(n.voices[flow.Secure].origin.ID, 36) }
 
 // mediaEvent ends a call whose phone has fallen silent.
 func (p *Proxy) mediaEvent(c *call, e media.Event) {
@@ -485,17 +465,4 @@ func readSDP(from flow.Side, b body) (*sdp.Session, *refusal) {
 		inherit(s)
 	}
 	return s, nil
-}
-
-// write gives a description its origin: a new version if it says something
-// new, the same if it repeats (RFC 3264 section 8).
-func (n *negotiation) write(side flow.Side, s *sdp.Session) body {
-	v := &n.voices[side]
-	s.Origin = v.origin
-	if text := string(s.Marshal()); text != v.last {
-		v.origin.Version++
-		s.Origin = v.origin
-		v.last = string(s.Marshal())
-	}
-	return body{kind: "application/sdp", bytes: []byte(v.last)}
 }
