@@ -16,3 +16,9 @@ var (
 	// ErrUnfit: the certificate can't serve TLS (usage, key size).
 	ErrUnfit = errors.New("the certificate can not be used by a TLS server")
 )
+
+// giftError is why a certificate that the CA has given will never be of use. The CA
+// counts it as given.
+type giftError struct{ error }
+
+func (e giftError) Unwrap() error { return e.error }

@@ -33,6 +33,7 @@ type orderer struct {
 	cfg    Config
 	log    *slog.Logger
 	client *acmez.Client
+	unkept *acme.Account // that the CA knows, and no file here yet; nil: there is none such
 }
 
 // newOrderer prepares, and asks nobody yet.
@@ -135,7 +136,7 @@ func (o *orderer) order(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if len(chains) == 0 {
-		return nil, errors.New("the CA offers no certificate for the order it fulfilled")
+		return nil, giftError{errors.New("the CA offers no certificate for the order it fulfilled")}
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -165,8 +166,13 @@ type keptAccount struct {
 	Key       string `json:"key"` // PEM
 }
 
-// account is the one kept here, or a new one. Its contact is brought up to date.
+// account is the one kept here, or a new one. Its contact is brought up to date. One
+// that could not be kept is not made again: the CA would count it.
 func (o *orderer) account(ctx context.Context) (acme.Account, error) {
+	if o.unkept != nil {
+		account := *o.unkept
+		return account, o.keepAccount(account)
+	}
 	file := o.cfg.accountFile()
 	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
 		return o.register(ctx)
@@ -229,7 +235,9 @@ func (o *orderer) register(ctx context.Context) (acme.Account, error) {
 	return account, o.keepAccount(account)
 }
 
+// keepAccount writes an account's file, and remembers the account until it could.
 func (o *orderer) keepAccount(account acme.Account) error {
+	o.unkept = &account
 	der, err := x509.MarshalPKCS8PrivateKey(account.PrivateKey)
 	if err != nil {
 		return fmt.Errorf("encode key: %w", err)
@@ -243,6 +251,7 @@ func (o *orderer) keepAccount(account acme.Account) error {
 	if err != nil {
 		return fmt.Errorf("edge.state_dir: keep the ACME account: %w; let the user sallyport runs as write there", err)
 	}
+	o.unkept = nil
 	return nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +31,7 @@ type renewer struct {
 	order      func(context.Context) ([]byte, error)
 	random     func() float64 // in [0, 1)
 	nudged     chan struct{}  // holds one
+	given      []byte         // by the CA, and not in force yet; run's goroutine's own
 
 	mu       sync.Mutex // guards the rest
 	next     time.Time
@@ -146,15 +147,11 @@ func due(leaf *x509.Certificate, random float64) time.Time {
 
 // attempt orders once, and sets the time for the next.
 func (r *renewer) attempt(ctx context.Context) {
-	r.log.Info("asking the CA for a certificate", "names", strings.Join(r.cfg.Names, ", "), "ca", r.cfg.ACME.directory(), "challenges", r.cfg.ACME.challenges())
 	r.mu.Lock()
 	wanted := r.wanted
 	r.wanted = false
 	r.mu.Unlock()
-	data, err := r.order(ctx)
-	if err == nil {
-		err = r.take(data, time.Now())
-	}
+	err := r.fetch(ctx)
 	if ctx.Err() != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -190,19 +187,38 @@ func (r *renewer) attempt(ctx context.Context) {
 		"again_in", wait.Round(time.Second), "file", in.File, "not_after", in.NotAfter)
 }
 
-// take keeps a certificate and puts it in force.
+// fetch orders a certificate and puts it in force. One that can't be kept here is not
+// ordered again, but waits: CAs give few for the same names (Let's Encrypt five a week).
+func (r *renewer) fetch(ctx context.Context) error {
+	if r.given == nil {
+		r.log.Info("asking the CA for a certificate", "names", strings.Join(r.cfg.Names, ", "), "ca", r.cfg.ACME.directory(), "challenges", r.cfg.ACME.challenges())
+		data, err := r.order(ctx)
+		if err != nil {
+			return err
+		}
+		r.given = data
+	}
+	err := r.take(r.given, time.Now())
+	var useless giftError
+	if err == nil || errors.As(err, &useless) {
+		r.given = nil
+	}
+	return err
+}
+
+// take keeps a certificate and puts it in force. A giftError says that it never will be.
 func (r *renewer) take(data []byte, now time.Time) error {
 	fresh, err := parsePair(data)
 	if err != nil {
-		return fmt.Errorf("read what the CA gave: %w", err)
+		return giftError{fmt.Errorf("read what the CA gave: %w", err)}
 	}
 	leaf := fresh.cert.Leaf
 	if lacks := r.cfg.uncovered(leaf); lacks != "" {
-		return fmt.Errorf("the CA's certificate %s", lacks)
+		return giftError{fmt.Errorf("the CA's certificate %s", lacks)}
 	}
 	if at := due(leaf, 1); !now.Before(at) { // or it would be ordered again at once, and again
-		return fmt.Errorf("the CA's certificate is valid from %s to %s, which is over or nearly so; check this machine's clock",
-			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return giftError{fmt.Errorf("the CA's certificate is valid from %s to %s, which is over or nearly so; check this machine's clock",
+			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))}
 	}
 	if err := r.cfg.keep(kept{r.cfg.acmeName() + ".pem", data, 0o600}); err != nil {
 		return fmt.Errorf("edge.state_dir: keep the certificate: %w; let the user sallyport runs as write there", err)
@@ -216,11 +232,16 @@ func (r *renewer) take(data []byte, now time.Time) error {
 
 // backoff is how long to wait after so many failures in a row. A CA that was not
 // reached may be soon. One that answered and refused counts: Let's Encrypt takes
-// five failed validations an hour of an account and name.
+// five failed validations an hour of an account and name. One that gave what is of no
+// use counts more: the next would be no other, and Let's Encrypt gives five a week.
 func backoff(failures int, err error, random float64) time.Duration {
 	wait, factor, most := 10*time.Second, 2, time.Hour
 	var refusal acme.Problem
-	if errors.As(err, &refusal) {
+	var useless giftError
+	switch {
+	case errors.As(err, &useless):
+		wait, factor, most = 12*time.Hour, 2, 48*time.Hour
+	case errors.As(err, &refusal):
 		wait, factor, most = time.Minute, 3, 12*time.Hour
 	}
 	for range failures - 1 {
@@ -233,7 +254,7 @@ func backoff(failures int, err error, random float64) time.Duration {
 func (a *ACME) why(err error, names []string) string {
 	var p acme.Problem
 	var unknown x509.UnknownAuthorityError
-	var network net.Error
+	var network *url.Error // a net.Error is a full disk's too
 	step := ""
 	switch {
 	case errors.As(err, &p):

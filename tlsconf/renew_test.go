@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func (f *fakeCA) seen() ([]time.Time, string) {
 }
 
 var (
-	errDown    = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	errDown    = &url.Error{Op: "Get", URL: "https://ca.example/dir", Err: &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}}
 	errRefused = fmt.Errorf("solve: %w", acme.Problem{Type: acme.ProblemTypeConnection, Detail: "no route"})
 )
 
