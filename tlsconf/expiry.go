@@ -31,7 +31,8 @@ func (d Description) ending(now time.Time) int {
 
 const far = 1 << 30
 
-// expiryWarning is what an operator must know of the time left, or nothing.
+// expiryWarning is what an operator must know of the time left, or still to come, or
+// nothing.
 func (d Description) expiryWarning(now time.Time) string {
 	step, what, then := "renew it; the new files are taken without a restart", "the certificate", "phones that check it no longer connect"
 	switch {
@@ -41,6 +42,9 @@ func (d Description) expiryWarning(now time.Time) string {
 		step = "it should have been renewed; the log tells why the CA gave none"
 	case d.SelfSigned:
 		step = "run `sallyport cert self-signed` and give phones the new file"
+	}
+	if now.Before(d.NotBefore) {
+		return fmt.Sprintf("%s is valid only from %s: check this machine's clock", what, d.NotBefore.UTC().Format(time.RFC3339))
 	}
 	switch d.ending(now) {
 	case far:

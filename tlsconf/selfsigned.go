@@ -130,13 +130,12 @@ func stripKey(err error) error {
 	return err
 }
 
-// unfit says why a kept certificate no longer serves, or nothing.
+// unfit says why a kept certificate no longer serves, or nothing. One whose time is yet
+// to come does: the clock is behind, as after a start without a battery, and to make
+// another would take away the one that phones trust.
 func unfit(cfg Config, leaf *x509.Certificate, now time.Time) string {
-	switch {
-	case now.Add(soon).After(leaf.NotAfter):
+	if now.Add(soon).After(leaf.NotAfter) {
 		return "the kept one expires on " + day(leaf.NotAfter)
-	case now.Before(leaf.NotBefore):
-		return "the kept one is valid only from " + day(leaf.NotBefore)
 	}
 	if !cfg.KeyType.made(leaf.PublicKey) {
 		return "tls.self_signed_key asks for another kind of key than the kept one's, " + keyName(leaf.PublicKey)

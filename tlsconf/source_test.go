@@ -73,6 +73,7 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 		now    time.Time
 		spoil  func(t *testing.T)
 		reason string // in the log; empty: the first one is kept
+		warns  string // in the log, of one that is kept
 	}{
 		{name: "restart", cfg: cfg, now: start.AddDate(1, 0, 0)},
 		{name: "fewer addresses", cfg: Config{StateDir: cfg.StateDir, Names: cfg.Names}, now: start},
@@ -81,7 +82,8 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 		{name: "other address", cfg: readdressed, now: start, reason: "does not name 198.51.100.1"},
 		{name: "expired", cfg: cfg, now: start.AddDate(11, 0, 0), reason: "expires on 2036-03-01"},
 		{name: "about to expire", cfg: cfg, now: start.AddDate(10, 0, -2), reason: "expires on 2036-03-01"},
-		{name: "clock set back", cfg: cfg, now: start.AddDate(-1, 0, 0), reason: "valid only from"},
+		{name: "clock set back", cfg: cfg, now: start.AddDate(-1, 0, 0), warns: "the certificate is valid only from 2026-02-28T12:00:00Z: check this machine's clock"},
+		{name: "clock not set yet", cfg: cfg, now: time.Unix(0, 0), warns: "check this machine's clock"},
 		{name: "other kind of key", cfg: rekeyed, now: start, reason: "another kind of key than the kept one's, ECDSA P-256"},
 		{name: "torn pair", cfg: cfg, now: start, reason: "does not load", spoil: func(t *testing.T) {
 			other := config(t)
@@ -107,8 +109,11 @@ func TestSelfSignedIsKeptAndRemade(t *testing.T) {
 			if want := tc.reason == ""; kept != want || plan[0].Pending == want {
 				t.Errorf("kept = %v, planned to make = %v, want kept = %v", kept, plan[0].Pending, want)
 			}
-			if !strings.Contains(log, tc.reason) {
-				t.Errorf("log does not say %q:\n%s", tc.reason, log)
+			if !strings.Contains(log, tc.reason) || !strings.Contains(log, tc.warns) {
+				t.Errorf("log does not say %q:\n%s", tc.reason+tc.warns, log)
+			}
+			if tc.reason+tc.warns == "" && strings.Contains(log, "needs attention") {
+				t.Errorf("it complains:\n%s", log)
 			}
 		})
 	}
