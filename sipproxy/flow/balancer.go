@@ -44,8 +44,11 @@ func (c *conn) introduce() {
 	case err != nil:
 		c.l.event("refused_no_proxy_header")
 		c.l.log.Info("connection refused", "peer", balancer.String(), "reason", err)
-	case !phone.IsValid(): // the balancer's own, to see whether we live
+	case !phone.IsValid(): // policy is not asked: to refuse it would be to say that we are down
 		c.l.event("balancer_check")
+		c.own = true
+		c.run()
+		return
 	default:
 		c.remote = phone
 		release, ok := c.l.admitted(phone)
@@ -61,7 +64,8 @@ func (c *conn) introduce() {
 }
 
 // readProxyHeader reads a header, and not a byte more. The address is not valid if
-// the connection is the balancer's own.
+// the connection is the balancer's own (LOCAL), to see whether we live: it is served as
+// the balancer's, whatever else the header says.
 func readProxyHeader(r io.Reader) (netip.AddrPort, error) {
 	head := make([]byte, 16)
 	if _, err := io.ReadFull(r, head); err != nil || !bytes.Equal(head[:12], proxySignature) || head[12]>>4 != 2 {

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -107,13 +109,15 @@ func TestBehindBalancer(t *testing.T) {
 		balancers string
 		header    []byte
 		want      string // whose flow it is; nothing: refused
+		unasked   bool   // policy is not
 	}{
-		{"a phone", "127.0.0.0/8", proxyHeader(1, 0x11, phone4...), "192.0.2.7:40000"},
-		{"a phone that policy refuses", "127.0.0.0/8", proxyHeader(1, 0x11, 192, 0, 2, 66, 203, 0, 113, 7, 0, 1, 0, 2), ""},
-		{"a check", "127.0.0.0/8", proxyHeader(0, 0), ""},
-		{"no header", "127.0.0.0/8", nil, ""},
-		{"no balancer, and a header", "198.51.100.0/24", proxyHeader(1, 0x11, phone4...), ""},
-		{"no balancer, and none", "198.51.100.0/24", nil, "127.0.0.1"},
+		{name: "a phone", balancers: "127.0.0.0/8", header: proxyHeader(1, 0x11, phone4...), want: "192.0.2.7:40000"},
+		{name: "a phone that policy refuses", balancers: "127.0.0.0/8", header: proxyHeader(1, 0x11, 192, 0, 2, 66, 203, 0, 113, 7, 0, 1, 0, 2)},
+		{name: "a check", balancers: "127.0.0.0/8", header: proxyHeader(0, 0), want: "127.0.0.1", unasked: true},
+		{name: "a check with an address", balancers: "127.0.0.0/8", header: proxyHeader(0, 0x11, phone4...), want: "127.0.0.1", unasked: true},
+		{name: "no header", balancers: "127.0.0.0/8"},
+		{name: "no balancer, and a header", balancers: "198.51.100.0/24", header: proxyHeader(1, 0x11, phone4...)},
+		{name: "no balancer, and none", balancers: "198.51.100.0/24", want: "127.0.0.1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h, asked := newInbox(), make(chan netip.Addr, 1)
@@ -155,11 +159,64 @@ func TestBehindBalancer(t *testing.T) {
 			if got := h.flows[0].Remote().String(); !strings.HasPrefix(got, tc.want) {
 				t.Errorf("the flow is of %s, want %s", got, tc.want)
 			}
-			if got := (<-asked).String(); !strings.HasPrefix(tc.want, got) {
-				t.Errorf("policy was asked about %s", got)
+			select {
+			case got := <-asked:
+				if tc.unasked || !strings.HasPrefix(tc.want, got.String()) {
+					t.Errorf("policy was asked about %s", got)
+				}
+			default:
+				if !tc.unasked {
+					t.Error("policy was not asked")
+				}
 			}
 			c.Close()
 			until(t, "the place to be free", func() bool { return held.Load() == 0 })
 		})
+	}
+}
+
+// What a balancer does to see whether the edge lives succeeds, whatever policy says of
+// the balancer, and is held against nobody.
+func TestBalancerChecks(t *testing.T) {
+	var foreign atomic.Int32
+	ln, err := ListenWSS(netip.MustParseAddrPort("127.0.0.1:0"), serverConfig(t), DefaultLimits(), Site{Origins: testOrigins}, newInbox(),
+		func(netip.Addr) (func(), error) { return nil, errors.New("no") }, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Behind([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	ln.OnForeign(func(netip.Addr) { foreign.Add(1) })
+	run(t, ln.Run)
+	check := func(t *testing.T) net.Conn {
+		raw, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		_ = raw.SetDeadline(time.Now().Add(longest))
+		_, _ = raw.Write(proxyHeader(0, 0))
+		return raw
+	}
+	t.Run("HTTPS", func(t *testing.T) {
+		c := tls.Client(check(t), &tls.Config{InsecureSkipVerify: true})
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("answered %s", res.Status)
+		}
+	})
+	t.Run("no TLS", func(t *testing.T) {
+		raw := check(t)
+		_, _ = io.WriteString(raw, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = io.Copy(io.Discard, raw)
+	})
+	t.Run("nothing", func(t *testing.T) { check(t).Close() })
+	until(t, "three checks to be over", func() bool { st := ln.Stats(); return st.Events["balancer_check"] == 3 && st.Open == 0 })
+	if st := ln.Stats(); st.Events["handshake_failed"] != 0 || foreign.Load() != 0 {
+		t.Errorf("counted %v, and %d foreign", st.Events, foreign.Load())
 	}
 }

@@ -31,6 +31,7 @@ type conn struct {
 	l       *Listener // nil: a Trunk dialled it
 	raw     net.Conn
 	remote  netip.AddrPort
+	own     bool // a balancer's, and for no phone: see introduce
 	release func()
 	tls     *tls.Conn // set by shake
 	queue   queue
@@ -79,12 +80,7 @@ func (c *conn) run() {
 // away.
 func (c *conn) begin() *Flow {
 	if print, err := c.shake(); err != nil {
-		c.l.event("handshake_failed")
-		if word := refusedWord(err); word != "" {
-			c.l.refusedClient(word)
-		}
-		c.l.log.Info("TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "ja4", print, "error", err)
-		c.l.suspect(c.remote, err)
+		c.unshaken(print, err)
 		c.close()
 		c.l.forget(c)
 		return nil
@@ -108,6 +104,21 @@ func (c *conn) begin() *Flow {
 		c.trunk.gained(f)
 	}
 	return f
+}
+
+// unshaken tells of a handshake that failed. A balancer may look for no more than
+// whether somebody takes its connection: every few seconds, and at no fault.
+func (c *conn) unshaken(print string, err error) {
+	level := slog.LevelDebug
+	if !c.own {
+		level = slog.LevelInfo
+		c.l.event("handshake_failed")
+		if word := refusedWord(err); word != "" {
+			c.l.refusedClient(word)
+		}
+		c.l.suspect(c.remote, err)
+	}
+	c.l.log.Log(context.Background(), level, "TLS handshake failed", "peer", c.remote.String(), "reason", why(err), "ja4", print, "error", err)
 }
 
 // serve reads until the connection ends.

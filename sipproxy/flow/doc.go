@@ -36,7 +36,8 @@
 // Listener's own. Quiet ones stay, as a vigil's pings tell whether they live.
 //
 // Behind a balancer a connection first tells whose it is, and is admitted as that
-// one's (HAProxy's PROXY protocol, version 2).
+// one's (HAProxy's PROXY protocol, version 2). The balancer's own, to see whether we
+// live, are served unasked.
 //
 // Sockets outlive the process (inherit): a Listener can serve on one that another
 // process has bound, and a PlainSocket too. Then exactly one of them reads. What the
