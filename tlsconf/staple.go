@@ -41,11 +41,11 @@ type stapler struct {
 	tries map[string]*stapleTry // likewise; the goroutine's own
 }
 
-// stapled is a certificate with its answer. It is immutable.
+// stapled is the answer about a certificate. It is immutable.
 type stapled struct {
-	cert  tls.Certificate
-	from  time.Time
-	until time.Time
+	answer []byte
+	from   time.Time
+	until  time.Time
 }
 
 type stapleTry struct {
@@ -65,12 +65,16 @@ func newStapler(log *slog.Logger) *stapler {
 	return s
 }
 
-// of is a certificate as it is to be served now.
+// of is a certificate as it is to be served now: with what is behind it now, which may
+// be another chain than when the answer came.
 func (s *stapler) of(p *pair, now time.Time) *tls.Certificate {
-	if st := (*s.kept.Load())[p.desc.Fingerprint]; st != nil && now.Before(st.until) {
-		return &st.cert
+	st := (*s.kept.Load())[p.desc.Fingerprint]
+	if st == nil || !now.Before(st.until) {
+		return &p.cert
 	}
-	return &p.cert
+	cert := p.cert
+	cert.OCSPStaple = st.answer
+	return &cert
 }
 
 // responder is whom to ask about a certificate, and who issued it; nil if nobody is
@@ -227,7 +231,7 @@ func (s *stapler) keep(name string, st *stapled) {
 // they are put in force.
 func (s *stapler) prime(pairs []*pair, now time.Time) {
 	for _, p := range pairs {
-		if at, _ := p.responder(); at == nil || !mustStaple(p.cert.Leaf) || s.of(p, now) != &p.cert {
+		if at, _ := p.responder(); at == nil || !mustStaple(p.cert.Leaf) || s.of(p, now).OCSPStaple != nil {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), primeTimeout)
@@ -266,8 +270,7 @@ func (s *stapler) ask(ctx context.Context, p *pair) (*stapled, error) {
 	if len(answer) > maxStaple {
 		return nil, fmt.Errorf("ask %s: the answer is larger than %d bytes", at, maxStaple)
 	}
-	st := &stapled{cert: p.cert}
-	st.cert.OCSPStaple = answer
+	st := &stapled{answer: answer}
 	if st.from, st.until, err = verifyStaple(answer, p.cert.Leaf, issuer, time.Now()); err != nil {
 		return nil, fmt.Errorf("the answer of %s is not served: %w", at, err)
 	}

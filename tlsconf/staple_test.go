@@ -105,11 +105,16 @@ func (r *responder) issued(change func(*x509.Certificate)) (Config, *Source, *by
 // stapledTo is the answer that a client gets with the certificate.
 func (r *responder) stapledTo(s *Source, version uint16) []byte {
 	r.t.Helper()
+	return r.servedBy(s, version).OCSPResponse
+}
+
+// servedBy is what a client sees of a Source.
+func (r *responder) servedBy(s *Source, version uint16) (got tls.ConnectionState) {
+	r.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(r.ca.cert)
-	var got []byte
 	client := &tls.Config{RootCAs: roots, ServerName: "pbx.example.com", MaxVersion: version, VerifyConnection: func(state tls.ConnectionState) error {
-		got = state.OCSPResponse
+		got = state
 		return nil
 	}}
 	if _, err := seenClient(r.t, s.ServerConfig(Off), client); err != nil {
@@ -224,7 +229,7 @@ func TestStaple(t *testing.T) {
 // gone with a revocation.
 func TestStapleGoesOn(t *testing.T) {
 	r := newResponder(t)
-	_, s, log := r.issued(nil)
+	cfg, s, log := r.issued(nil)
 	p := s.current.Load().pairs[0]
 	s.staples.refresh(context.Background(), p)
 	st := (*s.staples.kept.Load())[p.desc.Fingerprint]
@@ -239,6 +244,18 @@ func TestStapleGoesOn(t *testing.T) {
 	s.Reload()
 	if r.stapledTo(s, tls.VersionTLS13) == nil {
 		t.Error("it is lost by a reload")
+	}
+	more := encode("CERTIFICATE", newPhoneCA(t, "Above our CA", nil).cert.Raw)
+	file, err := os.ReadFile(cfg.Files[0].Cert)
+	if err == nil {
+		err = os.WriteFile(cfg.Files[0].Cert, append(file, more...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Reload()
+	if got := r.servedBy(s, tls.VersionTLS13); len(got.PeerCertificates) != 3 || got.OCSPResponse == nil {
+		t.Errorf("with another chain %d certificates are sent, want 3; stapled %v", len(got.PeerCertificates), got.OCSPResponse != nil)
 	}
 	r.does(func(w http.ResponseWriter, _ *http.Request, _ *ocsp.Request) {
 		http.Error(w, "no", http.StatusInternalServerError)
