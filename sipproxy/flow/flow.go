@@ -256,13 +256,16 @@ func (q *queue) push(b []byte) error {
 }
 
 // drain writes until nothing waits. Messages that wait together leave in one
-// write, and one TLS record.
+// write, and one TLS record. A deadline is for what is written here, and not left
+// behind: crypto/tls answers a peer's KeyUpdate by itself (RFC 8446 section 4.6.3), and
+// never writes again once that has failed.
 func (q *queue) drain() {
 	defer q.wg.Done()
 	for {
 		q.mu.Lock()
 		if len(q.waiting) == 0 {
 			q.running, q.last = false, time.Now()
+			_ = q.conn.SetWriteDeadline(time.Time{}) // before the next drain can set its own
 			finish := q.finish
 			q.finish = nil // more may be written before the flow ends
 			q.mu.Unlock()
