@@ -208,12 +208,22 @@ func (p *Policy) Bans() []Ban {
 	return slices.DeleteFunc(p.bans.list(), func(b Ban) bool { return !b.Active(now) })
 }
 
+// meant is the source that an operator names: a single IPv6 address is its /64, and an
+// IPv4 address may be written as a dual-stack socket shows it, ::ffff:192.0.2.1.
+func meant(source netip.Prefix) netip.Prefix {
+	switch a := source.Addr(); {
+	case a.Is4In6() && source.Bits() >= 96:
+		return netip.PrefixFrom(a.Unmap(), source.Bits()-96)
+	case a.Is6() && !a.Is4In6() && source.Bits() > 64:
+		return prefixOf(a)
+	}
+	return source
+}
+
 // AddBan bans a source as an operator says; for 0 it is for good, and no time is
 // less. A single IPv6 address is banned with its /64.
 func (p *Policy) AddBan(source netip.Prefix, span time.Duration, reason string) (Ban, error) {
-	if source.IsValid() && source.Addr().Is6() && source.Bits() > 64 {
-		source = prefixOf(source.Addr())
-	}
+	source = meant(source)
 	if err := prefixFaults("source", []netip.Prefix{source}); err != nil {
 		return Ban{}, err
 	}
@@ -248,9 +258,7 @@ func (p *Policy) pass(b Ban) {
 // RemoveBan lets a source in again, and tells whether it was banned. What was
 // held against it is forgotten.
 func (p *Policy) RemoveBan(source netip.Prefix) bool {
-	if source.IsValid() && source.Addr().Is6() && source.Bits() > 64 {
-		source = prefixOf(source.Addr())
-	}
+	source = meant(source)
 	p.watch.forgive(source)
 	was := p.bans.remove(source, p.now())
 	if was {

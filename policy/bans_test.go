@@ -185,6 +185,28 @@ func TestAddBanRefuses(t *testing.T) {
 	}
 }
 
+// IPv4 addresses as logs of dual-stack sockets have them are IPv4 addresses.
+func TestBansOfMapped(t *testing.T) {
+	for source, want := range map[string]string{
+		"::ffff:192.0.2.1/128": "192.0.2.1/32",
+		"::ffff:192.0.2.0/120": "192.0.2.0/24",
+		"2001:db8::7/128":      "2001:db8::/64",
+	} {
+		p, _ := build(t, nil)
+		ban, err := p.AddBan(netip.MustParsePrefix(source), 0, "")
+		if err != nil || ban.Source.String() != want {
+			t.Errorf("%s: %s is banned, %v; want %s", source, ban.Source, err, want)
+		}
+		if v := p.Decide(from("192.0.2.1")); v.Allowed == strings.HasPrefix(want, "192") {
+			t.Errorf("%s: verdict %+v", source, v)
+		}
+		mustEnter(t, p, "::1")
+		if !p.RemoveBan(netip.MustParsePrefix(source)) || len(p.Bans()) != 0 {
+			t.Errorf("%s: left are %v", source, p.Bans())
+		}
+	}
+}
+
 // A ban that is over does not hide a wider one.
 func TestNestedBans(t *testing.T) {
 	p, c := build(t, nil)
