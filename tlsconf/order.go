@@ -51,10 +51,11 @@ func newOrderer(cfg Config, log *slog.Logger, challenges *tlsChallenges) (*order
 	transport.DisableKeepAlives = true // orders are weeks apart
 	solvers := make(map[string]acmez.Solver)
 	if a.DNSHook != "" {
-		if err := dnsHook(a.DNSHook).check(); err != nil {
+		hook := dnsHook{a.DNSHook, log}
+		if err := hook.check(); err != nil {
 			return nil, err
 		}
-		solvers[acme.ChallengeTypeDNS01] = dnsHook(a.DNSHook)
+		solvers[acme.ChallengeTypeDNS01] = hook
 	}
 	if a.TLS && a.DNSHook == "" {
 		solvers[acme.ChallengeTypeTLSALPN01] = challenges
