@@ -83,6 +83,7 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	p.plain, p.pbxs = c.plainSide(ctx, d)
 	p.media = c.mediaConfig(p.plain.Addr())
 	p.keepTCPApart(d)
+	p.letCAIn(d)
 	p.users = c.Users.File
 	p.sip = c.sipConfig(p.plain, p.pbxs, d)
 	p.planTrunks(c, d)
@@ -352,6 +353,21 @@ func (p plan) keepTCPApart(d *document) {
 			if port, clash := samePort(before.at, w.at); clash {
 				d.add(w.key, fmt.Sprintf("TCP port %d is that of %s; give %s", port, before.key, w.instead))
 			}
+		}
+	}
+}
+
+// letCAIn finds that policy would keep out the CA, which sees from several places in the
+// world that the name is ours, and says of none where it is. Only what it asks at a
+// port of phones is policy's.
+func (p plan) letCAIn(d *document) {
+	a := p.tls.ACME
+	if a == nil || !a.TLS || a.DNSHook != "" || a.Webroot != "" || len(a.HTTP) > 0 || p.policy.DryRun {
+		return
+	}
+	for key, countries := range map[string][]string{"policy.countries_allow": p.policy.CountriesAllow, "policy.countries_deny": p.policy.CountriesDeny} {
+		if len(countries) > 0 {
+			d.add(key, "keeps out the CA of tls.acme too, which asks at port 443 from anywhere; set tls.acme_http = \":80\", tls.acme_webroot or tls.acme_dns_hook as well, or leave it out")
 		}
 	}
 }
