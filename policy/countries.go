@@ -108,11 +108,15 @@ func (c *countries) of(a netip.Addr) string {
 	return record.Country.ISOCode
 }
 
+// carriers is of providers' NATs and overlay networks: who shows such an address is
+// within one that we are in too (RFC 6598).
+var carriers = netip.MustParsePrefix("100.64.0.0/10")
+
 // abroad keeps out who connects from where no phones are. Addresses that belong to
 // no country are those of one's own networks.
 func (p *Policy) abroad(e Event) (Verdict, bool) {
 	c := p.countries
-	if c.file == "" || e.Source.IsPrivate() || e.Source.IsLoopback() || e.Source.IsLinkLocalUnicast() {
+	if c.file == "" || e.Source.IsPrivate() || carriers.Contains(e.Source) || e.Source.IsLoopback() || e.Source.IsLinkLocalUnicast() {
 		return Verdict{}, false
 	}
 	country := c.of(e.Source)

@@ -83,7 +83,8 @@ func TestCountries(t *testing.T) {
 		allow, deny []string
 		in          map[string]bool
 	}{
-		{"allowed alone", []string{"DE"}, nil, map[string]bool{"192.0.2.1": true, "::ffff:192.0.2.1": true, "2001:db8::1": true, "198.51.100.1": false, "203.0.113.1": false, "10.0.0.1": true, "fd00::1": true}},
+		{"allowed alone", []string{"DE"}, nil, map[string]bool{"192.0.2.1": true, "::ffff:192.0.2.1": true, "2001:db8::1": true, "198.51.100.1": false, "203.0.113.1": false, "10.0.0.1": true, "fd00::1": true,
+			"100.64.0.1": true, "100.127.255.254": true, "100.63.255.254": false, "100.128.0.1": false}},
 		{"denied", nil, []string{"XX"}, map[string]bool{"192.0.2.1": true, "198.51.100.1": false, "203.0.113.1": true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
