@@ -177,6 +177,7 @@ func TestUsers(t *testing.T) {
 		{"common name with domain", x509.Certificate{Subject: named("1001@pbx.example.com")}, []string{"1001"}},
 		{"common name of elsewhere", x509.Certificate{Subject: named("1001@elsewhere.example")}, nil},
 		{"common name beside an address", x509.Certificate{Subject: named("1001"), IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}, nil},
+		{"common name beside names of other kinds", x509.Certificate{Subject: named("1001"), Extensions: []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 4, 0x88, 2, 0x2a, 3}}}}, nil},
 		{"nothing", x509.Certificate{}, nil},
 		{"all kinds", x509.Certificate{URIs: uris("sip:1@pbx.example.com"), EmailAddresses: []string{"2@pbx.example.com"}, DNSNames: []string{"3.pbx.example.com"}, Subject: named("4")}, []string{"1", "2", "3"}},
 	} {

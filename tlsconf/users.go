@@ -14,7 +14,7 @@ import (
 //	email:1001@pbx.example.com
 //	DNS:1001.pbx.example.com
 //
-// and only if it has none at all its common name does: 1001, or
+// and only if it has none at all, of whatever kind, its common name does: 1001, or
 // 1001@pbx.example.com. Those of other domains name nobody here. A URI without a
 // user is a domain's own (RFC 5922 section 7.1), and names no user either.
 func users(cert *x509.Certificate, domains []string) []string {
@@ -50,7 +50,7 @@ func users(cert *x509.Certificate, domains []string) []string {
 			add(user, host)
 		}
 	}
-	if len(cert.URIs)+len(cert.EmailAddresses)+len(cert.DNSNames)+len(cert.IPAddresses) > 0 {
+	if len(cert.URIs)+len(cert.EmailAddresses)+len(cert.DNSNames)+len(cert.IPAddresses) > 0 || hasAlternatives(cert) {
 		return out
 	}
 	user, host, ok := strings.Cut(cert.Subject.CommonName, "@")
