@@ -75,7 +75,7 @@ func (c Config) clientFiles() (ca, crl string) {
 type authority struct {
 	pool    *x509.CertPool
 	anchors []*x509.Certificate
-	lists   []*x509.RevocationList
+	lists   []*revocations
 	listed  bool // every certificate needs a list that could name it
 	domains []string
 	caFile  string
@@ -119,7 +119,7 @@ func loadClients(c Config, now time.Time) (*authority, error) {
 	if key == "tls.client_ca" {
 		key = "tls.client_crl"
 	}
-	if data, err = readFile(a.crlFile, false); err != nil {
+	if data, err = readList(a.crlFile); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	if a.lists, err = parseLists(data, a.anchors, now); err != nil {
@@ -297,7 +297,7 @@ func (s *Source) OnTaken(f func()) { s.onTaken = f }
 
 func (a *authority) same(b *authority) bool {
 	return slices.EqualFunc(a.anchors, b.anchors, (*x509.Certificate).Equal) &&
-		slices.EqualFunc(a.lists, b.lists, func(x, y *x509.RevocationList) bool { return bytes.Equal(x.Raw, y.Raw) })
+		slices.EqualFunc(a.lists, b.lists, func(x, y *revocations) bool { return bytes.Equal(x.Raw, y.Raw) })
 }
 
 // String is one line for an operator.
@@ -312,7 +312,7 @@ func (a *authority) String() string {
 	}
 	n := 0
 	for _, l := range a.lists {
-		n += len(l.RevokedCertificateEntries)
+		n += len(l.since)
 	}
 	return fmt.Sprintf("%s, %d revoked (%s)", text, n, a.crlFile)
 }

@@ -14,10 +14,26 @@ import (
 	"time"
 )
 
+// revocations is a revocation list, its entries by serial number: a handshake looks
+// there, and lists of public CAs have tens of thousands.
+type revocations struct {
+	*x509.RevocationList                      // without its entries
+	since                map[string]time.Time // by the number, in hexadecimal digits
+}
+
+func bySerial(list *x509.RevocationList) *revocations {
+	r := &revocations{list, make(map[string]time.Time, len(list.RevokedCertificateEntries))}
+	for _, e := range list.RevokedCertificateEntries {
+		r.since[e.SerialNumber.Text(16)] = e.RevocationTime
+	}
+	list.RevokedCertificateEntries, list.RevokedCertificates = nil, nil
+	return r
+}
+
 // parseLists reads certificate revocation lists (RFC 5280 section 5), PEM or one in
 // DER, and checks that each is signed by one of the anchors. One that is stale is
 // taken: what it revokes stays revoked, and the rest is refused by unrevoked.
-func parseLists(data []byte, anchors []*x509.Certificate, now time.Time) ([]*x509.RevocationList, error) {
+func parseLists(data []byte, anchors []*x509.Certificate, now time.Time) ([]*revocations, error) {
 	var ders [][]byte
 	for rest := data; ; {
 		var block *pem.Block
@@ -32,7 +48,7 @@ func parseLists(data []byte, anchors []*x509.Certificate, now time.Time) ([]*x50
 	if ders == nil {
 		ders = [][]byte{data}
 	}
-	var out []*x509.RevocationList
+	var out []*revocations
 	for _, der := range ders {
 		list, err := x509.ParseRevocationList(der)
 		if err != nil {
@@ -41,7 +57,7 @@ func parseLists(data []byte, anchors []*x509.Certificate, now time.Time) ([]*x50
 		if err := checkList(list, anchors, now); err != nil {
 			return nil, err
 		}
-		out = append(out, list)
+		out = append(out, bySerial(list))
 	}
 	return out, nil
 }
@@ -68,7 +84,7 @@ func checkList(list *x509.RevocationList, anchors []*x509.Certificate, now time.
 }
 
 // ofList tells whether a list is one that could name a certificate.
-func ofList(list *x509.RevocationList, cert *x509.Certificate) bool {
+func ofList(list *revocations, cert *x509.Certificate) bool {
 	return bytes.Equal(list.RawIssuer, cert.RawIssuer) &&
 		(len(list.AuthorityKeyId) == 0 || len(cert.AuthorityKeyId) == 0 || bytes.Equal(list.AuthorityKeyId, cert.AuthorityKeyId))
 }
@@ -78,14 +94,9 @@ func ofList(list *x509.RevocationList, cert *x509.Certificate) bool {
 func (a *authority) revoked(chain []*x509.Certificate) error {
 	for _, cert := range chain {
 		for _, list := range a.lists {
-			if !ofList(list, cert) {
-				continue
-			}
-			for _, e := range list.RevokedCertificateEntries {
-				if e.SerialNumber.Cmp(cert.SerialNumber) == 0 {
-					return refusal("revoked", "the client's certificate (%s) is revoked since %s: %s lists serial %s",
-						holder(chain[0]), day(e.RevocationTime), a.crlFile, serialText(cert.SerialNumber))
-				}
+			if since, ok := list.since[cert.SerialNumber.Text(16)]; ok && ofList(list, cert) {
+				return refusal("revoked", "the client's certificate (%s) is revoked since %s: %s lists serial %s",
+					holder(chain[0]), day(since), a.crlFile, serialText(cert.SerialNumber))
 			}
 		}
 	}
@@ -99,7 +110,7 @@ func (a *authority) unrevoked(chain []*x509.Certificate, now time.Time) error {
 		return err
 	}
 	for _, cert := range chain[:len(chain)-1] { // nobody revokes what is trusted by itself
-		var freshest *x509.RevocationList
+		var freshest *revocations
 		for _, list := range a.lists {
 			if ofList(list, cert) && (freshest == nil || list.NextUpdate.IsZero() || !freshest.NextUpdate.IsZero() && list.NextUpdate.After(freshest.NextUpdate)) {
 				freshest = list

@@ -86,6 +86,47 @@ func TestRevocationLists(t *testing.T) {
 	}
 }
 
+// A list of tens of thousands is read whole, for phones and for trunks; one without end
+// is not, and the error says what the bound is.
+func TestLongList(t *testing.T) {
+	own := newPhoneCA(t, "Phones", nil)
+	nth := func(n int) *big.Int {
+		return new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 120), big.NewInt(int64(n)))
+	} // as long as CAs draw them
+	phone := own.issue(func(c *x509.Certificate) { c.SerialNumber = nth(29_999) })
+	other := own.issue(func(c *x509.Certificate) { c.SerialNumber = nth(30_001) })
+	serials := make([]*big.Int, 30_000)
+	for i := range serials {
+		serials[i] = nth(i + 1)
+	}
+	crl := filepath.Join(t.TempDir(), "list")
+	own.list(crl, nil, serials...)
+	if info, err := os.Stat(crl); err != nil || info.Size() < 1<<20 {
+		t.Fatalf("the list is of %d bytes, %v", info.Size(), err)
+	}
+	cfg := config(t)
+	cfg.Clients = Clients{CA: own.file, CRL: crl, TLS: Required}
+	s, log := mustSource(t, cfg, time.Now())
+	if !strings.Contains(log, "30000 revoked") {
+		t.Errorf("the log says\n%s", log)
+	}
+	for cert, want := range map[*tls.Certificate]string{&phone: "revoked", &other: ""} {
+		if _, err := seenClient(t, s.ServerConfig(Required), clientOf(t, s, *cert)); refusedAs(err) != want {
+			t.Errorf("serial %s: %v, want %q", cert.Leaf.SerialNumber, err, want)
+		}
+	}
+	trunk := Trunk{Name: "bar", Identity: []string{"bar.example.com"}, CA: own.file, CRL: crl}
+	if a, err := loadIssuers(trunk, time.Now()); err != nil || refusedAs(a.revoked([]*x509.Certificate{phone.Leaf, own.cert})) != "revoked" {
+		t.Errorf("of a trunk: %v", err)
+	}
+	if err := os.Truncate(crl, 64<<20+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inspect(cfg, time.Now()); err == nil || err.Error() != "tls.client_crl: read "+crl+": is larger than 67108864 bytes; no longer list is read" {
+		t.Errorf("one without end: %v", err)
+	}
+}
+
 // While a list is stale nobody of its CA gets in; and it is told before it is so.
 func TestStaleList(t *testing.T) {
 	own := newPhoneCA(t, "Phones", nil)

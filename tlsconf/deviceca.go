@@ -118,7 +118,7 @@ func (c Config) loadDeviceCA() (*deviceCA, error) {
 
 func (c Config) readIndex() (devices, error) {
 	var index devices
-	data, err := readFile(c.deviceFile(deviceIndex), false)
+	data, err := readList(c.deviceFile(deviceIndex))
 	if errors.Is(err, os.ErrNotExist) {
 		return index, nil // nothing was issued
 	}

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxFile    = 1 << 20             // bytes; a chain is a few thousand
+	maxList    = 64 << 20            // bytes of what grows with the phones; 40 or more are for each that was revoked
 	minRSABits = 2048                // RFC 9325 section 4.5
 	soon       = 30 * 24 * time.Hour // an expiry nearer than this is worth a word
 
@@ -131,6 +132,15 @@ func chainWarnings(chain []*x509.Certificate, file string, now time.Time) []stri
 // readFile reads a small file, and refuses a private one that is open to other
 // users. The mode is that of the file read, not of one put in its place since.
 func readFile(path string, private bool) ([]byte, error) {
+	return readUpTo(path, private, maxFile, "name a PEM file")
+}
+
+// readList reads a file that may be long: a revocation list, or what it is made from.
+func readList(path string) ([]byte, error) {
+	return readUpTo(path, false, maxList, "no longer list is read")
+}
+
+func readUpTo(path string, private bool, most int, step string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, readFault(path, err)
@@ -141,17 +151,17 @@ func readFile(path string, private bool) ([]byte, error) {
 		return nil, readFault(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: is not a regular file; name a PEM file", path)
+		return nil, fmt.Errorf("read %s: is not a regular file; name one", path)
 	}
 	if mode := info.Mode().Perm(); private && mode&(groupWrite|othersAny) != 0 {
 		return nil, fmt.Errorf("%w: %s has mode %04o; type: chmod %o %s", ErrKeyExposed, path, mode, narrowed(mode), path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err != nil {
 		return nil, readFault(path, err)
 	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("read %s: is larger than %d bytes; name a PEM file", path, maxFile)
+	if len(data) > most {
+		return nil, fmt.Errorf("read %s: is larger than %d bytes; %s", path, most, step)
 	}
 	return data, nil
 }

@@ -183,7 +183,7 @@ func loadIssuers(t Trunk, now time.Time) (*authority, error) {
 	if !a.listed {
 		return a, nil
 	}
-	if data, err = readFile(t.CRL, false); err != nil {
+	if data, err = readList(t.CRL); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.key("crl"), err)
 	}
 	if a.lists, err = parseLists(data, a.anchors, now); err != nil {
