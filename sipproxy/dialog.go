@@ -1,6 +1,8 @@
 package sipproxy
 
 import (
+	"errors"
+
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/sallyport/sallyport/sipproxy/flow"
@@ -95,6 +97,8 @@ func (p *Proxy) sendInDialog(d *dialog, tx *transaction.Server, in *sip.Request,
 	if in.Method == sip.BYE { // the far end is gone: that is what the sender wants
 		if from == flow.Plain {
 			p.owe(far, req)
+		} else if errors.Is(err, errNoPBX) { // UDP says it for half a minute, and the PBX may be back
+			_, _ = p.toItsPBX(far)(req, hearer{on: func(*flow.Flow, *sip.Response, error) {}})
 		}
 		p.endDialog(d, "far end unreachable")
 		_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))

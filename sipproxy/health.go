@@ -39,8 +39,9 @@ type check interface{ Abandon() }
 // checks is what they said of one PBX.
 type checks struct {
 	down     bool
-	failures int // in a row
-	passes   int // in a row
+	mute     bool // the last one said nothing, and nothing else did
+	failures int  // in a row
+	passes   int  // in a row
 	next     time.Time
 	started  time.Time // of the one under way
 	under    check     // nil: none is
@@ -56,6 +57,14 @@ func (b *pbx) state() (down, suspect bool) {
 func (b *pbx) isDown() bool {
 	down, _ := b.state()
 	return down
+}
+
+// isMute tells whether a PBX is down and says nothing at all. One that only takes nothing
+// new, as an Asterisk that shuts down when its calls are over, is not.
+func (b *pbx) isMute() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.checks.down && b.checks.mute
 }
 
 // watch begins the checks that are due, and ends those that took too long.
@@ -111,7 +120,8 @@ func (l *pool) checked(b *pbx, res *sip.Response, err error) {
 	c.under.Abandon()
 	c.under = nil
 	alive := err == nil && res.StatusCode != sip.StatusServiceUnavailable
-	if err != nil && b.heard.Load() > c.started.UnixNano() && !c.down {
+	c.mute = err != nil && b.heard.Load() <= c.started.UnixNano()
+	if err != nil && !c.mute && !c.down {
 		alive = true // it takes no OPTIONS, or has no time for them: it speaks
 	}
 	wait := l.health.interval

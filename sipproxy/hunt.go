@@ -57,13 +57,9 @@ type try struct {
 
 // send sends a request on to the far end of a leg: by its flow or, if that is nil, to
 // the best PBX for its sender, as the PBX reads him. It returns errNoPBX if there is
-// none. Whom a trunk names as the sender is nobody in whose name we log in.
+// none, or the one that a dialog is with says nothing any longer.
 func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (sent, error) {
-	sender := to.self
-	if to.by != "" {
-		sender.URI = "sip:" + to.by
-	}
-	user, _ := aorKey(sender.URI) // who can't be read is nobody, and somewhere all the same
+	user, _ := aorKey(to.sender().URI) // who can't be read is nobody, and somewhere all the same
 	switch {
 	case to.flow == nil && to.trunk != nil:
 		return p.hunted(to.trunk.pool, user, nil)(req, hear)
@@ -73,12 +69,28 @@ func (p *Proxy) send(to *leg, req *sip.Request, hear hearer) (sent, error) {
 		return p.asOurselves(to, p.sendTo(to.flow))(req, hear)
 	case to.flow.Side() == flow.Secure:
 		return p.sendTo(to.flow)(req, hear)
-	case p.poolOf(to.flow).isDown(to.flow):
+	case p.poolOf(to.flow).isMute(to.flow):
 		return nil, errNoPBX
-	case to.trunk != nil:
-		return p.sendTo(to.flow)(req, hear)
 	}
-	return p.inTheNameOf(sender, p.sendTo(to.flow))(req, hear)
+	return p.toItsPBX(to)(req, hear)
+}
+
+// toItsPBX sends to the PBX that a dialog is with. Whom a trunk names as the sender is nobody
+// in whose name we log in.
+func (p *Proxy) toItsPBX(to *leg) sender {
+	if to.trunk != nil {
+		return p.sendTo(to.flow)
+	}
+	return p.inTheNameOf(to.sender(), p.sendTo(to.flow))
+}
+
+// sender is whom the PBX at the far end of a leg takes for the sender.
+func (l *leg) sender() flow.NameAddr {
+	n := l.self
+	if l.by != "" {
+		n.URI = "sip:" + l.by
+	}
+	return n
 }
 
 // sendTo sends by one flow.

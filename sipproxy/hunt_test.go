@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
+
 	"github.com/sallyport/sallyport/media"
 	"github.com/sallyport/sallyport/sipproxy/locate"
 	"github.com/sallyport/sallyport/sipproxy/transaction"
@@ -46,12 +48,12 @@ func (s *spare) first(f func()) {
 	s.pbx = second
 }
 
-// down takes a PBX for down, or up again.
+// down takes a PBX for down, as one that says nothing, or up again.
 func (s *spare) down(at int, down bool) {
 	b := s.proxy.pool.all()[at]
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.checks.down = down
+	b.checks.down, b.checks.mute = down, down
 }
 
 func (s *spare) quiet() {
@@ -157,7 +159,7 @@ func TestCancelledHunt(t *testing.T) {
 }
 
 // With no PBX up everybody is told at once, and when to come again. What is inside
-// a dialog with one that is down ends.
+// a dialog with one that is down ends; that a phone hung up is told it all the same.
 func TestNoPBX(t *testing.T) {
 	s := newSpareBench(t, nil)
 	p := s.phone()
@@ -194,6 +196,42 @@ func TestNoPBX(t *testing.T) {
 	p.send(p.request("SUBSCRIBE", strings.Trim(watched.h.Get("Contact"), "<>"), watched.h.Get("To"), "watch", 2, "", contact, "Event: dialog", "Expires: 600"))
 	p.next("481") // and the phone subscribes anew
 	p.send(p.request("BYE", target, ok.h.Get("To"), "n0", 2, ""))
+	p.next("200")
+	s.fromPBX(reply(s.atPBX("BYE"), 200, "", ""))
+	s.noCallLeft()
+}
+
+// A PBX that shuts down when its calls are over says so by 503: it gets nothing new, and
+// what is inside of its calls.
+func TestClosingPBX(t *testing.T) {
+	s := newSpareBench(t, nil)
+	p := s.phone()
+	s.down(0, true)
+	p.send(invitation(p, "s0"))
+	s.fromPBX(reply(s.atPBX("INVITE"), 200, "x", plainSDP, "Contact: <sip:602@127.0.0.1:5099>"))
+	ok := p.next("200")
+	target := strings.Trim(ok.h.Get("Contact"), "<>")
+	p.send(p.request("ACK", target, ok.h.Get("To"), "s0", 1, ""))
+	s.atPBX("ACK")
+
+	l := s.proxy.pool
+	for b := l.all()[1]; !b.isDown(); {
+		b.mu.Lock()
+		b.checks.under, b.checks.started = new(probe), time.Now()
+		b.mu.Unlock()
+		l.checked(b, sip.NewResponse(503, "Shutting down"), nil)
+	}
+	p.send(invitation(p, "s1"))
+	p.next("503")
+	p.send(p.request("ACK", "sip:602@pbx.example.com", "<sip:602@pbx.example.com>;tag=x", "s1", 1, ""))
+	s.quiet()
+	p.send(p.request("INVITE", target, ok.h.Get("To"), "s0", 2, secureSDP, contact))
+	s.fromPBX(reply(s.atPBX("INVITE"), 200, "x", plainSDP, "Contact: <sip:602@127.0.0.1:5099>"))
+	p.next("200")
+	p.send(p.request("ACK", target, ok.h.Get("To"), "s0", 2, ""))
+	s.atPBX("ACK")
+	p.send(p.request("BYE", target, ok.h.Get("To"), "s0", 3, ""))
+	s.fromPBX(reply(s.atPBX("BYE"), 200, "", ""))
 	p.next("200")
 	s.noCallLeft()
 }

@@ -139,10 +139,10 @@ func (l *pool) isFirst(f *flow.Flow, user string) bool {
 	return len(up) > 0 && up[0].flow == f
 }
 
-// isDown tells whether a flow leads to a PBX that does not answer.
-func (l *pool) isDown(f *flow.Flow) bool {
+// isMute tells whether a flow leads to a PBX that says nothing.
+func (l *pool) isMute(f *flow.Flow) bool {
 	at := l.at(f)
-	return at != nil && at.isDown()
+	return at != nil && at.isMute()
 }
 
 func (l *pool) anyUp() bool {
