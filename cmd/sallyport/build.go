@@ -210,7 +210,7 @@ func admission(judge *policy.Policy) flow.Admit {
 
 // Secure tells what crosses the secure side, for `sallyport prove`.
 func (e *edge) Secure() admin.Secure {
-	s := admin.Secure{Keys: e.media.Keys()}
+	s := admin.Secure{Keys: e.media.Keys(), Former: !e.isAlone()}
 	for _, l := range e.listeners {
 		s.Listeners = append(s.Listeners, l.Addr())
 	}

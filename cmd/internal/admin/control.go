@@ -46,6 +46,7 @@ type Secure struct {
 	Listeners []netip.AddrPort // of SIP, over TLS
 	Trunks    []netip.AddrPort // others' listeners, that the edge connects to
 	Keys      media.Keys
+	Former    bool // calls of a process before this one go on by the same sockets, with keys of their own
 }
 
 // Secrets are asked by who proves what crosses the secure side.

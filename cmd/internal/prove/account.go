@@ -37,11 +37,15 @@ type Knowledge struct {
 	Listeners []netip.AddrPort // of SIP, which is TLS and nothing else
 	Trunks    []netip.AddrPort // others' listeners, likewise, to which the edge connects
 	Keys      media.Keys
+	// Former means: calls of a process before an upgrade go on by the same sockets, and
+	// Keys has none of theirs.
+	Former bool
 }
 
 // Account is what became of every packet.
 type Account struct {
 	ends   ends
+	former former
 	strict bool
 
 	ring      *ring
@@ -90,6 +94,8 @@ func NewAccount(local []netip.Addr, strict bool) *Account {
 // Learn takes what the edge told, when it was asked at a time, and judges what was
 // held for it.
 func (a *Account) Learn(k Knowledge, asked time.Time) error {
+	a.former.learn(k.Former, asked)
+	a.ring.kept = a.former.keeps(asked)
 	if err := a.ring.learn(k.Keys, asked); err != nil {
 		a.Incomplete(err.Error())
 		return err
@@ -214,14 +220,8 @@ func (a *Account) media(src, dst netip.AddrPort, p []byte, tcp bool) (k Kind, se
 }
 
 func (a *Account) mediaOf(src, dst netip.AddrPort, p []byte, tcp, inward bool) (Kind, bool) {
-	id := streamID{local: src, remote: dst}
-	if inward {
-		id.local, id.remote = dst, src
-	}
-	if tcp { // keys belong to ports of UDP
-		id.local = netip.AddrPortFrom(id.local.Addr(), 0)
-	}
-	switch id.kind = demux(p); id.kind {
+	id := streamOf(src, dst, p, tcp, inward)
+	switch id.kind {
 	case isSTUN:
 		switch a.ring.stun(p) {
 		case verified:
@@ -236,7 +236,6 @@ func (a *Account) mediaOf(src, dst netip.AddrPort, p []byte, tcp, inward bool) (
 		}
 		return a.junk(inward), true
 	case isRTP, isRTCP:
-		id.source = source{inward, ssrcOf(p, id.kind)}
 		good, bad := SRTP, LeakRTP
 		if id.kind == isRTCP {
 			good, bad = SRTCP, LeakRTCP
@@ -309,24 +308,36 @@ func (a *Account) review(before time.Time) {
 			}
 			continue
 		}
+		if kind == Unproven {
+			a.Incomplete("calls of the process before the upgrade go on, whose keys the edge does not have")
+		}
 		a.uncount(Unproven, h.dir, h.frames)
 		h.payload = payload
 		a.settle(kind, h.dir, h.packet)
 	}
 }
 
-// verdict is what held packets are: of several, what is worst.
+// verdict is what held packets are: of several, what is worst. A leak is, of whatever it is
+// not to be told what it is.
 func (a *Account) verdict(h held) (worst Kind, payload []byte, settled bool) {
 	worst, settled = SRTP, true
 	if h.tcp {
 		worst = MediaTCP
 	}
+	unproven := false
 	for i, p := range h.payloads {
 		k, ok := a.media(h.src, h.dst, p, h.tcp)
 		settled = settled && ok
+		if !ok && a.mayBeOfFormer(h, p) {
+			unproven = true
+			continue
+		}
 		if i == 0 && !h.tcp || k.Group() > worst.Group() {
 			worst, payload = k, p
 		}
+	}
+	if unproven && worst.Group() != Leaked {
+		worst = Unproven
 	}
 	return worst, payload, settled
 }

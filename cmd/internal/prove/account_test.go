@@ -208,6 +208,77 @@ func TestKeyComesLater(t *testing.T) {
 	}
 }
 
+// After an upgrade calls go on whose keys the edge that is asked does not have. What may be
+// of them is no leak, and proves nothing.
+func TestFormerProcess(t *testing.T) {
+	call := sealer(t, hmacSuite, phoneKey(hmacSuite), nil) // of whom knows tells
+	theirs := sealer(t, hmacSuite, keyOf(hmacSuite, 200), nil)
+	none := func(former bool) Knowledge {
+		return knows(hmacSuite, func(k *Knowledge) { k.Keys.SRTP, k.Former = nil, former })
+	}
+	heirs := func(former bool) Knowledge { return knows(hmacSuite, func(k *Knowledge) { k.Former = former }) }
+	check := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername("whose:theirs"), stun.NewShortTermIntegrity("a password of 22 chars"))
+	for name, c := range map[string]struct {
+		run     func(*ledger)
+		verdict Verdict
+		want    map[Kind]uint64
+	}{
+		"all there is of a call": {func(l *ledger) {
+			l.learn(heirs(true), 0)
+			for i := range uint16(3) {
+				l.udp(phonePort, mediaPort, sealed(t, theirs, 7, i))
+				l.udp(at(farIP, 4000), mediaPort, sealed(t, theirs, 8, i)) // a phone that the edge does not know of
+				l.udp(mediaPort, phonePort, sealed(t, theirs, 9, i))
+			}
+			l.udp(mediaPort, phonePort, must[[]byte](t)(theirs.EncryptRTCP(nil, report(9), nil)))
+			l.udp(phonePort, mediaPort, check.Raw)
+			l.udp(phonePort, mediaPort, sealed(t, call, 5, 1))
+			l.learn(heirs(true), patience+time.Second)
+		}, Incomplete, map[Kind]uint64{Unproven: 11, SRTP: 1}},
+		"calls have ended": {func(l *ledger) {
+			l.learn(heirs(true), 0)
+			l.learn(heirs(false), time.Second)
+			l.udp(phonePort, mediaPort, sealed(t, theirs, 7, 1)) // of before that, and read late
+			l.Take(frameAt(2*patience, datagramFrame(phonePort, mediaPort, sealed(t, theirs, 7, 2))))
+			l.learn(heirs(false), 4*patience)
+		}, Leaks, map[Kind]uint64{Unproven: 1, LeakRTP: 1}},
+		"nobody speaks": {func(l *ledger) {
+			l.learn(heirs(true), 0)
+			l.udp(phonePort, mediaPort, sealed(t, call, 5, 1))
+		}, Clean, map[Kind]uint64{SRTP: 1}},
+		"what is a leak all the same": {func(l *ledger) {
+			l.learn(heirs(true), 0)
+			l.udp(phonePort, mediaPort, []byte(invite))
+			l.udp(mediaPort, phonePort, []byte("from the edge"))
+			l.udp(phonePort, mediaPort, sealed(t, call, 5, 1))
+			l.udp(phonePort, mediaPort, rtpPacket(5, 2, "a call of now, in clear"))
+			l.learn(heirs(true), patience+time.Second)
+		}, Leaks, map[Kind]uint64{LeakSIP: 1, LeakOther: 1, SRTP: 1, LeakRTP: 1}},
+		"the watch began before": {func(l *ledger) {
+			l.learn(heirs(false), 0)
+			l.udp(phonePort, mediaPort, sealed(t, theirs, 7, 1)) // a call that began just before the upgrade
+			l.learn(none(true), time.Second)
+			for _, after := range []time.Duration{keyLife, 3 * keyLife} { // and one whose key was told
+				l.learn(none(true), after)
+				l.Take(frameAt(after, datagramFrame(phonePort, mediaPort, sealed(t, call, 5, uint16(after/time.Second)))))
+			}
+			l.learn(none(false), 3*keyLife+time.Second)
+			l.Take(frameAt(3*keyLife+time.Second, datagramFrame(phonePort, mediaPort, sealed(t, call, 5, 1000))))
+			if l.learn(none(false), 5*keyLife); len(l.ring.keys) != 0 {
+				t.Errorf("%d keys are kept", len(l.ring.keys))
+			}
+		}, Incomplete, map[Kind]uint64{Unproven: 1, SRTP: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger(t, nil)
+			c.run(l)
+			if r := l.end(c.verdict, c.want); c.verdict == Incomplete && (len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "upgrade")) {
+				t.Errorf("the reasons are %q", r.Reasons)
+			}
+		})
+	}
+}
+
 // An authenticated report that says of itself that it is not encrypted is in clear.
 func TestUnencryptedSRTCP(t *testing.T) {
 	k := knows(hmacSuite, nil)

@@ -31,8 +31,8 @@
 // # What cannot be proved
 //
 // Packets that the kernel dropped, bytes of a stream that were not seen, fragments
-// without their rest, an edge that does not say its keys: the proof is incomplete,
-// and says so. SIP and media are not looked for inside other tunnels than IP in IP,
+// without their rest, an edge that does not say its keys, or has not those of calls
+// that a process before an upgrade goes on with: the proof is incomplete, and says so. SIP and media are not looked for inside other tunnels than IP in IP,
 // GRE and PPPoE, nor RTP in TCP streams that are not the edge's.
 //
 // # Who owns what

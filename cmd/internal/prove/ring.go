@@ -24,6 +24,8 @@ const (
 // ring is all the keys that the edge has told.
 type ring struct {
 	keys      []*liveKey // in the order that they came
+	asked     time.Time  // the edge was, last
+	kept      time.Time  // keys that the edge told of last before are kept
 	byName    map[string]*liveKey
 	bySource  map[source][]*liveKey
 	found     map[streamID]*liveKey // that verified last
@@ -57,6 +59,21 @@ type streamID struct {
 	kind protocol
 }
 
+// streamOf tells whose a datagram, or a frame, of media is.
+func streamOf(src, dst netip.AddrPort, p []byte, tcp, inward bool) streamID {
+	id := streamID{local: src, remote: dst, kind: demux(p)}
+	if inward {
+		id.local, id.remote = dst, src
+	}
+	if tcp { // keys belong to ports of UDP
+		id.local = netip.AddrPortFrom(id.local.Addr(), 0)
+	}
+	if id.kind == isRTP || id.kind == isRTCP {
+		id.source = source{inward, ssrcOf(p, id.kind)}
+	}
+	return id
+}
+
 func newRing() *ring {
 	return &ring{
 		byName: make(map[string]*liveKey), bySource: make(map[source][]*liveKey), found: make(map[streamID]*liveKey),
@@ -88,6 +105,7 @@ func (r *ring) learn(k media.Keys, now time.Time) error {
 		clear(r.found)
 	}
 	clear(r.failed)
+	r.asked = now
 	r.expire(now)
 	return nil
 }
@@ -124,7 +142,7 @@ func (k *liveKey) of(r *ring, ssrc uint32) {
 func (r *ring) expire(now time.Time) {
 	gone := make(map[*liveKey]bool)
 	for _, k := range r.keys {
-		if now.Sub(k.at) > keyLife {
+		if now.Sub(k.at) > keyLife && !k.at.Before(r.kept) {
 			gone[k] = true
 			delete(r.byName, k.name)
 		}
@@ -171,6 +189,13 @@ func (r *ring) verify(id streamID, p []byte) bool {
 	}
 	r.failed[id]++
 	return false
+}
+
+// isOfNow tells whether a stream verified last under a key that the edge told when it was
+// asked last.
+func (r *ring) isOfNow(id streamID) bool {
+	k := r.found[id]
+	return k != nil && k.at.Equal(r.asked)
 }
 
 func (k *liveKey) serves(id streamID) bool {
