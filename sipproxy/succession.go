@@ -3,6 +3,7 @@ package sipproxy
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,9 +46,18 @@ func (p *Proxy) IsForeign(f *flow.Flow, m sip.Message) bool {
 	}
 	if in.Method == sip.NOTIFY {
 		id.plainTag = "" // of a subscription that has no dialog yet
-		return p.watches.get(id) == nil
+		return p.watches.get(id) == nil && !p.tellsOurs(in)
 	}
 	return true
+}
+
+// tellsOurs tells whether a NOTIFY is for a phone that is connected here, of a subscription
+// that it may have made by the process before: that has no way to it any more. What tells of
+// a transfer is of a call, and goes by the connection of that.
+func (p *Proxy) tellsOurs(in *sip.Request) bool {
+	event, _, _ := strings.Cut(headerOf(in, "Event"), ";")
+	b := p.bindings.get(p.addressee(in))
+	return !strings.EqualFold(strings.TrimSpace(event), "refer") && b != nil && !closed(b.flow)
 }
 
 // isElsewhere tells whether a new request is for a phone that has not come here yet, or

@@ -60,7 +60,9 @@ func TestIsForeign(t *testing.T) {
 		"one in a call of another tag":                     {strings.Replace(within, "tag=pbx", "tag=other", 1), true},
 		"the ACK of a 2xx in no call":                      {other(b.inside(inv, "ACK", "pbx", 102, ""), "c1"), true},
 		"a NOTIFY of a subscription":                       {told, false},
-		"one of none":                                      {other(told, "s1"), true},
+		"one of none, for a phone that is here":            {other(told, "s1"), false},
+		"one of none, for a phone that has not come":       {other(strings.ReplaceAll(told, token, elsewhere), "s1"), true},
+		"one of a transfer":                                {other(strings.Replace(told, "Event: dialog", "Event: Refer;id=93809824", 1), "s1"), true},
 		"one before the answer to the SUBSCRIBE":           {b.inside(unanswered, "NOTIFY", "new", 102, "", "Event: dialog", "Subscription-State: active"), false},
 		"a call for a phone":                               {asked, false},
 		"one for a phone that has not come here":           {b.outside("INVITE", at(elsewhere), "c5"), true},
@@ -81,6 +83,15 @@ func TestIsForeign(t *testing.T) {
 		if b.proxy.IsForeign(b.phoneFlow(token), m) {
 			t.Errorf("%s: what a phone says is for another process", name)
 		}
+	}
+	p.conn.Close()
+	until(t, "the phone's connection to be gone", func() bool { return closed(b.phoneFlow(token)) })
+	gone, err := sip.ParseMessage([]byte(other(told, "s1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.proxy.IsForeign(b.proxy.pool.plain.Flow(netip.MustParseAddrPort(b.pbx.LocalAddr().String())), gone) {
+		t.Error("a NOTIFY of none, for a phone whose connection here is gone: foreign is false")
 	}
 }
 
