@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +48,8 @@ type enrolment struct {
 	failed int       // how often in a row it was refused
 	told   string    // of a refusal, last
 	denied time.Time // when it was told last that user and password are not taken
+
+	busy map[netip.AddrPort]time.Time // until when its servers want to hear nothing: they have said 503
 }
 
 // asOurselves is a sender to the far end of a leg that answers a provider's challenges.
@@ -84,9 +88,12 @@ func (p *Proxy) enrol(now time.Time) {
 
 func (p *Proxy) enrolWith(t *trunk, now time.Time) {
 	e, f := &t.with, t.far.Flow()
+	if f == nil {
+		return
+	}
 	e.mu.Lock()
 	due := !now.Before(e.next) || e.hangs != nil && closed(e.hangs)
-	if f == nil || e.under || p.isDraining() || !due {
+	if e.under || p.isDraining() || !due || now.Before(e.busy[t.serverAt(f)]) {
 		e.mu.Unlock()
 		return
 	}
@@ -149,6 +156,7 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, req *sip.Request, res *sip.Res
 		}
 		e.flow, e.hangs, e.told, e.failed, e.until = at, at, "", 0, now.Add(granted)
 		e.next = now.Add(granted - min(granted/10, enrolEarly))
+		delete(e.busy, t.serverAt(at))
 		e.routes = serviceRoute(res)
 		return
 	case err == nil && res.StatusCode == sip.StatusIntervalToBrief:
@@ -172,10 +180,38 @@ func (p *Proxy) enrolled(t *trunk, at *flow.Flow, req *sip.Request, res *sip.Res
 		e.told = why
 		p.log.Warn("not registered with the provider; trying on", "trunk", t.Name, "user", t.Account.User, "peer", at.Remote().String(), "reason", why)
 	}
-	if errors.Is(err, transaction.ErrTimeout) || err == nil && res.StatusCode == sip.StatusServiceUnavailable { // another of its servers may do better
-		e.hangs = at
+	busy := err == nil && res.StatusCode == sip.StatusServiceUnavailable
+	if busy {
+		e.hangs = at // the next one may be to another server
+		e.isBusy(t.serverAt(at), now)
+	}
+	if errors.Is(err, transaction.ErrTimeout) || busy && e.hasIdle(t.far.Peers(), now) { // another of its servers may do better
 		t.far.Shun(at, fmt.Errorf("REGISTER: %s", why))
 	}
+}
+
+// isBusy notes that a server wants no other REGISTER before the next is due. e.mu is held.
+func (e *enrolment) isBusy(server netip.AddrPort, now time.Time) {
+	if e.busy == nil {
+		e.busy = make(map[netip.AddrPort]time.Time)
+	}
+	maps.DeleteFunc(e.busy, func(_ netip.AddrPort, until time.Time) bool { return now.After(until) })
+	e.busy[server] = e.next
+}
+
+// hasIdle tells whether one of a provider's servers may be asked now. Without, the
+// connection stays that is there: calls are on it. e.mu is held.
+func (e *enrolment) hasIdle(servers []netip.AddrPort, now time.Time) bool {
+	return slices.ContainsFunc(servers, func(at netip.AddrPort) bool { return !now.Before(e.busy[at]) })
+}
+
+// serverAt is the address of the server that a connection is with: of one that the provider
+// dialled the port says nothing.
+func (t *trunk) serverAt(f *flow.Flow) netip.AddrPort {
+	if at := f.Remote(); slices.Contains(t.far.Peers(), at) {
+		return at
+	}
+	return netip.AddrPortFrom(f.Remote().Addr(), 0)
 }
 
 // grantedUs reads for how many seconds a registration of ours was taken. The answer may

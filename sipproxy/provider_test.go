@@ -160,11 +160,12 @@ func TestProviderRefuses(t *testing.T) {
 		t.Errorf("of 30 min the next registration is after %s", next)
 	}
 
+	b.far.listen(t)
 	provider.conn.Close()
 	provider = b.trunk()
 	reg = provider.next("REGISTER") // at once
 	provider.send(reply(reg, 503, "p", "", "Retry-After: 90 (at lunch);duration=60"))
-	provider = b.trunk() // another of its servers, if there is one
+	provider = b.trunk() // another of its servers
 	reg = provider.next("REGISTER")
 	provider.send(reply(reg, 403, "p", "", "Retry-After: 300"))
 	if next := b.inTime(); !near(next, 5*time.Minute) {
@@ -178,6 +179,56 @@ func TestProviderRefuses(t *testing.T) {
 	provider.send(provider.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o", 1, ""))
 	if m, err := readText(provider.r); err != nil || m.status() != 200 {
 		t.Errorf("who refused us hears %v at once again, %v", m, err)
+	}
+}
+
+// A provider with one server that has no time now is left in peace for as long as it says,
+// by the connection that is there, which its calls go by, and by the next one.
+func TestProviderIsBusy(t *testing.T) {
+	b, _, provider, reg := newProviderBench(t)
+	provider.send(reply(reg, 503, "p", "", "Retry-After: 300"))
+	if next := b.inTime(); !near(next, 5*time.Minute) {
+		t.Errorf("after Retry-After: 300 the next registration is after %s", next)
+	}
+	quiet := func(when string) {
+		t.Helper()
+		for range 20 {
+			b.proxy.enrol(time.Now())
+		}
+		b.proxy.enrol(time.Now().Add(4 * time.Minute))
+		provider.send(provider.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o", 1, ""))
+		if m, err := readText(provider.r); err != nil || m.status() != 200 {
+			t.Fatalf("%s it hears %v, %v", when, m, err)
+		}
+	}
+	quiet("by the same connection")
+	provider.conn.Close()
+	provider = b.trunk()
+	quiet("by the next connection")
+	b.proxy.enrol(time.Now().Add(5 * time.Minute))
+	reg = provider.next("REGISTER")
+	provider.send(reply(reg, 200, "p", "", "Contact: "+reg.h.Get("Contact"), "Expires: 600"))
+	b.settled()
+	provider.conn.Close() // nothing is left of what it said
+	b.trunk().next("REGISTER")
+}
+
+// Of two servers that both have no time, neither is asked before its own.
+func TestProviderIsBusyAltogether(t *testing.T) {
+	b, _, provider, _ := newProviderBench(t)
+	b.far.listen(t)
+	provider.conn.Close()
+	for range 2 {
+		provider = b.trunk()
+		provider.send(reply(provider.next("REGISTER"), 503, "p", "", "Retry-After: 300"))
+	}
+	b.settled()
+	for range 20 {
+		b.proxy.enrol(time.Now())
+	}
+	provider.send(provider.request("OPTIONS", "sip:pbx.example.com", "<sip:pbx.example.com>", "o", 1, ""))
+	if m, err := readText(provider.r); err != nil || m.status() != 200 {
+		t.Errorf("the second hears %v, %v", m, err)
 	}
 }
 

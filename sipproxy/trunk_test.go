@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,9 +22,38 @@ import (
 
 // tlsPeer is where the trunks of a bench lead.
 type tlsPeer struct {
-	ln    net.Listener
-	conns chan net.Conn
-	busy  sync.Mutex // held: who dials now waits
+	ln      net.Listener
+	conns   chan net.Conn
+	busy    sync.Mutex                    // held: who dials now waits
+	targets atomic.Pointer[[]flow.Target] // where it listens
+}
+
+// listen has the peer take connections at one more address.
+func (p *tlsPeer) listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", serverTLS(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() { // ends with the listener
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p.busy.Lock()
+			_ = conn.(*tls.Conn).Handshake()
+			p.busy.Unlock()
+			p.conns <- conn
+		}
+	}()
+	targets := []flow.Target{{Addr: netip.MustParseAddrPort(ln.Addr().String())}}
+	if before := p.targets.Load(); before != nil {
+		targets = append(targets, *before...)
+	}
+	p.targets.Store(&targets)
+	return ln
 }
 
 // attachTrunks attaches what the trunks of a Config need, and returns what serves it.
@@ -31,29 +62,12 @@ func (b *bench) attachTrunks(c Config, limits flow.Limits, log *slog.Logger) (pa
 	if len(c.Trunks) == 0 {
 		return nil
 	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", serverTLS(b.t))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.far = &tlsPeer{ln: ln, conns: make(chan net.Conn, 8)}
-	b.t.Cleanup(func() { ln.Close() })
-	go func() { // ends with the listener
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			b.far.busy.Lock()
-			_ = conn.(*tls.Conn).Handshake()
-			b.far.busy.Unlock()
-			b.far.conns <- conn
-		}
-	}()
-	at := netip.MustParseAddrPort(ln.Addr().String())
+	b.far = &tlsPeer{conns: make(chan net.Conn, 8)}
+	b.far.ln = b.far.listen(b.t)
 	for _, t := range c.Trunks {
 		far := flow.NewTrunk(flow.TrunkConfig{
 			Name: t.Name, TLS: &tls.Config{InsecureSkipVerify: true},
-			Locate: func(context.Context) ([]flow.Target, error) { return []flow.Target{{Addr: at}}, nil },
+			Locate: func(context.Context) ([]flow.Target, error) { return slices.Clone(*b.far.targets.Load()), nil },
 		}, limits, b.proxy, log)
 		if !t.Listen.IsValid() {
 			b.proxy.AttachTrunk(t.Name, far, nil)
