@@ -20,9 +20,6 @@ type insideHosts struct {
 	lower bool           // and may have in upper case too
 }
 
-// maxInside bounds how many addresses PBXs can have had.
-const maxInside = 64
-
 // newInsideHosts are those of the configuration and of the PBXs, and what was
 // known before: a call may tell of a PBX that has moved since.
 func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *insideHosts {
@@ -36,7 +33,7 @@ func newInsideHosts(c Config, pbxs []locate.Server, before *insideHosts) *inside
 		h.addrs = append(h.addrs, each.Addr.Addr())
 	}
 	if before != nil {
-		h.addrs = append(h.addrs, before.addrs[:min(len(before.addrs), maxInside)]...)
+		h.addrs = append(h.addrs, before.addrs[:min(len(before.addrs), maxFormer)]...)
 	}
 	for _, each := range c.Inside {
 		if ip, err := netip.ParseAddr(strings.Trim(each, "[]")); err == nil {

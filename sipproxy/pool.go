@@ -35,14 +35,23 @@ type pool struct {
 	addr  netip.AddrPort         // ours: by which the PBXs know who is behind us
 	plain PlainSide              // the socket on it
 	list  atomic.Pointer[[]*pbx] // replaced, never changed
+	known []netip.Addr           // that PBXs have or had, the newest first; set's alone, of which one runs at a time
 
 	lookups lookups
 }
 
+// maxFormer bounds how many addresses PBXs can have had.
+const maxFormer = 64
+
 // pbx is one of them.
 type pbx struct {
 	locate.Server
-	flow  *flow.Flow
+	flow *flow.Flow
+	*condition
+}
+
+// condition is what is known of who is at an address.
+type condition struct {
 	heard atomic.Int64 // when something came from it, Unix nanoseconds
 
 	mu     sync.Mutex // guards what follows
@@ -56,24 +65,28 @@ func newPool(at netip.AddrPort, h health, log *slog.Logger) *pool {
 }
 
 // set replaces the list, and tells whether it is another. A PBX that was there
-// before is as healthy as it was.
+// before is as healthy as it was, whatever its priority and weight are now.
 func (l *pool) set(servers []locate.Server) (changed bool) {
 	before := l.all()
 	list := make([]*pbx, len(servers))
-	addrs := make([]netip.Addr, 0, len(servers)+len(before))
+	addrs := make([]netip.Addr, len(servers))
 	for i, s := range servers {
-		list[i] = &pbx{Server: s, flow: l.plain.Flow(s.Addr)}
-		if at := slices.IndexFunc(before, func(b *pbx) bool { return b.Server == s }); at >= 0 {
+		addrs[i] = s.Addr.Addr()
+		at := slices.IndexFunc(before, func(b *pbx) bool { return b.Addr == s.Addr })
+		switch {
+		case at < 0:
+			list[i] = &pbx{s, l.plain.Flow(s.Addr), new(condition)}
+		case before[at].Server == s:
 			list[i] = before[at]
-		} else {
-			changed = true
+			continue
+		default:
+			list[i] = &pbx{s, before[at].flow, before[at].condition}
 		}
-		addrs = append(addrs, s.Addr.Addr())
+		changed = true
 	}
-	for _, b := range before { // its calls go on
-		addrs = append(addrs, b.Addr.Addr())
-	}
-	l.plain.Expect(addrs)
+	former := slices.DeleteFunc(l.known, func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	l.known = append(addrs, former[:min(len(former), maxFormer)]...) // their calls go on
+	l.plain.Expect(l.known)
 	l.list.Store(&list)
 	return changed || len(list) != len(before)
 }

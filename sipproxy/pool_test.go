@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,58 @@ func TestPoolChanges(t *testing.T) {
 	if !l.set([]locate.Server{server(3, 0, 1)}) {
 		t.Error("a shorter list is the same")
 	}
+}
+
+// expecting is a plain side that remembers from where it takes something.
+type expecting struct {
+	nowhere
+	addrs []netip.Addr
+}
+
+func (e *expecting) Expect(addrs []netip.Addr) { e.addrs = addrs }
+
+// Calls at a PBX that has moved go on, however often its name is looked up again; but not
+// without end.
+func TestFormerPBXsAreHeard(t *testing.T) {
+	plain := &expecting{nowhere: nowhere{}}
+	l := newPool(netip.AddrPort{}, health{}, slog.New(slog.DiscardHandler))
+	l.plain = plain
+	hears := func(n byte) bool { return slices.Contains(plain.addrs, server(n, 0, 1).Addr.Addr()) }
+	for _, n := range []byte{1, 2, 2, 3, 2} {
+		l.set([]locate.Server{server(n, 0, 1)})
+	}
+	if !hears(1) || !hears(2) || !hears(3) || hears(4) || len(plain.addrs) != 3 {
+		t.Errorf("heard are %v", plain.addrs)
+	}
+	for n := range byte(2 * maxFormer) {
+		l.set([]locate.Server{server(100+n, 0, 1), server(2, 0, 1)})
+	}
+	if hears(1) || !hears(2) || !hears(100+2*maxFormer-1) || !hears(100+maxFormer) || len(plain.addrs) != 2+maxFormer {
+		t.Errorf("after many moves %d are heard: %v", len(plain.addrs), plain.addrs)
+	}
+}
+
+// Another priority or weight makes no PBX another, and what a check of before says counts.
+func TestReweighedPBX(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe(10 * time.Second)
+		p.status = 0
+		if p.pass(time.Minute, true) < 0 {
+			t.Fatal("it is up")
+		}
+		reweighed := server(1, 3, 7)
+		if !p.set([]locate.Server{reweighed}) {
+			t.Error("another weight is the same list")
+		}
+		p.at = p.all()[0]
+		if p.at.Server != reweighed || !p.at.isDown() {
+			t.Errorf("it is %+v, down = %v", p.at.Server, p.at.isDown())
+		}
+		p.status = 200
+		if p.pass(10*time.Second, false) < 0 {
+			t.Error("it stays down")
+		}
+	})
 }
 
 // probe stands for a PBX that is checked. It runs in a bubble.
