@@ -35,6 +35,20 @@ func (p *Proxy) owe(to *leg, bye *sip.Request) {
 	p.pay(to, bye, time.Now().Add(owedFor))
 }
 
+// owes tells whether a BYE waits for a connection, or for its answer.
+func (t *trunk) owes() bool { return t.owed.Load() > 0 }
+
+// Owes tells whether a trunk's far end is to be told yet that a call is over. It is no
+// longer than two transactions take.
+func (p *Proxy) Owes() bool {
+	for _, t := range p.trunks {
+		if t.owes() {
+			return true
+		}
+	}
+	return false
+}
+
 // byeAgain sends a BYE of before to a phone that did not get it by one connection, if it
 // has registered by another since.
 func (p *Proxy) byeAgain(d *dialog, lost *flow.Flow, bye *sip.Request) {

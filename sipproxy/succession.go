@@ -163,8 +163,12 @@ func (p *Proxy) Connected(f *flow.Flow) {
 	}
 }
 
-// IsUsing tells whether there are calls by a trunk.
+// IsUsing tells whether there are calls by a trunk, or its far end is to be told that one
+// is over.
 func (p *Proxy) IsUsing(trunk string) bool {
+	if t := p.trunks[trunk]; t != nil && t.owes() {
+		return true
+	}
 	return slices.ContainsFunc(p.calls.list(), func(c *call) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -177,7 +181,12 @@ func (p *Proxy) IsUsing(trunk string) bool {
 func takesLeave(in *sip.Request) bool { return headerOf(in, flowHeader) == flowLeaving }
 
 // isIdle tells whether nothing is under way on a phone's or a trunk's connection.
-func (p *Proxy) isIdle(f *flow.Flow) bool { return !p.tx.Busy(f) && !p.isTalking(f) }
+func (p *Proxy) isIdle(f *flow.Flow) bool {
+	if t := p.trunkOf(f); t != nil && t.owes() { // by this one, as soon as it is tried again
+		return false
+	}
+	return !p.tx.Busy(f) && !p.isTalking(f)
+}
 
 // Idle tells so of many connections: it goes through the calls once, for those that have
 // one.

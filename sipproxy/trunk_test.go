@@ -247,8 +247,15 @@ func TestTrunkOwesBye(t *testing.T) {
 	b.trunkDown()
 	b.fromPBXTo(at, b.fromBranch(at, "BYE", "2001", "w2", 103, "bar", ""))
 	b.atPBX("200")
+	b.noCallLeft()
+	if !b.proxy.IsUsing("bar") || !b.proxy.Owes() { // it would not be dialled any more, and the process could end
+		t.Error("nobody has need of the trunk any more")
+	}
 	b.far.busy.Unlock()
 	again := b.trunk()
+	if b.proxy.isIdle(b.proxy.trunks["bar"].far.Flow()) {
+		t.Error("the connection may be closed before the far end is told")
+	}
 	ended := make(map[string]bool)
 	for range 2 {
 		bye := again.next("BYE")
@@ -259,8 +266,11 @@ func TestTrunkOwesBye(t *testing.T) {
 	if !ended["w1"] || !ended["w2"] {
 		t.Errorf("the far end hears of %v", ended)
 	}
-	b.noCallLeft()
-	until(t, "nothing to be owed", func() bool { return b.proxy.trunks["bar"].owed.Load() == 0 })
+	until(t, "nothing to be owed", func() bool { return !b.proxy.Owes() })
+	if b.proxy.IsUsing("bar") || b.proxy.IsUsing("nobody") {
+		t.Error("the trunk has use with nothing owed")
+	}
+	until(t, "the connection to be idle", func() bool { return b.proxy.isIdle(b.proxy.trunks["bar"].far.Flow()) })
 }
 
 // What is for a trunk that is down is refused at once, and goes nowhere else.

@@ -271,7 +271,7 @@ func (r *remainder) isOver() bool {
 	} else if !r.vain {
 		return false
 	}
-	return left == 0 && r.proxy.Calls() == 0 && r.isAlone()
+	return left == 0 && r.proxy.Calls() == 0 && !r.proxy.Owes() && r.isAlone()
 }
 
 // outcome is how the process ends.
