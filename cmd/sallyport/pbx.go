@@ -58,7 +58,7 @@ func (a *pbxAddress) UnmarshalText(text []byte) error {
 
 // locate looks all PBXs up, and returns them best first. Those of one address in the
 // list are told apart by their SRV records, and come before those of later priority.
-func (c pbxConfig) locate(ctx context.Context) ([]locate.Server, error) {
+func (c pbxConfig) locate(ctx context.Context, names locate.Resolver) ([]locate.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	type ranked struct {
@@ -68,7 +68,7 @@ func (c pbxConfig) locate(ctx context.Context) ([]locate.Server, error) {
 	var list []ranked
 	var faults []error
 	for i, a := range c.Address {
-		found, err := locate.Lookup(ctx, net.DefaultResolver, a.Host, a.Port)
+		found, err := locate.Lookup(ctx, names, a.Host, a.Port)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%w; give a name this machine can resolve, or the address", err))
 		}
@@ -119,13 +119,13 @@ func isAddress(host string) bool {
 
 // plainSide is our address towards the PBXs, and theirs. When they are not to be
 // found it says so, and stands in loopback for the checks that follow.
-func (c Config) plainSide(ctx context.Context, d *document) (plain netip.AddrPort, pbxs []locate.Server) {
+func (c Config) plainSide(ctx context.Context, names locate.Resolver, d *document) (plain netip.AddrPort, pbxs []locate.Server) {
 	standIn := netip.AddrPortFrom(loopback, c.SIP.PlainListen.Port)
 	nobody := []locate.Server{{Addr: netip.AddrPortFrom(loopback, 9)}} // the discard port
 	if len(c.PBX.Address) == 0 {
 		return standIn, nobody // said already
 	}
-	pbxs, err := c.PBX.locate(ctx)
+	pbxs, err := c.PBX.locate(ctx, names)
 	if err != nil {
 		d.add("pbx.address", err.Error())
 		return standIn, nobody

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 )
@@ -49,7 +50,7 @@ func TestPBXOrder(t *testing.T) {
 				}
 				c.Address = append(c.Address, a)
 			}
-			servers, err := c.locate(context.Background())
+			servers, err := c.locate(context.Background(), net.DefaultResolver)
 			var got []string
 			for _, s := range servers {
 				got = append(got, fmt.Sprintf("%s/%d/%d", s.Addr, s.Priority, s.Weight))

@@ -80,12 +80,16 @@ func (c Config) plan(ctx context.Context, d *document) plan {
 	if at, r := c.SIP.PlainListen.Port, c.Media.PlainPorts; at >= r.First && at <= r.Last {
 		d.add("media.plain_ports", fmt.Sprintf("%s holds port %d of sip.plain_listen; keep the two apart", r, at))
 	}
-	p.plain, p.pbxs = c.plainSide(ctx, d)
+	names := locate.Remember(net.DefaultResolver)
+	p.plain, p.pbxs = c.plainSide(ctx, names, d)
 	p.media = c.mediaConfig(p.plain.Addr())
 	p.keepTCPApart(d)
 	p.letCAIn(d)
 	p.users = c.Users.File
 	p.sip = c.sipConfig(p.plain, p.pbxs, d)
+	if c.PBX.hasNames() {
+		p.sip.Locate = func(ctx context.Context) ([]locate.Server, error) { return c.PBX.locate(ctx, names) }
+	}
 	p.planTrunks(c, d)
 	p.validate(d)
 	return p
@@ -144,9 +148,6 @@ func (c Config) sipConfig(plain netip.AddrPort, pbxs []locate.Server, d *documen
 		},
 	}
 	c.Users.into(&s, d)
-	if c.PBX.hasNames() {
-		s.Locate = c.PBX.locate
-	}
 	s.Requests.PerFlow, s.Requests.Total = c.SIP.MaxRequests, c.SIP.MaxRequestsInAll
 	for _, name := range c.Media.Suites {
 		suite, ok := media.ParseSuite(name)

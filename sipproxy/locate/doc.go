@@ -9,6 +9,6 @@
 // What it refuses: an SRV record that says the service is not offered (target "."),
 // more than MaxServers servers.
 //
-// It owns nothing and remembers nothing. It asks the resolver that it is given,
-// within the context's time.
+// It owns nothing, and remembers nothing but in a Memory. It asks the resolver that it
+// is given, within the context's time.
 package locate

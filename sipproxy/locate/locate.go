@@ -63,6 +63,8 @@ func (t transport) lookup(ctx context.Context, r Resolver, host string, port uin
 	}
 	_, records, err := r.LookupSRV(ctx, t.service, t.proto, host)
 	switch {
+	case errors.Is(err, errUnsure):
+		return nil, fmt.Errorf("look up the SRV record of %s: %w", host, err)
 	case err != nil, len(records) == 0:
 		// RFC 3263 section 4.2. A resolver that can't tell may be one that never
 		// heard of SRV, and the name one of /etc/hosts.
@@ -79,10 +81,13 @@ func (t transport) lookup(ctx context.Context, r Resolver, host string, port uin
 }
 
 // targets are the addresses of what SRV records name. One target that has none
-// does not spoil the others.
+// does not spoil the others; one that had, and may have, is not left out.
 func targets(ctx context.Context, r Resolver, host string, records []*net.SRV) (list []Server, err error) {
 	for _, record := range records {
 		found, fault := addresses(ctx, r, record.Target, record.Port)
+		if errors.Is(fault, errUnsure) {
+			return nil, fmt.Errorf("look up the SRV record of %s: %w", host, fault)
+		}
 		err = errors.Join(err, fault)
 		for _, s := range found {
 			s.Priority, s.Weight = int(record.Priority), int(record.Weight)

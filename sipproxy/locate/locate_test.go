@@ -13,7 +13,8 @@ import (
 type zone struct {
 	srv  map[string][]*net.SRV
 	addr map[string][]string
-	down bool
+	down bool   // of SRV
+	lost string // a name whose addresses it can't tell
 }
 
 func (z zone) LookupSRV(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
@@ -29,6 +30,9 @@ func (z zone) LookupSRV(_ context.Context, service, proto, name string) (string,
 }
 
 func (z zone) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if host == z.lost {
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+	}
 	list, ok := z.addr[host]
 	if !ok {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
@@ -126,6 +130,43 @@ func TestResolverDown(t *testing.T) {
 	if list, err := Lookup(context.Background(), z, "example.com", 0); err == nil || !strings.Contains(err.Error(), "misbehaving") {
 		t.Errorf("found %v, %v", list, err)
 	}
+}
+
+// A name that had records is not taken for one without as long as no name server says so.
+func TestMemory(t *testing.T) {
+	z := &zone{
+		srv:  map[string][]*net.SRV{"_sip._udp.example.com": {{Target: "a.", Port: 5070}, {Target: "b.", Port: 5080}}},
+		addr: map[string][]string{"a.": {"10.0.0.1"}, "b.": {"10.0.0.2"}, "example.com": {"10.0.9.9"}, "asterisk": {"10.0.0.9"}},
+	}
+	m := Remember(z)
+	found := func(when, host, want string) {
+		t.Helper()
+		list, err := Lookup(t.Context(), m, host, 0)
+		var got []string
+		for _, s := range list {
+			got = append(got, s.Addr.String())
+		}
+		if text := strings.Join(got, " "); text != want || (err == nil) != (want != "") {
+			t.Errorf("%s: found %q, %v; want %q", when, text, err, want)
+		}
+	}
+	z.down = true
+	found("no name server, and a name of /etc/hosts", "asterisk", "10.0.0.9:5060")
+	found("no name server from the first on", "example.com", "10.0.9.9:5060")
+	z.down = false
+	found("all is well", "example.com", "10.0.0.1:5070 10.0.0.2:5080")
+	z.down = true
+	found("no name server any longer", "example.com", "")
+	found("no name server, and a name of /etc/hosts that moves", "asterisk", "10.0.0.9:5060")
+	z.down, z.lost = false, "b."
+	found("one target is not to be told", "example.com", "")
+	z.lost = ""
+	delete(z.addr, "b.")
+	found("it is gone", "example.com", "10.0.0.1:5070")
+	delete(z.srv, "_sip._udp.example.com")
+	found("the records are gone", "example.com", "10.0.9.9:5060")
+	z.down = true
+	found("and are forgotten", "example.com", "10.0.9.9:5060")
 }
 
 func TestTooManyServers(t *testing.T) {
