@@ -54,20 +54,6 @@ type dialog struct {
 	keyed     *accepted // the last INVITE that was answered here (rekey.go), until its ACK
 }
 
-// repeatsFor is how long the ends of an INVITE repeat a 2xx, 64 times T1 (RFC
-// 3261 section 13.3.1.4).
-const repeatsFor = 32 * time.Second
-
-// accepted is an INVITE with a 2xx, which its far ends may repeat.
-type accepted struct {
-	of    *invite
-	at    time.Time
-	cseq  uint32
-	res   *sip.Response // as the caller got it
-	ack   *sip.Request  // as the callee got it; nil before the caller sent it
-	shift uint32        // of its CSeq
-}
-
 func (d *dialog) leg(s flow.Side) *leg {
 	if s == flow.Secure {
 		return d.secure

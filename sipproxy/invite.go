@@ -346,22 +346,6 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	}
 }
 
-// acceptedAgain takes a repeated 2xx: the callee waits for an ACK. Ours to a
-// caller over TLS was not lost, so what may have been is the ACK's second half
-// of the way. Its description says nothing new. call.mu is held.
-func (p *Proxy) acceptedAgain(inv *invite, d *dialog) {
-	var err error
-	switch a := d.accepted; {
-	case a.ack != nil:
-		err = p.reach(d, other(inv.from)).Send(a.ack)
-	case inv.from == flow.Plain:
-		err = inv.server.Respond(a.res)
-	}
-	if err != nil {
-		inv.call.log.Debug("repeat", "call_id", inv.call.callID, "reason", err)
-	}
-}
-
 // answerBody turns the SDP of an answer into ours for the caller.
 func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 	b := bodyOf(res)
@@ -380,51 +364,6 @@ func (p *Proxy) answerBody(inv *invite, res *sip.Response) (body, *refusal) {
 		inv.offer = n.pending
 	}
 	return out, r
-}
-
-// refuseAnswer is for a callee that answered a call nobody can take: it must
-// not be left with it, so it gets its ACK and then a BYE. call.mu is held.
-func (p *Proxy) refuseAnswer(inv *invite, d *dialog, res *sip.Response, reason string) {
-	callee := other(inv.from)
-	if d == nil { // the call is over
-		d = inv.farewell(inv.call.calleeAt.flow, res)
-	}
-	p.acknowledge(d, callee, res)
-	if inv.dialog == nil {
-		p.bye(d, callee, reason)
-		p.endDialog(d, reason)
-	}
-}
-
-// acknowledge sends an ACK of ours for a 2xx. call.mu is held.
-func (p *Proxy) acknowledge(d *dialog, callee flow.Side, res *sip.Response) {
-	ack := p.ownRequest(sip.ACK, d, callee, res.CSeq().SeqNo)
-	appendBody(ack, body{})
-	if err := p.reach(d, callee).Send(ack); err != nil {
-		d.call.log.Debug("send ACK", "call_id", d.call.callID, "reason", err)
-	}
-}
-
-// farewell is a dialog that is good for a goodbye alone. call.mu is held.
-func (inv *invite) farewell(at *flow.Flow, res *sip.Response) *dialog {
-	leg := *inv.call.calleeAt
-	leg.flow, leg.tag = at, flow.Tag(res, "To")
-	d := &dialog{call: inv.call, secure: inv.call.callerAt, plain: &leg}
-	if inv.from == flow.Plain {
-		d.secure, d.plain = d.plain, d.secure
-	}
-	learnTarget(&leg, res, true)
-	return d
-}
-
-// answeredLate is for a PBX that answered a call after another had been asked, or after
-// the end.
-func (p *Proxy) answeredLate(inv *invite, at *flow.Flow, res *sip.Response, reason string) {
-	inv.call.mu.Lock()
-	defer inv.call.mu.Unlock()
-	d := inv.farewell(at, res)
-	p.acknowledge(d, other(inv.from), res)
-	p.bye(d, other(inv.from), reason)
 }
 
 // cancel takes a CANCEL: it is answered here, and one of ours goes on
