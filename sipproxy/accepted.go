@@ -25,6 +25,15 @@ type accepted struct {
 	shift uint32        // of its CSeq
 }
 
+// answerTo is what is kept of an INVITE, if it had a 2xx in a dialog; nil: it had none, or
+// there is no dialog.
+func (d *dialog) answerTo(inv *invite) *accepted {
+	if d == nil || d.accepted == nil || d.accepted.of != inv {
+		return nil
+	}
+	return d.accepted
+}
+
 // acceptedAgain takes a repeated 2xx: the callee waits for an ACK. Ours to a
 // caller over TLS was not lost, so what may have been is the ACK's second half
 // of the way. Its description says nothing new. call.mu is held.
@@ -42,7 +51,8 @@ func (p *Proxy) acceptedAgain(inv *invite, d *dialog) {
 }
 
 // refuseAnswer is for a callee that answered a call nobody can take: it must
-// not be left with it, so it gets its ACK and then a BYE. call.mu is held.
+// not be left with it, so it gets its ACK and then a BYE. A call that there was
+// before goes on, as it was. call.mu is held.
 func (p *Proxy) refuseAnswer(inv *invite, d *dialog, res *sip.Response, reason string) {
 	callee := other(inv.from)
 	if d == nil { // the call is over
@@ -52,6 +62,10 @@ func (p *Proxy) refuseAnswer(inv *invite, d *dialog, res *sip.Response, reason s
 	if inv.dialog == nil {
 		p.bye(d, callee, reason)
 		p.endDialog(d, reason)
+		return
+	}
+	if m := inv.call.media; inv.offer != nil && inv.offer == m.pending { // or it would stand in the way of the next
+		m.withdraw(inv.from, inv.offered)
 	}
 }
 

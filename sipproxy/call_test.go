@@ -361,11 +361,14 @@ func TestAnswerRepeatedAfterTheEnd(t *testing.T) {
 	}
 }
 
-// The same, of a call whose phone is gone without a goodbye.
+// The same, of a call whose phone is gone without an ACK, and without a goodbye.
 func TestAnswerRepeatedToNobody(t *testing.T) {
 	b := newBench(t)
 	p := b.phone()
-	inv := b.callOut(p, "c1")
+	p.send(p.request("INVITE", "sip:602@pbx.example.com", to602, "c1", 1, secureSDP, contact))
+	inv := b.atPBX("INVITE")
+	b.fromPBX(reply(inv, 200, "pbx", plainSDP, "Contact: <sip:602@127.0.0.1:5060>"))
+	p.next("200")
 	c := b.proxy.calls.list()[0]
 	p.conn.Close()
 	<-c.callerAt.flow.Done()

@@ -294,14 +294,15 @@ func (p *Proxy) invitePassed(inv *invite, res *sip.Response) {
 	if tag := flow.Tag(res, "To"); d == nil && tag != "" && !c.ended {
 		d = p.dialogOf(c, tag)
 	}
-	if res.StatusCode >= 200 && (d == nil || c.ended || closed(c.callerAt.flow)) {
+	gone := closed(inv.server.Conn().(*flow.Flow)) // by which this INVITE came; the call's other end may be there
+	if a := d.answerTo(inv); res.StatusCode >= 200 && a != nil && (a.ack != nil || !gone) {
+		p.acceptedAgain(inv, d)
+		return
+	}
+	if res.StatusCode >= 200 && (d == nil || c.ended || gone) {
 		p.refuseAnswer(inv, d, res, "caller gone")
 		// No request may be left without its final answer.
 		_ = inv.server.Respond(p.refusal(inv.in, refuse(sip.StatusRequestTerminated, "Request Terminated", "the call is over")))
-		return
-	}
-	if res.StatusCode >= 200 && d.accepted != nil && d.accepted.of == inv {
-		p.acceptedAgain(inv, d)
 		return
 	}
 	if res.StatusCode >= 200 && inv.dialog == nil && !c.answered.IsZero() {
