@@ -35,7 +35,8 @@ func TestBindingsByFlow(t *testing.T) {
 			now = now.Add(time.Second)
 			table.expire(now)
 		case 3:
-			table.doubt(&registration{aor: aor, flow: flows[random.IntN(len(flows))]})
+			f := flows[random.IntN(len(flows))]
+			table.doubt(aor, func(b *binding) bool { return b.flow == f })
 		default:
 			life := time.Duration(random.IntN(5)) * time.Second
 			table.put(&binding{token: token, aor: aor, regID: reg, flow: flows[random.IntN(len(flows))], expires: now.Add(life)})

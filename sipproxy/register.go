@@ -53,7 +53,7 @@ func (p *Proxy) register(f *flow.Flow, tx *transaction.Server, in *sip.Request) 
 	if p.answerRefresh(reg, tx, now) {
 		return nil
 	}
-	p.bindings.doubt(reg)
+	p.bindings.doubt(reg.aor, func(b *binding) bool { return b.flow == reg.flow })
 	p.stretch(reg, now)
 	b := bodyOf(in)
 	if bodyRefused(b) != nil { // some makers' phones say more in it, to PBXs of the same maker
@@ -250,6 +250,9 @@ func (p *Proxy) bind(reg *registration, at *flow.Flow, res *sip.Response) (shown
 			p.unbind(b.token, reg)
 		}
 	}
+	// A 200 lists all that there are (RFC 3261 section 10.3, step 8): what it leaves out may
+	// have had to make room.
+	p.bindings.doubt(reg.aor, func(b *binding) bool { return b.pbx == at && granted[b.token] == 0 })
 	bound := p.bindings.of(reg.aor)
 	for _, token := range order {
 		for _, b := range bound {

@@ -117,14 +117,14 @@ func (p *Proxy) answerRefresh(reg *registration, tx *transaction.Server, now tim
 	return true
 }
 
-// doubt lets the PBX see all that a phone says of its contacts from now on,
-// until it has accepted one of them again.
-func (t *bindings) doubt(reg *registration) {
+// doubt lets the PBX see all that phones say of some of a user's contacts from now
+// on, until it has accepted them again.
+func (t *bindings) doubt(aor string, which func(*binding) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for token := range t.byAOR[reg.aor] {
+	for token := range t.byAOR[aor] {
 		for i, b := range t.byToken[token] {
-			if b.flow == reg.flow {
+			if which(b) {
 				doubted := *b
 				doubted.refreshed = time.Time{}
 				t.byToken[token][i] = &doubted

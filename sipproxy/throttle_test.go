@@ -141,6 +141,43 @@ func TestRefreshesThatThePBXSees(t *testing.T) {
 	p.next("200")
 }
 
+// A PBX that keeps one contact of a user (chan_sip, or max_contacts=1 with
+// remove_existing=yes) lets go of a phone when his other one registers. That phone's next
+// refresh goes to the PBX, which has it back, and so on, as without the edge.
+func TestRefreshOfADroppedContact(t *testing.T) {
+	b, p, first := throttled(t, 3600)
+	q := b.phone()
+	one, another := "<sip:1001@192.168.1.9>", "<sip:1001@192.168.1.10>"
+	listed := func(reg *message, more ...string) string {
+		ours, _, _ := strings.Cut(reg.h.Get("Contact"), ";")
+		return reply(reg, 200, "r", "", append(more, "Contact: "+ours+";expires=3600")...)
+	}
+	again := func(from *phone, callID, contact string, cseq int) string {
+		return from.request("REGISTER", "sip:pbx.example.com", "<sip:1001@pbx.example.com>", callID, cseq, "", "Contact: "+contact, "Expires: 60")
+	}
+	q.send(again(q, "reg2", another, 1))
+	second := b.atPBX("REGISTER")
+	b.fromPBX(listed(second))
+	q.next("200")
+	q.send(again(q, "reg2", another, 2)) // is spared
+	q.next("200")
+	p.refresh(2, one, "Expires: 60")
+	back := b.atPBX("REGISTER")
+	if ours, _, _ := strings.Cut(first.h.Get("Contact"), ";"); !strings.HasPrefix(back.h.Get("Contact"), ours) {
+		t.Errorf("the PBX got Contact %s", back.h.Get("Contact"))
+	}
+	ours, _, _ := strings.Cut(second.h.Get("Contact"), ";") // it has room for both by now
+	b.fromPBX(listed(back, "Contact: "+ours+";expires=3600"))
+	p.next("200")
+	p.refresh(3, one, "Expires: 60")
+	p.next("200")
+	q.send(again(q, "reg2", another, 3))
+	q.next("200")
+	if s := b.proxy.Stats(); s.RefreshesSpared != 3 {
+		t.Errorf("%d refreshes were spared, want 3", s.RefreshesSpared)
+	}
+}
+
 func TestRefreshIntervalBounds(t *testing.T) {
 	for interval, fault := range map[time.Duration]bool{0: false, time.Minute: false, 24 * time.Hour: false, time.Second: true, -time.Hour: true, 25 * time.Hour: true} {
 		c := Defaults()
