@@ -195,10 +195,10 @@ func (p *Proxy) turnAway(f *flow.Flow, tx *transaction.Server, in *sip.Request, 
 	}
 	p.log.Log(context.Background(), level, "request refused", "method", string(in.Method), "call_id", in.CallID().Value(),
 		"peer", f.Remote().String(), "status", r.status, "rule", r.rule(), "reason", r.why())
-	if v := r.verdict; v == nil || !v.Hush {
-		if err := tx.Respond(p.refusal(in, r)); err != nil {
-			p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
-		}
+	if v := r.verdict; v != nil && v.Hush {
+		tx.Drop() // it takes no place of those that wait for an answer, or its sender would get one when there is none left
+	} else if err := tx.Respond(p.refusal(in, r)); err != nil {
+		p.log.Debug("send refusal", "peer", f.Remote().String(), "reason", err)
 	}
 	if v := r.verdict; v != nil && v.End {
 		p.dismiss(f, *v)

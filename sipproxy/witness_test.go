@@ -1,7 +1,9 @@
 package sipproxy
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -193,6 +195,33 @@ func TestScannerIsToldNothing(t *testing.T) {
 	}
 	if m, err := b.heard(time.Now().Add(200 * time.Millisecond)); err == nil {
 		t.Errorf("the PBX got %s", m.start)
+	}
+}
+
+// Nor one that is held, however much it asks: an answer would name the edge. What it asks
+// is kept no longer than it is read.
+func TestHeldScanner(t *testing.T) {
+	b := newBenchUnder(t, func(c *policy.Config) { c.Tarpit = time.Minute })
+	p := b.phone()
+	var last string
+	for i := range 40 { // more than wait of one that has proved nothing
+		last = p.request("OPTIONS", "sip:100@pbx.example.com", "<sip:100@pbx.example.com>", fmt.Sprint("o", i), 1, "", "User-Agent: friendly-scanner")
+		p.send(last)
+	}
+	p.send(regexp.MustCompile(`branch=\w+`).ReplaceAllString(last, "branch=z9hG4bKanother")) // the same by another way
+	until(t, "all to be read", func() bool {
+		n := uint64(0)
+		for _, each := range b.proxy.Stats().Refused {
+			n += each
+		}
+		return n == 41
+	})
+	_ = p.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	if m, err := readText(p.r); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the scanner got %v, %v", m, err)
+	}
+	if n := b.proxy.tx.Len(); n != 0 {
+		t.Errorf("%d transactions are held", n)
 	}
 }
 
