@@ -88,6 +88,37 @@ func (d digestText) String() string {
 	return "Digest " + strings.Join(params, ", ")
 }
 
+// digestParams are those of credentials and of challenges that are read here (RFC 7616
+// sections 3.3 and 3.4).
+var digestParams = map[string]bool{
+	"username": true, "realm": true, "nonce": true, "uri": true, "response": true, "algorithm": true, "cnonce": true, "opaque": true, "qop": true, "nc": true,
+	"userhash": true, "stale": true, "domain": true, "charset": true,
+}
+
+// plainly writes it for the digest library, which reads less than phones and PBXs write:
+// names in small letters, all values in quotes, and no parameter that it does not know.
+func (d digestText) plainly() string {
+	var plain digestText
+	for _, p := range d {
+		p.key = strings.ToLower(p.key)
+		if p.value[0] != '"' { // then it has neither quote nor backslash
+			p.value = `"` + p.value + `"`
+		}
+		if digestParams[p.key] {
+			plain = append(plain, p)
+		}
+	}
+	return plain.String()
+}
+
+// plainDigest is a header's value written so, if it can be read.
+func plainDigest(value string) string {
+	if d, ok := readDigest(value); ok {
+		return d.plainly()
+	}
+	return value
+}
+
 // param returns a parameter without its quotes, and tells whether it is there more
 // than once.
 func (d digestText) param(name string) (value string, doubled bool) {

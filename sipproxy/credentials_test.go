@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	client "github.com/icholy/digest"
 )
 
 func TestDigestForPBX(t *testing.T) {
@@ -62,7 +65,7 @@ func TestForeignCredentials(t *testing.T) {
 func FuzzDigestForPBX(f *testing.F) {
 	for _, s := range []string{
 		`Digest username="1001", realm="asterisk", nonce="00c0ffee", uri="sip:a", response="00"`, `digest\tusername=a@b,,nonce = "x" , qop=auth,`,
-		`Digest username="a\"b",username=c`, `Digest a="`, `Digest =`, `Digest a=;`, `Basic a=b`, `Digest ,`, `Digest username*="x"`, `Digest nonce="a",NONCE=a`, `Digest *=\`,
+		`Digest username="a\"b",username=c`, `Digest a="`, `Digest =`, `Digest a=;`, `Basic a=b`, `Digest ,`, `Digest username*="x"`, `Digest nonce="a",NONCE=a`, `Digest Username="a\"", URI=sip:b,\tnc="1",`, `Digest *=\`,
 	} {
 		f.Add(s)
 	}
@@ -85,6 +88,14 @@ func FuzzDigestForPBX(f *testing.F) {
 		user, one := d.user()
 		if user2, one2 := again.user(); user != user2 || one != one2 {
 			t.Errorf("%q is of %q, %q of %q", value, user, text, user2)
+		}
+		// The library that computes with them reads the same.
+		c, err := client.ParseCredentials(d.plainly())
+		switch nonce, _ := d.param("nonce"); {
+		case err != nil && !strings.Contains(err.Error(), "invalid nc"):
+			t.Errorf("%q is written %q: %v", value, d.plainly(), err)
+		case err == nil && utf8.ValidString(value) && (one && c.Username != user || !strings.ContainsAny(nonce, `"\`) && c.Nonce != nonce):
+			t.Errorf("%q is of %q with %q, in the library of %q with %q", value, user, nonce, c.Username, c.Nonce)
 		}
 	})
 }

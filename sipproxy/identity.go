@@ -105,7 +105,7 @@ func (p *Proxy) ownCredentials(in *sip.Request) (list []string) {
 		for _, h := range in.GetHeaders(name) {
 			d, _ := readDigest(h.Value())
 			if realm, _ := d.param("realm"); realm == p.cfg.Domain {
-				list = append(list, h.Value())
+				list = append(list, d.plainly())
 			}
 		}
 	}

@@ -264,6 +264,64 @@ func TestEdgeIdentityGivesNothingAway(t *testing.T) {
 	p.next("403")
 }
 
+// Phones and PBXs write digests in ways of their own: a right password is right in each,
+// and a wrong one wrong.
+func TestDigestSpellings(t *testing.T) {
+	const name, uri = "a4b1c2d3e4f5", "sip:pbx.example.com"
+	replaced := func(old, by string) func(string) string {
+		return func(s string) string {
+			if !strings.Contains(s, old) {
+				t.Errorf("no %s in %s", old, s)
+			}
+			return strings.ReplaceAll(s, old, by)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		spelt func(string) string
+	}{
+		{"a trailing comma", func(s string) string { return s + "," }},
+		{"a comma too many", replaced(", ", ",,")},
+		{"tabs", replaced(", ", ",\t")},
+		{"a tab behind the scheme", replaced("Digest ", "Digest\t")},
+		{"uri without quotes", replaced(`uri="`+uri+`"`, "uri="+uri)},
+		{"all in quotes", replaced("nc=00000001", `nc="00000001"`)},
+		{"capitals", replaced("username=", "Username=")},
+		{"a parameter of its own", replaced("Digest ", `Digest x.maker*="a, \"b\"", `)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newLoginBench(t, nil)
+			p := b.phone()
+			send := func(cseq int, more ...string) {
+				p.send(p.as(name, "REGISTER", uri, "<sip:"+name+"@pbx.example.com>", "reg", cseq, "", append(more, contact, "Expires: 600")...))
+			}
+			send(1)
+			asked := p.next("401")
+			send(2, c.spelt(credentialsFor(t, asked, "REGISTER", uri, name, "guess")))
+			p.next("403") // the control
+			send(3, c.spelt(credentialsFor(t, asked, "REGISTER", uri, name, "outside")))
+			got := b.atPBX("REGISTER")
+			b.fromPBX(reply(got, 200, "r", "", "Contact: "+got.h.Get("Contact")+";expires=600"))
+			p.next("200")
+		})
+	}
+	for _, challenge := range []string{
+		pbxChallenge + ",", strings.ReplaceAll(pbxChallenge, ", ", ",\t"), strings.Replace(pbxChallenge, "realm=", "Realm=", 1),
+		strings.Replace(pbxChallenge, `"7f3a"`, "7f3a", 1), strings.Replace(pbxChallenge, "algorithm=MD5", `x.y="z", algorithm="MD5"`, 1),
+	} {
+		t.Run(challenge, func(t *testing.T) {
+			b := newLoginBench(t, nil)
+			p := b.phone()
+			b.logIn(p)
+			p.send(p.as(name, "INVITE", "sip:602@pbx.example.com", to602, "c", 1, secureSDP, contact))
+			p.send(p.as(name, "INVITE", "sip:602@pbx.example.com", to602, "c", 2, secureSDP, contact,
+				credentialsFor(t, p.next("407"), "INVITE", "sip:602@pbx.example.com", name, "outside")))
+			b.fromPBX(reply(b.atPBX("INVITE"), 401, "x", "", challenge))
+			loggedIn(t, b.atPBX("INVITE"))
+		})
+	}
+}
+
 // A PBX that refuses what it is told for a user is not the phone's fault, nor its to
 // know of.
 func TestEdgeIdentityWrongInside(t *testing.T) {

@@ -171,7 +171,7 @@ func authorize(req *sip.Request, res *sip.Response, as proof) bool {
 	for _, kind := range []struct{ challenge, answer string }{{"WWW-Authenticate", "Authorization"}, {"Proxy-Authenticate", "Proxy-Authorization"}} {
 		realms := make(map[string]bool)
 		for _, h := range res.GetHeaders(kind.challenge) {
-			c, err := client.ParseChallenge(h.Value())
+			c, err := client.ParseChallenge(plainDigest(h.Value()))
 			if err != nil || realms[c.Realm] || as.realm != "" && c.Realm != as.realm || as.a1 != "" && c.Algorithm != "" && c.Algorithm != "MD5" {
 				continue
 			}
