@@ -87,7 +87,9 @@ func (p *Proxy) carried(b body, to flow.Side) body {
 		return p.relisted(b, to)
 	case b.encoded || b.isSDP():
 	case kind == "message/sipfrag":
-		b.bytes = statusOf(b.bytes)
+		if b.bytes = statusOf(b.bytes); to == flow.Secure {
+			b.bytes = p.outwardText(b.bytes)
+		}
 	case to == flow.Secure && isState(kind):
 		b.bytes = p.outwardText(b.bytes)
 	case isState(kind):
@@ -160,4 +162,12 @@ func (p *Proxy) outwardText(text []byte) []byte {
 		return p.outwardURI(u.scheme, strings.TrimSuffix(u.user, "@"), u.host)
 	})
 	return inside.replace(text, p.cfg.Domain)
+}
+
+// outwardWords does so with what is no body: a header's value, the words of an answer.
+func (p *Proxy) outwardWords(words string) string {
+	if !p.inside.Load().maybeIn(words) {
+		return words
+	}
+	return string(p.outwardText([]byte(words)))
 }

@@ -376,7 +376,13 @@ func (p *Proxy) cancel(f *flow.Flow, tx *transaction.Server, in *sip.Request) *r
 		return refuse(sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist", "no INVITE to cancel")
 	}
 	_ = tx.Respond(p.answer(in, sip.StatusOK, "OK"))
-	invite.Cancel(in.GetHeaders("Reason")...)
+	why := in.GetHeaders("Reason")
+	if f.Side() == flow.Plain {
+		for i, h := range why {
+			why[i] = sip.NewHeader(h.Name(), p.outwardWords(h.Value()))
+		}
+	}
+	invite.Cancel(why...)
 	return nil
 }
 

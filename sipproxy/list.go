@@ -57,7 +57,7 @@ func (p *Proxy) relisted(b body, to flow.Side) body {
 	for i := range all {
 		all[i].body = p.carried(all[i].body, to)
 		if to == flow.Secure { // as in what names it
-			all[i].id = string(p.outwardText([]byte(all[i].id)))
+			all[i].id = p.outwardWords(all[i].id)
 		}
 	}
 	return related(all)

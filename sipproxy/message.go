@@ -96,6 +96,9 @@ func (p *Proxy) response(asked *transaction.Server, in *sip.Request, from *sip.R
 	if to == flow.Plain && isChallenge(status) { // the PBX might answer it, with a digest of its own password (CVE-2021-41158)
 		status, reason = sip.StatusForbidden, "Forbidden"
 	}
+	if to == flow.Secure {
+		reason = p.outwardWords(reason)
+	}
 	res := bare(in, status, reason, flow.Tag(from, "To"))
 	for _, c := range contacts {
 		res.AppendHeader(sip.NewHeader("Contact", c))
@@ -182,9 +185,7 @@ func (p *Proxy) copyHeaders(to, from sip.Message, side flow.Side, trusted bool) 
 			if namesParties[name] || namesPlaces[name] {
 				value = p.outwardList(value)
 			}
-			if value = p.callInURI(value); p.inside.Load().maybeIn(value) {
-				value = string(p.outwardText([]byte(value)))
-			}
+			value = p.outwardWords(p.callInURI(value))
 		case namesParties[name], namesPlaces[name]:
 			value = p.inwardParties(p.callInURI(value))
 		}

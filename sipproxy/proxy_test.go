@@ -337,27 +337,6 @@ func TestPartiesOutward(t *testing.T) {
 	}
 }
 
-// cancelOf cancels an inviteTo because somebody else took the call.
-func cancelOf(invite string) string {
-	return strings.NewReplacer("INVITE sip", "CANCEL sip", "102 INVITE", "102 CANCEL", "Content-Type: application/sdp\r\n", "",
-		fmt.Sprintf("Content-Length: %d", len(plainSDP)), "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0", plainSDP, "").Replace(invite)
-}
-
-// A phone in a group learns that its call was taken elsewhere, and counts it
-// as no missed one.
-func TestReasonOfCancel(t *testing.T) {
-	b := newBench(t)
-	p := b.phone()
-	invite := b.inviteTo(b.register(p), "in1", plainSDP)
-	b.fromPBX(invite)
-	inv := p.next("INVITE")
-	b.fromPBX(cancelOf(invite))
-	p.send(reply(inv, 180, "anna", "", contact))
-	if m := p.next("CANCEL"); !strings.Contains(m.h.Get("Reason"), "cause=200") {
-		t.Errorf("the CANCEL's Reason is %q", m.h.Get("Reason"))
-	}
-}
-
 // A 100 means one hop alone.
 func TestTryingStays(t *testing.T) {
 	b := newBench(t)

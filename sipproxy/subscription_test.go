@@ -221,6 +221,7 @@ func TestBodies(t *testing.T) {
 		{"pidf", "Application/PIDF+xml; charset=utf-8", `<presence entity="pres:x"><contact>SIPS:127.0.0.1</contact></presence>`,
 			`<presence entity="pres:x"><contact>SIPS:pbx.example.com</contact></presence>`},
 		{"sipfrag", "message/sipfrag", "SIP/2.0 486 Busy\nVia: SIP/2.0/UDP 127.0.0.1\n", "SIP/2.0 486 Busy\r\n"},
+		{"sipfrag that says where", "message/sipfrag", "SIP/2.0 503 No route to 127.0.0.1:5060\r\n", "SIP/2.0 503 No route to pbx.example.com\r\n"},
 		{"words", "text/plain", "my PBX is sip:127.0.0.1, isn't it?", "my PBX is sip:127.0.0.1, isn't it?"},
 	} {
 		if got := b.proxy.carried(body{kind: c.kind, bytes: []byte(c.body)}, flow.Secure); string(got.bytes) != c.want {
