@@ -251,8 +251,21 @@ func (p *Proxy) faultOf(tx *transaction.Server) *refusal {
 	return nil
 }
 
-// admit holds what every request must pass.
+// admit holds what every request must pass. Policy is asked first: who gets no answer is
+// not told what is wrong with a request either.
 func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
+	outside := f.Side() == flow.Secure
+	phone := outside && p.trunkOf(f) == nil
+	if phone {
+		defer p.unlessGone(f)
+		e, wrong := p.event(policy.Request, f, in)
+		if _, r := p.decide(e); r != nil {
+			return r
+		}
+		if wrong != nil {
+			return wrong
+		}
+	}
 	if maxForwards(in) == 0 {
 		return refuse(483, "Too Many Hops", "Max-Forwards reached 0")
 	}
@@ -263,21 +276,14 @@ func (p *Proxy) admit(f *flow.Flow, in *sip.Request) *refusal {
 		}
 		return r
 	}
-	if f.Side() == flow.Plain {
+	if !outside {
 		return nil
 	}
-	if r := p.accepts(in); r != nil || p.trunkOf(f) != nil {
+	r := p.accepts(in)
+	if r != nil || !phone {
 		return r
 	}
-	defer p.unlessGone(f)
-	e, r := p.event(policy.Request, f, in)
-	if r == nil {
-		_, r = p.decide(e)
-	}
-	if r == nil {
-		r = p.inOwnName(f, in)
-	}
-	if r == nil {
+	if r = p.inOwnName(f, in); r == nil {
 		r = p.identify(f, in)
 	}
 	if r == nil && in.Method == sip.REFER {

@@ -19,10 +19,7 @@ var errPolicy = errors.New("closed by policy")
 
 // event is what policy is asked about a request of a phone.
 func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.Event, *refusal) {
-	cred, r := credentialsOf(in)
-	if r != nil {
-		return policy.Event{}, r
-	}
+	cred, r := credentialsOf(in) // no login, if it cannot be told whose they are
 	var agents []string
 	for _, h := range in.GetHeaders("User-Agent") {
 		agents = append(agents, h.Value())
@@ -30,7 +27,7 @@ func (p *Proxy) event(kind policy.Kind, f *flow.Flow, in *sip.Request) (policy.E
 	return policy.Event{
 		Kind: kind, Source: f.Remote().Addr(), Flow: f.ID(), Method: string(in.Method),
 		User: p.claimed(f, in), Inside: p.ongoing(f, in), Number: p.number(in), Login: cred.user, Device: device(in), Agent: strings.Join(agents, " "),
-	}, nil
+	}, r
 }
 
 // party is the address of who a request says it is of: of a REGISTER whom it registers.

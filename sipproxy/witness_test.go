@@ -198,7 +198,7 @@ func TestScannerIsToldNothing(t *testing.T) {
 	}
 }
 
-// Nor one that is held, however much it asks: an answer would name the edge. What it asks
+// Nor one that is held, however much it asks, and however wrongly: an answer would name the edge. What it asks
 // is kept no longer than it is read.
 func TestHeldScanner(t *testing.T) {
 	b := newBenchUnder(t, func(c *policy.Config) { c.Tarpit = time.Minute })
@@ -209,12 +209,17 @@ func TestHeldScanner(t *testing.T) {
 		p.send(last)
 	}
 	p.send(regexp.MustCompile(`branch=\w+`).ReplaceAllString(last, "branch=z9hG4bKanother")) // the same by another way
+	for i, wrong := range []string{"Proxy-Require: x", digestLine(`username="a"`) + "\r\n" + digestLine(`username="b"`)} {
+		p.send(p.request("OPTIONS", "sip:100@pbx.example.com", "<sip:100@pbx.example.com>", fmt.Sprint("w", i), 1, "", "User-Agent: friendly-scanner", wrong))
+	}
+	p.send(strings.Replace(last, "Max-Forwards: 70", "Max-Forwards: 0", 1))
+	p.send(strings.ReplaceAll(last, "OPTIONS", "FOO"))
 	until(t, "all to be read", func() bool {
 		n := uint64(0)
 		for _, each := range b.proxy.Stats().Refused {
 			n += each
 		}
-		return n == 41
+		return n == 45
 	})
 	_ = p.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 	if m, err := readText(p.r); !errors.Is(err, os.ErrDeadlineExceeded) {
