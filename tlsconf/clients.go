@@ -297,7 +297,7 @@ func (s *Source) OnTaken(f func()) { s.onTaken = f }
 
 func (a *authority) same(b *authority) bool {
 	return slices.EqualFunc(a.anchors, b.anchors, (*x509.Certificate).Equal) &&
-		slices.EqualFunc(a.lists, b.lists, func(x, y *revocations) bool { return bytes.Equal(x.Raw, y.Raw) })
+		slices.EqualFunc(a.lists, b.lists, func(x, y *revocations) bool { return bytes.Equal(x.raw, y.raw) })
 }
 
 // String is one line for an operator.
@@ -336,10 +336,10 @@ func (a *authority) endings() []Description {
 		out = append(out, d)
 	}
 	for _, l := range a.lists {
-		if !l.NextUpdate.IsZero() {
+		if !l.nextUpdate.IsZero() {
 			out = append(out, Description{
-				File: a.crlFile, Subject: l.Issuer.String(), NotBefore: l.ThisUpdate, NotAfter: l.NextUpdate,
-				Fingerprint: fingerprint(l.Raw), client: "the revocation list by " + l.Issuer.String(),
+				File: a.crlFile, Subject: l.issuer.String(), NotBefore: l.thisUpdate, NotAfter: l.nextUpdate,
+				Fingerprint: fingerprint(l.raw), client: "the revocation list by " + l.issuer.String(),
 			})
 		}
 	}

@@ -14,19 +14,26 @@ import (
 	"time"
 )
 
-// revocations is a revocation list, its entries by serial number: a handshake looks
-// there, and lists of public CAs have tens of thousands.
+// revocations is what a revocation list says, its entries by serial number: a handshake
+// looks there, and lists of public CAs have tens of thousands.
 type revocations struct {
-	*x509.RevocationList                      // without its entries
-	since                map[string]time.Time // by the number, in hexadecimal digits
+	raw        []byte // the whole, signed
+	rawIssuer  []byte
+	issuer     pkix.Name
+	keyID      []byte // of the issuer's key; may be empty
+	thisUpdate time.Time
+	nextUpdate time.Time            // zero: never
+	since      map[string]time.Time // by the number, in hexadecimal digits
 }
 
 func bySerial(list *x509.RevocationList) *revocations {
-	r := &revocations{list, make(map[string]time.Time, len(list.RevokedCertificateEntries))}
+	r := &revocations{
+		list.Raw, list.RawIssuer, list.Issuer, list.AuthorityKeyId, list.ThisUpdate, list.NextUpdate,
+		make(map[string]time.Time, len(list.RevokedCertificateEntries)),
+	}
 	for _, e := range list.RevokedCertificateEntries {
 		r.since[e.SerialNumber.Text(16)] = e.RevocationTime
 	}
-	list.RevokedCertificateEntries, list.RevokedCertificates = nil, nil
 	return r
 }
 
@@ -85,8 +92,8 @@ func checkList(list *x509.RevocationList, anchors []*x509.Certificate, now time.
 
 // ofList tells whether a list is one that could name a certificate.
 func ofList(list *revocations, cert *x509.Certificate) bool {
-	return bytes.Equal(list.RawIssuer, cert.RawIssuer) &&
-		(len(list.AuthorityKeyId) == 0 || len(cert.AuthorityKeyId) == 0 || bytes.Equal(list.AuthorityKeyId, cert.AuthorityKeyId))
+	return bytes.Equal(list.rawIssuer, cert.RawIssuer) &&
+		(len(list.keyID) == 0 || len(cert.AuthorityKeyId) == 0 || bytes.Equal(list.keyID, cert.AuthorityKeyId))
 }
 
 // revoked tells whether a list names a certificate of a chain: that of the CA too,
@@ -112,16 +119,16 @@ func (a *authority) unrevoked(chain []*x509.Certificate, now time.Time) error {
 	for _, cert := range chain[:len(chain)-1] { // nobody revokes what is trusted by itself
 		var freshest *revocations
 		for _, list := range a.lists {
-			if ofList(list, cert) && (freshest == nil || list.NextUpdate.IsZero() || !freshest.NextUpdate.IsZero() && list.NextUpdate.After(freshest.NextUpdate)) {
+			if ofList(list, cert) && (freshest == nil || list.nextUpdate.IsZero() || !freshest.nextUpdate.IsZero() && list.nextUpdate.After(freshest.nextUpdate)) {
 				freshest = list
 			}
 		}
 		switch {
 		case freshest == nil:
 			return refusal("no_crl", "the client's certificate (%s) can't be looked up: %s has no list by %s", holder(chain[0]), a.crlFile, cert.Issuer)
-		case !freshest.NextUpdate.IsZero() && now.After(freshest.NextUpdate):
+		case !freshest.nextUpdate.IsZero() && now.After(freshest.nextUpdate):
 			return refusal("stale_crl", "the client's certificate (%s) can't be looked up: the list by %s in %s is stale since %s; put the CA's present one there",
-				holder(chain[0]), cert.Issuer, a.crlFile, freshest.NextUpdate.UTC().Format(time.RFC3339))
+				holder(chain[0]), cert.Issuer, a.crlFile, freshest.nextUpdate.UTC().Format(time.RFC3339))
 		}
 	}
 	return nil

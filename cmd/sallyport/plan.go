@@ -359,18 +359,14 @@ func (p plan) keepTCPApart(d *document) {
 }
 
 // letCAIn finds that policy would keep out the CA, which sees from several places in the
-// world that the name is ours, and says of none where it is. Only what it asks at a
-// port of phones is policy's.
+// world that the name is ours, and says of none where it is. To deny some countries may
+// leave it enough of them. Only what it asks at a port of phones is policy's.
 func (p plan) letCAIn(d *document) {
 	a := p.tls.ACME
-	if a == nil || !a.TLS || a.DNSHook != "" || a.Webroot != "" || len(a.HTTP) > 0 || p.policy.DryRun {
+	if a == nil || !a.TLS || a.DNSHook != "" || a.Webroot != "" || len(a.HTTP) > 0 || p.policy.DryRun || len(p.policy.CountriesAllow) == 0 {
 		return
 	}
-	for key, countries := range map[string][]string{"policy.countries_allow": p.policy.CountriesAllow, "policy.countries_deny": p.policy.CountriesDeny} {
-		if len(countries) > 0 {
-			d.add(key, "keeps out the CA of tls.acme too, which asks at port 443 from anywhere; set tls.acme_http = \":80\", tls.acme_webroot or tls.acme_dns_hook as well, or leave it out")
-		}
-	}
+	d.add("policy.countries_allow", "keeps out the CA of tls.acme too, which asks at port 443 from anywhere; set tls.acme_http = \":80\", tls.acme_webroot or tls.acme_dns_hook as well, or leave it out")
 }
 
 // samePort finds a port that two listeners could not both have.
