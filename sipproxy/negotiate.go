@@ -153,7 +153,7 @@ func (n *negotiation) response(from flow.Side, b body, before *offer) (body, *re
 	if r != nil {
 		return body{}, r
 	}
-	if before != nil && before == n.pending && before.says(in) {
+	if before != nil && before == n.pending && before.from == from && before.says(in) {
 		return body{kind: "application/sdp", bytes: []byte(n.voices[other(from)].last)}, nil
 	}
 	out, r := n.offerSession(from, in)
