@@ -106,9 +106,10 @@ load: build peers ## SIPp, the edge and Asterisk at LOAD_RATES=5,10,20,…,200 c
 	cd e2e/load && SALLYPORT_BIN=$(CURDIR)/$(BIN) LOAD_OUT=$(CURDIR)/bin exec $(CURDIR)/bin/load.test \
 	  -test.v -test.timeout $(E2E_TIME) -test.run '$(if $(LOAD_QUICK),.,^TestLoad$$)'
 
+# Each clone has a cache of its own: what was found in one that is gone could not be read.
 lint: $(LINT) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l cmd sipproxy media tlsconf policy e2e | tee /dev/stderr)"
-	$(LINT) run --allow-parallel-runners ./...
+	GOLANGCI_LINT_CACHE=$(CACHE)/lint$(CURDIR) $(LINT) run --allow-parallel-runners ./...
 
 $(LINT):
 	@echo "build golangci-lint $(LINT_VER) (some minutes, once)"
