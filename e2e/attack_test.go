@@ -239,15 +239,15 @@ func TestHandshakeFlood(t *testing.T) {
 			})
 		})
 	}
-	for began := time.Now(); shaken.Load() < 500; {
-		if time.Since(began) > 3*time.Minute {
-			t.Errorf("only %d handshakes: that was no flood", shaken.Load())
-			break
-		}
+	call.keepsSound(t, "handshakes")
+	for began := time.Now(); shaken.Load() < 500 && time.Since(began) < 3*time.Minute; { // a slow machine takes longer
 		call.keepsSound(t, "handshakes")
 	}
 	close(stop)
 	clients.Wait()
 	t.Logf("%d handshakes meanwhile", shaken.Load())
+	if n := shaken.Load(); n < 500 {
+		t.Errorf("only %d handshakes: that was no flood", n)
+	}
 	call.ends()
 }

@@ -56,7 +56,7 @@ func TestMessageFlood(t *testing.T) {
 				return n
 			}
 			began := time.Now()
-			for time.Since(began) < lasts || flooded() < 10_000 && time.Since(began) < lasts+3*time.Minute {
+			for round := 0; round == 0 || time.Since(began) < lasts || flooded() < 10_000 && time.Since(began) < lasts+3*time.Minute; round++ {
 				o.calls(honest, "1003")
 				call.keepsSound(t, "a flood of requests")
 			}

@@ -114,7 +114,8 @@ func TestDirectMedia(t *testing.T) {
 	if m := d.Request("BYE", ""); m.Status() != 200 {
 		t.Fatalf("BYE was answered %s", m.Start)
 	}
-	o.hungUp(ben, b) // who may be brought back to the PBX first
+	o.reinvited(ben, b) // back to the PBX
+	ben.Answer(ben.Expect("BYE", 5*time.Second), 200, "OK", "")
 	o.idle()
 
 	// baresip 1.0.0 records nothing after a re-INVITE, so its sound is sought on

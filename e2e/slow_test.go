@@ -55,10 +55,7 @@ func (o *office) slowed(honest, host *peers.Host, n int, how peers.Slowness, tex
 	before, memory := o.held(), o.edge.LeastMemory()
 	quiet := o.registerOver(honest, 15)
 	slow := peers.SlowClients(host, o.edge, n, how, text)
-	there := 0.0
-	for begun := time.Now(); there < float64(n)/2 && time.Since(begun) < 3*time.Second; time.Sleep(20 * time.Millisecond) {
-		there = o.edge.Metric("sallyport_flows{")
-	}
+	there := o.gathered("sallyport_flows{", float64(n)/2)
 	busy := o.registerOver(honest, 15)
 	peers.Until(o.t, 60*time.Second, "the edge to throw the slow ones out", func() bool {
 		now := o.held()
@@ -73,6 +70,15 @@ func (o *office) slowed(honest, host *peers.Host, n int, how peers.Slowness, tex
 	o.t.Logf("%d clients, %s: a registration takes %s among them, %s without (medians); memory grew by %d kB at most",
 		n, how, among, without, (o.edge.MostMemory()-memory)>>10)
 	return float64(among) / float64(without)
+}
+
+// gathered is how many connections the edge has, when it has taken so many, or will not.
+func (o *office) gathered(metric string, want float64) (there float64) {
+	o.t.Helper()
+	for begun := time.Now(); there < want && time.Since(begun) < 3*time.Second; time.Sleep(20 * time.Millisecond) {
+		there = o.edge.Metric(metric)
+	}
+	return there
 }
 
 // registerOver is the times of registrations over new TLS connections, from the

@@ -151,10 +151,7 @@ func (o *office) longer(honest, host *peers.Host, stop peers.Stop) time.Duration
 	o.t.Helper()
 	before := o.registerTimes(honest)
 	end := peers.Silent(host, o.edge, 500, stop)
-	there := 0.0
-	for begun := time.Now(); there < 500 && time.Since(begun) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
-		there = o.edge.Metric(webFlows) // it may not have taken the last
-	}
+	there := o.gathered(webFlows, 500)
 	among := median(o.registerTimes(honest))
 	end()
 	if there < 500 { // they live ten seconds, and the machine took as long to make them
